@@ -2,6 +2,8 @@
 //!
 //! Stub of the public API; see docs/ARCHITECTURE.md, "The store".
 
+pub mod fs;
+
 use bytes::Bytes;
 use millpond_model::Message;
 use std::ops::Range;
