@@ -1,0 +1,161 @@
+//! What a front end may ask.
+
+use crate::event::Delivery;
+use millpond_model::table::Table;
+use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName};
+use std::sync::Arc;
+
+/// Declare an exchange.
+#[derive(Debug, Clone)]
+pub struct DeclareExchange {
+    /// Its name.
+    pub name: ExchangeName,
+    /// `direct`, `fanout`, `topic`, `headers` (or an unknown type: an error). Ignored if passive.
+    pub kind: Box<str>,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes when its last outgoing binding goes.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// `alternate-exchange` and whatever the client sent.
+    pub arguments: Table,
+}
+
+/// Declare a queue.
+#[derive(Debug, Clone)]
+pub struct DeclareQueue {
+    /// Its name; empty: the broker makes one (`amq.gen-...`).
+    pub name: QueueName,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to this session and goes with it.
+    pub exclusive: bool,
+    /// Goes when its last consumer goes.
+    pub auto_delete: bool,
+    /// `x-...` and whatever the client sent.
+    pub arguments: Table,
+}
+
+/// What declare-queue answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDeclared {
+    /// The name, made up or given.
+    pub name: QueueName,
+    /// Ready messages.
+    pub ready: u64,
+    /// All consumers.
+    pub consumers: u64,
+}
+
+/// Where a binding leads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// A queue.
+    Queue(QueueName),
+    /// Another exchange.
+    Exchange(ExchangeName),
+}
+
+/// A binding to be made or removed.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// The exchange that messages come to.
+    pub source: ExchangeName,
+    /// Where they go.
+    pub destination: Destination,
+    /// The binding key (bytes off the wire, at most 255).
+    pub key: Box<[u8]>,
+    /// For headers exchanges; part of the binding's identity.
+    pub arguments: Table,
+}
+
+/// Consume from a queue.
+#[derive(Debug, Clone)]
+pub struct ConsumeRequest {
+    /// The queue.
+    pub queue: QueueName,
+    /// Shown to people; uniqueness on a channel is the front end's matter.
+    pub tag: ConsumerTag,
+    /// Deliveries count as settled when handed out.
+    pub no_ack: bool,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// Higher is served first (`x-priority`).
+    pub priority: i64,
+    /// Most unsettled deliveries at once; 0 = no limit.
+    pub prefetch: u32,
+    /// Chosen by the front end; comes back with every delivery and cancel, so that it finds its channel fast.
+    pub cookie: u64,
+    /// All consumer arguments, for those the broker warns about.
+    pub arguments: Table,
+}
+
+/// A running consumer of this session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConsumerId(pub u64);
+
+/// A queue as a session names it in deliveries (a slot in the session's own table; cheap to copy and compare).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueRef(pub u32);
+
+/// One unsettled delivery, as the front end remembers it by its delivery tag: 24 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryId {
+    /// The queue.
+    pub queue: QueueRef,
+    /// Its sequence number there.
+    pub seq: u64,
+}
+
+/// What becomes of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Accept,
+    /// Back to where it was, marked as redelivered (basic.nack/reject/recover with requeue; closing channel).
+    Requeue,
+    /// Not wanted: dead-lettered (later) or dropped.
+    Reject,
+}
+
+/// Where a publish goes; found by `Session::route`, good for the next `Session::publish`. Cloning counts a reference.
+#[derive(Debug, Clone)]
+pub struct Route(pub(crate) Arc<RouteInner>);
+
+#[derive(Debug)]
+pub(crate) struct RouteInner {}
+
+impl Route {
+    /// Whether nothing takes the message: a mandatory one is returned.
+    pub fn is_unroutable(&self) -> bool {
+        unimplemented!()
+    }
+}
+
+/// What `basic.get` answers.
+#[derive(Debug, Clone)]
+pub struct Got {
+    /// The message.
+    pub delivery: Delivery,
+    /// The queue, for settling.
+    pub queue: QueueRef,
+    /// Ready messages left.
+    pub ready: u64,
+}
+
+/// A message and where it goes.
+pub type Publish = (Message, Route);
+
+/// When a change is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing to wait for.
+    Now,
+    /// When `SessionEvent::Committed` with this token comes. Tokens of a session ascend and complete in order.
+    Pending(u64),
+}
