@@ -3,7 +3,9 @@
 
 pub mod error;
 pub mod event;
+mod queue;
 pub mod request;
+mod routing;
 pub mod session;
 
 use millpond_model::{UserName, VhostName};

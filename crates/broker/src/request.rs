@@ -53,7 +53,7 @@ pub struct QueueDeclared {
 }
 
 /// Where a binding leads.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
     /// A queue.
     Queue(QueueName),
@@ -62,7 +62,7 @@ pub enum Destination {
 }
 
 /// A binding to be made or removed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
     /// The exchange that messages come to.
     pub source: ExchangeName,
