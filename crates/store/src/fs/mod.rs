@@ -3,6 +3,7 @@
 //! [`RealFs`] is the machine's. [`FakeFs`] is a deterministic one in memory that knows which bytes and which
 //! directory entries would survive a power loss, and fails where a test tells it to.
 
+mod fake;
 mod real;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use fake::{FakeFs, Fault, OpCounts};
 pub use real::RealFs;
 
 /// What [`FileSystem::open`] may do to the file.

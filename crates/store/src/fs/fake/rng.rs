@@ -1,0 +1,29 @@
+//! Chance that a seed repeats.
+
+/// SplitMix64: small, good enough to choose faults, and the same everywhere for one seed.
+#[derive(Debug, Clone)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end` (0 if `end` is 0).
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        if end == 0 { 0 } else { (self.next() % end as u64) as usize }
+    }
+
+    /// Whether something happens whose chance is `eighths` in eight.
+    pub(super) fn chance(&mut self, eighths: u64) -> bool {
+        self.next() % 8 < eighths
+    }
+}
