@@ -1,0 +1,60 @@
+# The commands a developer needs. `make run` and `make test` work on a clean clone with Rust, Node, Python, a JDK and Maven.
+
+CARGO ?= cargo
+PROFILE := --release
+MILLPOND := target/release/millpond
+# How long each fuzz target runs, and how many rounds the kill -9 harness takes.
+FUZZ_SECONDS ?= 60
+CRASH_ROUNDS ?= 50
+ARGS ?=
+
+.PHONY: run build test rust house fuzz crash conformance examples bench soak fmt lint clean help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: build ## Build what is needed and start the broker with its store in ./data (ARGS="--data-dir DIR ..." for more)
+	$(MILLPOND) serve $(ARGS)
+
+build: ## Build the binary
+	$(CARGO) build $(PROFILE) --package millpond --bin millpond
+
+test: ## Install what the tests need and run them all
+	bash tests/all
+
+rust: ## The Rust tests alone
+	$(CARGO) test $(PROFILE) --workspace
+
+house: ## Layers, sizes, banned calls, links
+	$(CARGO) xtask layers
+	$(CARGO) xtask tidy
+
+fuzz: build ## Feed generated inputs to every decoder, FUZZ_SECONDS each
+	bash fuzz/run $(FUZZ_SECONDS)
+
+crash: build ## Kill the broker with -9, CRASH_ROUNDS times, and look for lost messages
+	$(CARGO) run $(PROFILE) --package millpond-crash -- --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
+
+conformance: build ## Stock clients in Python, Node, Java and Rust against the binary
+	bash conformance/run
+
+examples: build ## The orders example, also with the broker killed in the middle
+	bash examples/orders/check
+
+bench: build ## Measure beside the null broker (AMQPLOAD=DIR names the folder of the load generator)
+	bash bench/run
+
+soak: build ## The long forms: store histories and crash rounds for minutes
+	MILLPOND_STORE_SECONDS=600 $(CARGO) test $(PROFILE) --package millpond-store
+	$(CARGO) run $(PROFILE) --package millpond-crash -- --rounds 500 --broker $(MILLPOND)
+
+fmt: ## Format
+	$(CARGO) fmt --all
+
+lint: ## Format check, clippy with warnings denied, licences and bans
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; else echo 'cargo-deny is not installed: licences were not checked'; fi
+
+clean: ## Remove what was built and what tests installed
+	rm -rf target .venv conformance/*/node_modules conformance/java/target examples/orders/node/node_modules
