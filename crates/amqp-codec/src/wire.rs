@@ -222,7 +222,11 @@ impl<'o, S: Sink> Writer<'o, S> {
     }
 
     pub(crate) fn shortstr(&mut self, value: &str) {
-        self.shortbytes(&value.as_bytes()[..value.floor_char_boundary(SHORT_STRING_MAX_BYTES)]);
+        let mut len = value.len().min(SHORT_STRING_MAX_BYTES);
+        while !value.is_char_boundary(len) {
+            len -= 1;
+        }
+        self.shortbytes(&value.as_bytes()[..len]);
     }
 
     pub(crate) fn longstr(&mut self, value: &[u8]) {

@@ -278,12 +278,15 @@ impl Table {
         self.0.is_empty()
     }
 
-    /// Whether both have the same names with equivalent values (see [`Value::is_equivalent`]), in any order.
+    /// Whether both have the same names with equivalent values (see [`Value::is_equivalent`]), in any order
+    /// but for entries of one name.
     pub fn is_equivalent(&self, other: &Self) -> bool {
-        let covers = |a: &Self, b: &Self| {
-            a.iter().all(|(name, value)| b.get(name).is_some_and(|found| found.is_equivalent(value)))
-        };
-        self.len() == other.len() && covers(self, other) && covers(other, self)
+        let (mut ours, mut theirs): (Vec<_>, Vec<_>) = (self.iter().collect(), other.iter().collect());
+        // Stable, so that entries of one name stay in order.
+        ours.sort_by_key(|(name, _)| name);
+        theirs.sort_by_key(|(name, _)| name);
+        ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|(a, b)| a.0 == b.0 && a.1.is_equivalent(&b.1))
     }
 }
 
