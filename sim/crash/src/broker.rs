@@ -1,0 +1,59 @@
+//! The broker under test: a child process on a port of its own.
+
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+/// A running broker; killed when dropped.
+pub(crate) struct Broker {
+    child: Child,
+    port: u16,
+}
+
+impl Broker {
+    /// Starts it on a free port and waits until it listens.
+    pub(crate) async fn start(binary: &Path, dir: &Path, flags: &[String], patience: Duration) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("broker.log"))?;
+        let mut child = Command::new(binary)
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(dir.join("data"))
+            .arg(format!("--amqp-listen=127.0.0.1:{port}"))
+            .arg("--http-listen=127.0.0.1:0")
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let deadline = Instant::now() + patience;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            if let Some(status) = child.try_wait()? {
+                bail!("the broker stopped by itself ({status}); see {}", dir.join("broker.log").display());
+            }
+            if Instant::now() > deadline {
+                bail!("the broker does not listen after {} s", patience.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Self { child, port })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn uri(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=0", self.port)
+    }
+
+    /// SIGKILL, and the end of it.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the broker stopped by itself: {status}");
+        }
+        self.child.kill().await.context("kill -9")
+    }
+}

@@ -1,0 +1,186 @@
+//! The clients: two producers with confirms, one with transactions, a consumer on each queue.
+
+use crate::ledger::{Kind, Ledger, Number, QUEUES};
+use anyhow::{Context, Result, bail};
+use futures_lite::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+const FANOUT: &str = "crash.all";
+/// Publishes that a producer lets wait for their confirms.
+const WINDOW: usize = 200;
+const PREFETCH: u16 = 100;
+/// How long the drain goes on after every promised message has come: what comes then must be whole, too.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Running clients; they end when the broker does.
+pub(crate) struct Load(Vec<JoinHandle<()>>);
+
+impl Load {
+    /// Waits until every client has noticed that the broker is gone.
+    pub(crate) async fn wait(self) {
+        for task in self.0 {
+            // A client ends with the error of its cut connection; that is the point of the exercise.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Declares what is used and starts the clients.
+pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>) -> Result<Load> {
+    declare(uri).await?;
+    let mut tasks = Vec::new();
+    for index in 0..2u64 {
+        let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
+        let producer = u64::from(round) * 10 + index;
+        tasks.push(spawn(async move { produce(&uri, producer, seed ^ producer, &ledger).await }));
+    }
+    let (transactor, books) = (uri.to_owned(), Arc::clone(ledger));
+    let producer = u64::from(round) * 10 + 9;
+    tasks.push(spawn(async move { transact(&transactor, producer, &books).await }));
+    for queue in 0..QUEUES.len() {
+        let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
+        tasks.push(spawn(async move { consume(&uri, queue, seed ^ queue as u64, &ledger, true).await }));
+    }
+    Ok(Load(tasks))
+}
+
+/// Consumes until all that was promised has come, and then until it is quiet.
+pub(crate) async fn drain(uri: &str, ledger: &Arc<Ledger>, patience: Duration) -> Result<()> {
+    declare(uri).await?;
+    let tasks: Vec<_> = (0..QUEUES.len())
+        .map(|queue| {
+            let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
+            spawn(async move { consume(&uri, queue, 0, &ledger, false).await })
+        })
+        .collect();
+    let deadline = Instant::now() + patience;
+    while !(ledger.is_complete() && queues_are_empty(uri).await?) && Instant::now() < deadline {
+        tokio::time::sleep(QUIET).await;
+    }
+    tasks.iter().for_each(JoinHandle::abort);
+    Ok(())
+}
+
+fn spawn(work: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        // See `Load::wait`.
+        let _ = work.await;
+    })
+}
+
+async fn connect(uri: &str) -> Result<(Connection, Channel)> {
+    let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+async fn declare(uri: &str) -> Result<()> {
+    let (connection, channel) = connect(uri).await.context("the broker listens, but does not let us in")?;
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(FANOUT.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    for queue in QUEUES {
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue.into(), durable, FieldTable::default()).await?;
+        let binding = QueueBindOptions::default();
+        channel.queue_bind(queue.into(), FANOUT.into(), "".into(), binding, FieldTable::default()).await?;
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}
+
+async fn queues_are_empty(uri: &str) -> Result<bool> {
+    let (connection, channel) = connect(uri).await?;
+    let mut ready = 0;
+    for queue in QUEUES {
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        ready += channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count();
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(ready == 0)
+}
+
+async fn publish(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    number: Number,
+    size: usize,
+) -> Result<impl Future<Output = lapin::Result<lapin::Confirmation>> + use<>> {
+    let mut body = number.to_be_bytes().to_vec();
+    body.resize(size.max(8), number as u8);
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    Ok(channel.basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, persistent).await?)
+}
+
+async fn produce(uri: &str, producer: u64, seed: u64, ledger: &Ledger) -> Result<()> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let (_connection, channel) = connect(uri).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut waiting = VecDeque::new();
+    loop {
+        let kind = match dice.random_range(0..8) {
+            0 => Kind::Fanout,
+            other => Kind::Single(other % QUEUES.len()),
+        };
+        let number = ledger.send(producer, kind);
+        let size = if dice.random_range(0..50) == 0 { 20_000 } else { dice.random_range(8..300) };
+        let confirm = match kind {
+            Kind::Single(queue) => publish(&channel, "", QUEUES[queue], number, size).await?,
+            _ => publish(&channel, FANOUT, "", number, size).await?,
+        };
+        waiting.push_back((number, confirm));
+        while waiting.len() >= WINDOW {
+            let Some((number, confirm)) = waiting.pop_front() else { break };
+            match confirm.await? {
+                lapin::Confirmation::Ack(_) => ledger.confirm(number),
+                other => bail!("number {number} was not confirmed: {other:?}"),
+            }
+        }
+    }
+}
+
+async fn transact(uri: &str, producer: u64, ledger: &Ledger) -> Result<()> {
+    let (_connection, channel) = connect(uri).await?;
+    channel.tx_select().await?;
+    loop {
+        let number = ledger.send(producer, Kind::Transaction);
+        for queue in [QUEUES[0], QUEUES[1]] {
+            // Without confirm mode there is nothing to wait for: the commit is the promise.
+            drop(publish(&channel, "", queue, number, 50).await?);
+        }
+        channel.tx_commit().await?;
+        ledger.confirm(number);
+    }
+}
+
+async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, may_requeue: bool) -> Result<()> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let (_connection, channel) = connect(uri).await?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let mut deliveries =
+        channel.basic_consume(QUEUES[queue].into(), "".into(), options, FieldTable::default()).await?;
+    while let Some(delivery) = deliveries.next().await {
+        let Delivery { data, redelivered, acker, .. } = delivery?;
+        let number = data.first_chunk().map_or(0, |bytes| Number::from_be_bytes(*bytes));
+        ledger.receive(queue, number, redelivered);
+        if may_requeue && !redelivered && dice.random_range(0..20) == 0 {
+            acker.nack(BasicNackOptions { requeue: true, multiple: false }).await?;
+        } else {
+            acker.ack(BasicAckOptions::default()).await?;
+        }
+    }
+    Ok(())
+}
