@@ -1,0 +1,5 @@
+//! The machine as tables and as random histories.
+
+mod history;
+mod pages;
+mod table;
