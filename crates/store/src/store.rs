@@ -1,0 +1,142 @@
+//! The store: what its threads share, and the door to it.
+
+use crate::batch::{Batch, Pool};
+use crate::checkpoint::Checkpointer;
+use crate::epoch::Epochs;
+use crate::error::{CommitError, OpenError, StoreStatus};
+use crate::fs::{FileLock, FileSystem, RealFs};
+use crate::options::StoreOptions;
+use crate::queue::pager::Pager;
+use crate::queue::{QueueId, QueueLog};
+use crate::recovery::{self, Recovery};
+use crate::status::Status;
+use crate::values::Values;
+use crate::wal::writer::{Log, Submitted};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Told, on the log writer's thread, that a batch is durable (or will never be). Must be quick and not block.
+pub trait OnCommit: Send + Sync {
+    /// `token` is the one given to [`Store::commit`].
+    fn committed(&self, token: u64, result: Result<(), CommitError>);
+}
+
+/// What the store's threads, its batches and its queue logs share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: StoreOptions,
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) epochs: Epochs,
+    pub(crate) pool: Pool,
+    pub(crate) status: Status,
+    pub(crate) log: Log,
+    pub(crate) values: Values,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) pager: Pager,
+}
+
+/// The store; cloning counts a reference. The last one dropped closes it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handles: Mutex<Vec<JoinHandle<()>>>,
+    /// Held for the life of the store.
+    pub(crate) _lock: Box<dyn FileLock>,
+}
+
+impl Threads {
+    /// The log first, while the others may still wait for it; all are waited for.
+    fn close(&self) {
+        self.shared.checkpointer.close();
+        self.shared.pager.close();
+        self.shared.log.close();
+        for handle in std::mem::take(&mut *self.handles.lock()) {
+            if handle.thread().id() != std::thread::current().id() {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store {
+    /// Opens or makes the store in `options.dir`, recovers, starts the store's threads.
+    pub fn open(options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
+        Self::open_on(Arc::new(RealFs), options)
+    }
+
+    /// As [`Store::open`], on another file system.
+    pub fn open_on(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
+        recovery::open(fs, options)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, threads: Threads) -> Self {
+        Self { shared, threads: Arc::new(threads) }
+    }
+
+    /// All keyed values whose key starts with `prefix`, sorted by key.
+    pub fn values(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        self.shared.values.with_prefix(prefix)
+    }
+
+    /// A new queue log. `durable`: its persistent messages and settlements go to batches; otherwise it never
+    /// writes to the write-ahead log.
+    pub fn create_queue(&self, id: QueueId, durable: bool) -> QueueLog {
+        QueueLog::new(self.shared.clone(), id, durable)
+    }
+
+    /// Begins a batch. While it is open it holds checkpoints up: open late, commit soon, never over an await.
+    pub fn begin(&self) -> Batch {
+        Batch::new(self.shared.clone())
+    }
+
+    /// Submits a batch; `on_commit` is told when it is durable. An empty batch (`Batch::is_empty`) need not be
+    /// submitted: its completion is told at once, on the caller's thread.
+    pub fn commit(&self, batch: Batch, on_commit: Option<(Arc<dyn OnCommit>, u64)>) {
+        self.shared.commit(batch, on_commit);
+    }
+
+    /// Whether the store takes writes.
+    pub fn status(&self) -> StoreStatus {
+        self.shared.status.get()
+    }
+
+    /// Commits what waits, syncs, stops the threads. Further commits fail.
+    pub fn close(&self) {
+        self.threads.close();
+    }
+}
+
+impl Shared {
+    fn commit(&self, mut batch: Batch, on_commit: Option<(Arc<dyn OnCommit>, u64)>) {
+        let Some(mut body) = batch.take_body().filter(|body| !body.is_empty()) else {
+            if let Some((listener, token)) = on_commit {
+                let result = if self.status.is_poisoned() { Err(self.status.refusal()) } else { Ok(()) };
+                listener.committed(token, result);
+            }
+            return;
+        };
+        let payload_crc = body.seal();
+        if body.has_values {
+            // Submitted under the values' lock, so that values and log agree on the order.
+            let mut overlay = self.values.overlay();
+            body.for_each_value(|key, value| overlay.apply(key, value));
+            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit });
+        } else {
+            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit });
+        }
+    }
+}
