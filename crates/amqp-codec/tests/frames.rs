@@ -1,5 +1,7 @@
 //! Frames, content and the protocol header, cut anywhere and malformed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use millpond_amqp_codec::*;
 use millpond_model::properties::{EMPTY, PropertiesError};
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Every method's bytes, both ways.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use millpond_amqp_codec::*;
 use millpond_model::table::{RawTable, RawValue, TableBuf};
 

@@ -1,5 +1,7 @@
 //! Message properties through their public door.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use millpond_model::properties::{EMPTY, Properties, PropertiesEncodeError, PropertiesError, RawProperties};
 use millpond_model::table::{RawValue, Table, TableError, Value};
 use proptest::prelude::*;

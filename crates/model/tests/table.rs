@@ -1,5 +1,7 @@
 //! Field tables through their public door.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use millpond_model::limits::TABLE_DEPTH_MAX;
 use millpond_model::table::{RawTable, RawValue, Table, TableBuf, TableError, Value};
 use proptest::prelude::*;
