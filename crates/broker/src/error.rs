@@ -1,5 +1,4 @@
 //! One error type an operation. Mapped to reply codes or HTTP by each front end, once.
-//! STUB: variants may gain fields; names are binding.
 
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
 use millpond_store::CommitError;
@@ -169,7 +168,9 @@ pub enum QueueError {
         vhost: VhostName,
     },
     /// Another session has it for itself.
-    #[error("cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.")]
+    #[error(
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
+    )]
     Locked {
         /// Which.
         queue: QueueName,

@@ -1,6 +1,8 @@
 //! What a front end may ask.
 
 use crate::event::Delivery;
+use crate::queue::QueueCell;
+use crate::reply::ReplyBox;
 use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName};
 use std::sync::Arc;
@@ -128,12 +130,19 @@ pub enum Outcome {
 pub struct Route(pub(crate) Arc<RouteInner>);
 
 #[derive(Debug)]
-pub(crate) struct RouteInner {}
+pub(crate) struct RouteInner {
+    /// Each queue once.
+    pub(crate) cells: Vec<Arc<QueueCell>>,
+    /// Whether any of them keeps persistent messages.
+    pub(crate) stored: bool,
+    /// The requester that a direct reply goes to.
+    pub(crate) reply: Option<ReplyBox>,
+}
 
 impl Route {
     /// Whether nothing takes the message: a mandatory one is returned.
     pub fn is_unroutable(&self) -> bool {
-        unimplemented!()
+        self.0.cells.is_empty() && self.0.reply.is_none()
     }
 }
 

@@ -1,3 +1,9 @@
 //! Queues: the machine that decides, and what carries its decisions out.
 
+pub(crate) mod arguments;
+pub(crate) mod cell;
 pub(crate) mod machine;
+mod pump;
+
+pub(crate) use cell::QueueCell;
+pub(crate) use pump::{Scratch, Work};

@@ -1,0 +1,190 @@
+//! What every part of the broker shares: the store, the settings, numbers that are given once.
+
+use crate::definition::{QUEUE_IDS, encode_queue_ids};
+use crate::queue::{Scratch, Work};
+use crate::session::inbox::Inbox;
+use crate::vhost::Vhost;
+use crate::{BrokerOptions, OpenSessionError, WriteRefused};
+use hashbrown::HashMap;
+use millpond_model::VhostName;
+use millpond_store::{Batch, CommitError, OnCommit, QueueId, Store, StoreStatus};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Queue ids reserved with one write.
+const QUEUE_IDS_RESERVED: u64 = 4096;
+
+/// How often a full store is looked at while publishers wait for it.
+const FULL_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) options: BrokerOptions,
+    /// Fixed after the start; more vhosts come with their management.
+    pub(crate) vhosts: HashMap<VhostName, Arc<Vhost>>,
+    queue_ids: Mutex<QueueIds>,
+    sessions: Mutex<Sessions>,
+    shutting_down: AtomicBool,
+    full: Mutex<FullWaiters>,
+}
+
+#[derive(Debug)]
+struct QueueIds {
+    next: u64,
+    reserved: u64,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    next: u64,
+    open: HashMap<u64, Weak<Inbox>>,
+}
+
+/// Publishers without confirms that wait for room in the store.
+#[derive(Debug, Default)]
+struct FullWaiters {
+    wakers: Vec<Waker>,
+    watched: bool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Store,
+        options: BrokerOptions,
+        vhosts: HashMap<VhostName, Arc<Vhost>>,
+        next_queue_id: u64,
+    ) -> Self {
+        Self {
+            store,
+            options,
+            vhosts,
+            queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
+            sessions: Mutex::default(),
+            shutting_down: AtomicBool::new(false),
+            full: Mutex::default(),
+        }
+    }
+
+    /// Runs `f` with a batch; what it put there is committed without anybody being told.
+    pub(crate) fn work<R>(&self, f: impl FnOnce(&mut Work<'_>) -> R) -> R {
+        let (result, batch) = self.with_batch(f);
+        if !batch.is_empty() {
+            self.store.commit(batch, None);
+        }
+        result
+    }
+
+    /// Runs `f` with a batch that the caller commits right after.
+    pub(crate) fn with_batch<R>(&self, f: impl FnOnce(&mut Work<'_>) -> R) -> (R, Batch) {
+        Scratch::with(|scratch| {
+            let mut batch = self.store.begin();
+            let result = f(&mut Work { batch: &mut batch, scratch });
+            (result, batch)
+        })
+    }
+
+    /// A number for a queue, never given before, not even by an earlier process.
+    pub(crate) fn next_queue_id(&self) -> QueueId {
+        let mut ids = self.queue_ids.lock();
+        if ids.next >= ids.reserved {
+            ids.reserved = ids.next + QUEUE_IDS_RESERVED;
+            // Submitted before any batch that names such an id can be: the log keeps the order.
+            let mut batch = self.store.begin();
+            batch.put(QUEUE_IDS, &encode_queue_ids(ids.reserved));
+            self.store.commit(batch, None);
+        }
+        ids.next += 1;
+        QueueId(ids.next - 1)
+    }
+
+    /// Refuses what the store must keep while it cannot.
+    pub(crate) fn check_writable(&self) -> Result<(), WriteRefused> {
+        match self.store.status() {
+            StoreStatus::Writable => Ok(()),
+            StoreStatus::Full => {
+                Err(WriteRefused(CommitError::OutOfSpace { dir: "the data directory".into() }))
+            }
+            StoreStatus::Poisoned { cause } => Err(WriteRefused(CommitError::Poisoned { cause })),
+        }
+    }
+
+    // ---- sessions
+
+    pub(crate) fn add_session(&self, inbox: &Arc<Inbox>) -> Result<u64, OpenSessionError> {
+        if self.shutting_down.load(Ordering::Acquire) {
+            return Err(OpenSessionError::ShuttingDown);
+        }
+        let mut sessions = self.sessions.lock();
+        if sessions.open.len() >= self.options.sessions_max {
+            return Err(OpenSessionError::TooManySessions { limit: self.options.sessions_max });
+        }
+        sessions.next += 1;
+        let key = sessions.next;
+        sessions.open.insert(key, Arc::downgrade(inbox));
+        Ok(key)
+    }
+
+    pub(crate) fn remove_session(&self, key: u64) {
+        self.sessions.lock().open.remove(&key);
+    }
+
+    /// No new sessions; the open ones are told.
+    pub(crate) fn announce_shutdown(&self) {
+        if self.shutting_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inboxes: Vec<_> = self.sessions.lock().open.values().filter_map(Weak::upgrade).collect();
+        for inbox in inboxes {
+            inbox.shut_down();
+        }
+    }
+
+    // ---- a full store
+
+    /// Wakes `waker` when the store is not full any more. The store does not tell, so a thread looks, as long as
+    /// anybody waits.
+    pub(crate) fn wait_for_room(self: &Arc<Self>, waker: &Waker) {
+        let mut full = self.full.lock();
+        if !full.wakers.iter().any(|known| known.will_wake(waker)) {
+            full.wakers.push(waker.clone());
+        }
+        if full.watched {
+            return;
+        }
+        full.watched = true;
+        let core = Arc::downgrade(self);
+        let started = std::thread::Builder::new()
+            .name("millpond-room".into())
+            .spawn(move || while core.upgrade().is_some_and(|core| core.look_for_room()) {});
+        if let Err(error) = started {
+            full.watched = false;
+            tracing::error!(%error, "no thread to watch the full store: its publishers wait until they are closed");
+        }
+    }
+
+    /// Whether there is still something to look for.
+    fn look_for_room(&self) -> bool {
+        std::thread::sleep(FULL_LOOK_EVERY);
+        if matches!(self.store.status(), StoreStatus::Full) {
+            return true;
+        }
+        let wakers = {
+            let mut full = self.full.lock();
+            full.watched = false;
+            std::mem::take(&mut full.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        false
+    }
+
+    /// Commits a batch for a session.
+    pub(crate) fn commit_for(&self, batch: Batch, inbox: &Arc<Inbox>, token: u64) {
+        let told: Arc<dyn OnCommit> = inbox.clone();
+        self.store.commit(batch, Some((told, token)));
+    }
+}

@@ -1,0 +1,290 @@
+//! Definitions as keyed values of the store: our own versioned records, never frames.
+//!
+//! Keys (`name` below is its length in one byte, then its bytes):
+//!
+//! ```text
+//! x/ vhost:name exchange bytes                                        an exchange
+//! q/ vhost:name queue bytes                                           a queue
+//! b/ vhost:name source:name kind u8 destination:name key:name args    a binding; kind 0 = queue, 1 = exchange
+//! m/queue-ids                                                         ids below this u64 may have been given
+//! app/<room>/...                                                      other rooms' values, not ours
+//! ```
+//!
+//! Values, all integers big-endian:
+//!
+//! ```text
+//! exchange  version=1 u8 | flags u8 (1 auto-delete, 2 internal) | kind:name | args
+//! queue     version=1 u8 | flags u8 (1 auto-delete) | id u64 | args
+//! binding   version=1 u8
+//! ```
+//!
+//! `args` takes what is left: a table as `millpond_model::table` encodes it. In a binding's key the entries are
+//! sorted by name, because arguments are part of a binding's identity whatever their order. Only what is durable is
+//! here: durable exchanges, durable queues that are not exclusive, bindings between them and built-in exchanges.
+
+use crate::request::{Binding, Destination};
+use millpond_model::table::{Table, TableBuf};
+use millpond_model::{ExchangeName, QueueName, VhostName};
+use millpond_store::QueueId;
+
+const VERSION: u8 = 1;
+const AUTO_DELETE: u8 = 1;
+const INTERNAL: u8 = 2;
+
+/// Prefixes of the keys.
+pub(crate) const EXCHANGES: &[u8] = b"x/";
+pub(crate) const QUEUES: &[u8] = b"q/";
+pub(crate) const BINDINGS: &[u8] = b"b/";
+/// Where the bound of given queue ids is kept.
+pub(crate) const QUEUE_IDS: &[u8] = b"m/queue-ids";
+
+/// A durable exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ExchangeDefinition {
+    pub(crate) kind: Box<str>,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: Table,
+}
+
+/// A durable queue.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct QueueDefinition {
+    pub(crate) id: QueueId,
+    pub(crate) auto_delete: bool,
+    pub(crate) arguments: Table,
+}
+
+fn key(prefix: &[u8], vhost: &VhostName) -> Vec<u8> {
+    let mut out = Vec::with_capacity(prefix.len() + vhost.as_str().len() + 64);
+    out.extend_from_slice(prefix);
+    put_name(&mut out, vhost.as_str().as_bytes());
+    out
+}
+
+pub(crate) fn exchange_key(vhost: &VhostName, exchange: &ExchangeName) -> Vec<u8> {
+    let mut out = key(EXCHANGES, vhost);
+    out.extend_from_slice(exchange.as_str().as_bytes());
+    out
+}
+
+pub(crate) fn queue_key(vhost: &VhostName, queue: &QueueName) -> Vec<u8> {
+    let mut out = key(QUEUES, vhost);
+    out.extend_from_slice(queue.as_str().as_bytes());
+    out
+}
+
+pub(crate) fn binding_key(vhost: &VhostName, binding: &Binding) -> Vec<u8> {
+    let mut out = key(BINDINGS, vhost);
+    put_name(&mut out, binding.source.as_str().as_bytes());
+    let (kind, name) = match &binding.destination {
+        Destination::Queue(name) => (0, name.as_str()),
+        Destination::Exchange(name) => (1, name.as_str()),
+    };
+    out.push(kind);
+    put_name(&mut out, name.as_bytes());
+    put_name(&mut out, &binding.key);
+    if !binding.arguments.is_empty() {
+        let mut entries: Vec<_> = binding.arguments.iter().cloned().collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        put_table(&mut out, &entries.into_iter().collect());
+    }
+    out
+}
+
+pub(crate) const BINDING_VALUE: &[u8] = &[VERSION];
+
+impl ExchangeDefinition {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, flag(self.auto_delete, AUTO_DELETE) | flag(self.internal, INTERNAL)];
+        put_name(&mut out, self.kind.as_bytes());
+        put_table(&mut out, &self.arguments);
+        out
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, String> {
+        let mut rest = Reader::of_version(value)?;
+        let flags = rest.flags(AUTO_DELETE | INTERNAL)?;
+        Ok(Self {
+            auto_delete: flags & AUTO_DELETE != 0,
+            internal: flags & INTERNAL != 0,
+            kind: rest.text()?.into(),
+            arguments: rest.table()?,
+        })
+    }
+}
+
+impl QueueDefinition {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, flag(self.auto_delete, AUTO_DELETE)];
+        out.extend_from_slice(&self.id.0.to_be_bytes());
+        put_table(&mut out, &self.arguments);
+        out
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, String> {
+        let mut rest = Reader::of_version(value)?;
+        let flags = rest.flags(AUTO_DELETE)?;
+        Ok(Self { auto_delete: flags & AUTO_DELETE != 0, id: QueueId(rest.u64()?), arguments: rest.table()? })
+    }
+}
+
+/// Splits the key of an exchange or a queue into vhost and name.
+pub(crate) fn decode_name_key<'a>(prefix: &[u8], key: &'a [u8]) -> Result<(VhostName, &'a [u8]), String> {
+    let mut rest = Reader::after(prefix, key)?;
+    let vhost = VhostName::from_bytes(rest.name()?).map_err(|e| e.to_string())?;
+    Ok((vhost, rest.0))
+}
+
+/// Reads a binding back from its key.
+pub(crate) fn decode_binding(key: &[u8], value: &[u8]) -> Result<(VhostName, Binding), String> {
+    Reader::of_version(value)?;
+    let mut rest = Reader::after(BINDINGS, key)?;
+    let vhost = VhostName::from_bytes(rest.name()?).map_err(|e| e.to_string())?;
+    let source = ExchangeName::from_bytes(rest.name()?).map_err(|e| e.to_string())?;
+    let kind = rest.u8()?;
+    let name = rest.name()?;
+    let destination = match kind {
+        0 => Destination::Queue(QueueName::from_bytes(name).map_err(|e| e.to_string())?),
+        1 => Destination::Exchange(ExchangeName::from_bytes(name).map_err(|e| e.to_string())?),
+        other => return Err(format!("destination kind {other} is unknown: a newer version wrote it")),
+    };
+    let key = rest.name()?.into();
+    Ok((vhost, Binding { source, destination, key, arguments: rest.table()? }))
+}
+
+/// The bound of given queue ids.
+pub(crate) fn encode_queue_ids(bound: u64) -> [u8; 9] {
+    let mut out = [VERSION; 9];
+    out[1..].copy_from_slice(&bound.to_be_bytes());
+    out
+}
+
+pub(crate) fn decode_queue_ids(value: &[u8]) -> Result<u64, String> {
+    Reader::of_version(value)?.u64()
+}
+
+fn flag(on: bool, bit: u8) -> u8 {
+    if on { bit } else { 0 }
+}
+
+/// Names have at most 255 bytes; a binding key likewise.
+fn put_name(out: &mut Vec<u8>, name: &[u8]) {
+    let name = &name[..name.len().min(255)];
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+}
+
+/// A table off the wire always has an encoding; one that a program made too deep is kept without its entries.
+fn put_table(out: &mut Vec<u8>, table: &Table) {
+    if !table.is_empty() {
+        out.extend_from_slice(table.encode().unwrap_or_else(|_| TableBuf::new()).as_bytes());
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn of_version(value: &'a [u8]) -> Result<Self, String> {
+        let mut rest = Self(value);
+        match rest.u8()? {
+            VERSION => Ok(rest),
+            other => {
+                Err(format!("its version is {other}, this program knows {VERSION}: use a newer Millpond"))
+            }
+        }
+    }
+
+    fn after(prefix: &[u8], key: &'a [u8]) -> Result<Self, String> {
+        key.strip_prefix(prefix).map(Self).ok_or_else(|| "its key has another prefix".to_owned())
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or("it ends inside a field")?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        let bytes = self.take(8)?;
+        Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn flags(&mut self, known: u8) -> Result<u8, String> {
+        let flags = self.u8()?;
+        if flags & !known != 0 {
+            return Err(format!("its flags {flags:#04x} are not all known: a newer version wrote it"));
+        }
+        Ok(flags)
+    }
+
+    fn name(&mut self) -> Result<&'a [u8], String> {
+        let len = self.u8()?;
+        self.take(len as usize)
+    }
+
+    fn text(&mut self) -> Result<&'a str, String> {
+        std::str::from_utf8(self.name()?).map_err(|_| "a name in it is not UTF-8".to_owned())
+    }
+
+    fn table(&mut self) -> Result<Table, String> {
+        Table::decode(std::mem::take(&mut self.0)).map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_read_back_as_they_were_written() {
+        let arguments: Table = [("x-max-length", 5)].into_iter().collect();
+        let exchange = ExchangeDefinition {
+            kind: "topic".into(),
+            auto_delete: true,
+            internal: true,
+            arguments: arguments.clone(),
+        };
+        assert_eq!(ExchangeDefinition::decode(&exchange.encode()), Ok(exchange));
+        let queue = QueueDefinition { id: QueueId(u64::MAX - 3), auto_delete: false, arguments };
+        assert_eq!(QueueDefinition::decode(&queue.encode()), Ok(queue));
+        assert_eq!(decode_queue_ids(&encode_queue_ids(77)), Ok(77));
+    }
+
+    #[test]
+    fn bindings_are_the_same_whatever_the_order_of_their_arguments() {
+        let vhost = VhostName::new("a/b").unwrap();
+        let make = |names: [&str; 2]| Binding {
+            source: ExchangeName::new("amq.headers").unwrap(),
+            destination: Destination::Queue(QueueName::new("q").unwrap()),
+            key: b"\xff.key"[..].into(),
+            arguments: names.iter().map(|name| (*name, 1)).collect(),
+        };
+        let key = binding_key(&vhost, &make(["b", "a"]));
+        assert_eq!(key, binding_key(&vhost, &make(["a", "b"])));
+        let (found_vhost, found) = decode_binding(&key, BINDING_VALUE).unwrap();
+        assert_eq!(found_vhost, vhost);
+        assert_eq!(binding_key(&vhost, &found), key);
+    }
+
+    #[test]
+    fn every_cut_of_a_definition_is_an_error_or_a_shorter_table() {
+        let queue = QueueDefinition {
+            id: QueueId(1),
+            auto_delete: true,
+            arguments: [("x-a", 1)].into_iter().collect(),
+        };
+        let whole = queue.encode();
+        for end in 0..whole.len() {
+            if let Ok(read) = QueueDefinition::decode(&whole[..end]) {
+                assert_eq!(end, 10, "only the empty table may follow the id");
+                assert!(read.arguments.is_empty());
+            }
+        }
+        assert!(QueueDefinition::decode(&[2, 0]).unwrap_err().contains("version is 2"));
+    }
+}

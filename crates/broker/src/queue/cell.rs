@@ -1,0 +1,448 @@
+//! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
+
+use super::machine::{ConsumerKey, Machine, OwnerKey, Terms};
+use super::pump::{Work, push_range};
+use crate::core::Core;
+use crate::event::Delivery;
+use crate::request::{Outcome, QueueRef};
+use crate::session::inbox::Inbox;
+use millpond_model::table::Table;
+use millpond_model::{Message, QueueName};
+use millpond_store::{Fetch, OnQueue, QueueId, QueueLog};
+use parking_lot::Mutex;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+/// What a queue is, apart from its messages; never changes.
+#[derive(Debug)]
+pub(crate) struct QueueSpec {
+    pub(crate) id: QueueId,
+    pub(crate) name: QueueName,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The session it belongs to.
+    pub(crate) exclusive: Option<OwnerKey>,
+    pub(crate) arguments: Table,
+}
+
+impl QueueSpec {
+    /// Whether its definition and persistent messages survive a restart.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.durable && self.exclusive.is_none()
+    }
+}
+
+/// See the module.
+pub(crate) struct QueueCell {
+    spec: QueueSpec,
+    pub(super) log: QueueLog,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) machine: Machine,
+    /// Ascending by key.
+    sinks: Vec<Sink>,
+    next_consumer: u64,
+    /// The first ready message is on disk; `OnQueue::loaded` will tell.
+    pub(super) loading: bool,
+    /// How often `OnQueue::loaded` has told.
+    loads: u32,
+    deleted: bool,
+    /// One of the consumers wants no other.
+    exclusive_consumer: Option<ConsumerKey>,
+    /// Sessions that wait for `loaded` or `relieved`.
+    waiters: Vec<Waker>,
+}
+
+/// Where a consumer's deliveries go.
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    pub(crate) key: ConsumerKey,
+    pub(crate) owner: OwnerKey,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) cookie: u64,
+    pub(crate) queue: QueueRef,
+}
+
+/// What a new consumer brings.
+pub(crate) struct NewConsumer {
+    pub(crate) terms: Terms,
+    pub(crate) exclusive: bool,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) cookie: u64,
+    pub(crate) queue: QueueRef,
+}
+
+/// Why a consumer was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AddConsumerError {
+    /// The queue went meanwhile.
+    Deleted,
+    /// Exclusive use, here or wanted.
+    ExclusiveUse,
+}
+
+/// Why a get took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CellGetError {
+    /// Nothing is ready.
+    Empty,
+    /// The first ready message is on disk; the number of loads so far.
+    Loading(u32),
+}
+
+/// Why a queue is not to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotDeleted {
+    InUse,
+    NotEmpty,
+}
+
+/// Under which conditions a queue is to be deleted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DeleteIf {
+    pub(crate) unused: bool,
+    pub(crate) empty: bool,
+}
+
+impl State {
+    pub(super) fn sink(&self, key: ConsumerKey) -> Option<&Sink> {
+        self.sinks.binary_search_by_key(&key, |sink| sink.key).ok().map(|at| &self.sinks[at])
+    }
+}
+
+impl QueueCell {
+    /// A cell over a log with what is live in it. `core` is told of nothing; it is there for the store's calls.
+    pub(crate) fn new(spec: QueueSpec, log: QueueLog, machine: Machine, core: Weak<Core>) -> Arc<Self> {
+        let state = State {
+            machine,
+            sinks: Vec::new(),
+            next_consumer: 0,
+            loading: false,
+            loads: 0,
+            deleted: false,
+            exclusive_consumer: None,
+            waiters: Vec::new(),
+        };
+        let cell = Arc::new(Self { spec, log, state: Mutex::new(state) });
+        cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core }));
+        cell
+    }
+
+    /// Appends messages and hands out what can be; the numbers they got. Empty: the queue is gone.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Range<u64> {
+        let seqs = {
+            let mut state = self.state.lock();
+            if state.deleted {
+                return 0..0;
+            }
+            let seqs = self.log.append(work.batch, messages);
+            state.machine.enqueued(seqs.clone());
+            self.pump(&mut state, work);
+            seqs
+        };
+        work.scratch.wake();
+        seqs
+    }
+
+    /// Settles or requeues deliveries of `owner`; `seqs` ascend and do not overlap.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        owner: OwnerKey,
+        seqs: &[Range<u64>],
+        outcome: Outcome,
+        work: &mut Work<'_>,
+    ) {
+        {
+            let mut state = self.state.lock();
+            match outcome {
+                Outcome::Accept | Outcome::Reject => {
+                    let settled = &mut work.scratch.settled;
+                    for range in seqs {
+                        state.machine.settle(owner, range.clone(), settled);
+                    }
+                    if !settled.is_empty() {
+                        self.log.settle(work.batch, settled);
+                        settled.clear();
+                    }
+                }
+                Outcome::Requeue => {
+                    for range in seqs {
+                        state.machine.requeue(owner, range.clone());
+                    }
+                }
+            }
+            self.pump(&mut state, work);
+        }
+        work.scratch.wake();
+    }
+
+    /// Takes the first ready message; with how many are left.
+    pub(crate) fn get(
+        &self,
+        owner: OwnerKey,
+        no_ack: bool,
+        work: &mut Work<'_>,
+    ) -> Result<(Delivery, u64), CellGetError> {
+        let mut state = self.state.lock();
+        let mut fetched = Vec::with_capacity(1);
+        while let Some(first) = state.machine.first_ready() {
+            let one = first.start..first.start + 1;
+            if self.log.fetch(one.clone(), usize::MAX, &mut fetched) == Fetch::Loading {
+                return Err(CellGetError::Loading(state.loads));
+            }
+            let Some(taken) = state.machine.get(owner, no_ack) else { break };
+            let Some((seq, message)) = fetched.pop() else {
+                tracing::warn!(queue = %self.spec.name, seq = taken.seq, "a message is missing in the store");
+                state.machine.settle(owner, one, &mut Vec::new());
+                continue;
+            };
+            if no_ack {
+                self.log.settle(work.batch, std::slice::from_ref(&one));
+            }
+            let delivery = Delivery { seq, redelivered: taken.redelivered, message };
+            return Ok((delivery, state.machine.ready_count()));
+        }
+        Err(CellGetError::Empty)
+    }
+
+    /// Drops all that is ready; how many.
+    pub(crate) fn purge(&self, work: &mut Work<'_>) -> u64 {
+        let mut state = self.state.lock();
+        let gone = state.machine.purge();
+        self.log.settle(work.batch, &gone);
+        state.loading = false;
+        gone.iter().map(|range| range.end - range.start).sum()
+    }
+
+    // ---- consumers
+
+    /// A consumer comes.
+    pub(crate) fn add_consumer(
+        self: &Arc<Self>,
+        new: NewConsumer,
+        work: &mut Work<'_>,
+    ) -> Result<ConsumerKey, AddConsumerError> {
+        let key = {
+            let mut state = self.state.lock();
+            if state.deleted {
+                return Err(AddConsumerError::Deleted);
+            }
+            if state.exclusive_consumer.is_some() || (new.exclusive && !state.sinks.is_empty()) {
+                return Err(AddConsumerError::ExclusiveUse);
+            }
+            let key = ConsumerKey(state.next_consumer);
+            state.next_consumer += 1;
+            if new.exclusive {
+                state.exclusive_consumer = Some(key);
+            }
+            state.sinks.push(Sink {
+                key,
+                owner: new.terms.owner,
+                inbox: new.inbox,
+                cookie: new.cookie,
+                queue: new.queue,
+            });
+            state.machine.add_consumer(key, new.terms);
+            self.pump(&mut state, work);
+            key
+        };
+        work.scratch.wake();
+        Ok(key)
+    }
+
+    /// A consumer goes; what waits in its inbox is ready again (unless it is settled already). Whether the queue is
+    /// to be deleted now, because it was the last one.
+    pub(crate) fn remove_consumer(
+        self: &Arc<Self>,
+        key: ConsumerKey,
+        no_ack: bool,
+        work: &mut Work<'_>,
+    ) -> bool {
+        let last = {
+            let mut state = self.state.lock();
+            let Ok(at) = state.sinks.binary_search_by_key(&key, |sink| sink.key) else { return false };
+            let sink = state.sinks.remove(at);
+            state.exclusive_consumer.take_if(|exclusive| *exclusive == key);
+            state.machine.remove_consumer(key);
+            sink.inbox.forget_stalled(self, key);
+            if !no_ack {
+                let mut ranges = Vec::new();
+                for seq in sink.inbox.take_back(sink.cookie, sink.queue) {
+                    push_range(&mut ranges, seq..seq + 1);
+                }
+                for range in ranges {
+                    state.machine.release(sink.owner, range);
+                }
+            }
+            self.pump(&mut state, work);
+            state.sinks.is_empty()
+        };
+        work.scratch.wake();
+        last && self.spec.auto_delete
+    }
+
+    /// A session goes: its consumers, and its unsettled deliveries return. Whether the queue is to be deleted now.
+    pub(crate) fn close_owner(self: &Arc<Self>, owner: OwnerKey, work: &mut Work<'_>) -> bool {
+        let last = {
+            let mut state = self.state.lock();
+            let before = state.sinks.len();
+            state.sinks.retain(|sink| sink.owner != owner);
+            let had_consumers = state.sinks.len() < before;
+            let left = state.exclusive_consumer.filter(|key| state.sink(*key).is_some());
+            state.exclusive_consumer = left;
+            state.machine.close_owner(owner);
+            self.pump(&mut state, work);
+            had_consumers && state.sinks.is_empty()
+        };
+        work.scratch.wake();
+        last && self.spec.auto_delete
+    }
+
+    /// Changes a consumer's prefetch.
+    pub(crate) fn set_prefetch(self: &Arc<Self>, key: ConsumerKey, prefetch: u32, work: &mut Work<'_>) {
+        {
+            let mut state = self.state.lock();
+            state.machine.set_prefetch(key, prefetch);
+            self.pump(&mut state, work);
+        }
+        work.scratch.wake();
+    }
+
+    /// A consumer's inbox has drained.
+    pub(crate) fn open_tap(self: &Arc<Self>, key: ConsumerKey, work: &mut Work<'_>) {
+        {
+            let mut state = self.state.lock();
+            if state.sink(key).is_some() {
+                state.machine.set_open(key, true);
+                self.pump(&mut state, work);
+            }
+        }
+        work.scratch.wake();
+    }
+
+    // ---- the end
+
+    /// Marks the queue as gone if the conditions hold, with its messages; returns how many were ready, and the
+    /// consumers that are to be told. The caller holds the topology.
+    pub(crate) fn delete(&self, when: DeleteIf, work: &mut Work<'_>) -> Result<(u64, Vec<Sink>), NotDeleted> {
+        let mut state = self.state.lock();
+        if when.unused && !state.sinks.is_empty() {
+            return Err(NotDeleted::InUse);
+        }
+        let ready = state.machine.ready_count();
+        if when.empty && ready > 0 {
+            return Err(NotDeleted::NotEmpty);
+        }
+        state.deleted = true;
+        state.machine = Machine::default();
+        state.exclusive_consumer = None;
+        self.log.delete(work.batch);
+        work.scratch.wake_later(&mut state.waiters);
+        Ok((ready, std::mem::take(&mut state.sinks)))
+    }
+
+    // ---- questions
+
+    /// What it is.
+    pub(crate) fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    /// Ready messages and consumers.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.machine.ready_count(), state.sinks.len() as u64)
+    }
+
+    /// Whether publishers are to be held back.
+    pub(crate) fn is_over(&self) -> bool {
+        self.log.is_over()
+    }
+
+    /// Whether it is gone.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.state.lock().deleted
+    }
+
+    /// Wakes `waker` when the queue has loaded, is relieved or gone; ask again then.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut state = self.state.lock();
+        if !state.waiters.iter().any(|known| known.will_wake(waker)) {
+            state.waiters.push(waker.clone());
+        }
+    }
+
+    /// Whether nothing has been loaded since the number of loads was `loads`.
+    pub(crate) fn is_loading_since(&self, loads: u32) -> bool {
+        let state = self.state.lock();
+        state.loads == loads && !state.deleted
+    }
+
+    fn on_loaded(self: &Arc<Self>, work: &mut Work<'_>) {
+        {
+            let mut state = self.state.lock();
+            state.loading = false;
+            state.loads = state.loads.wrapping_add(1);
+            work.scratch.wake_later(&mut state.waiters);
+            self.pump(&mut state, work);
+        }
+        work.scratch.wake();
+    }
+
+    fn on_relieved(&self) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for QueueCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueCell").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// A cell as the router's handle: equal only to itself.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueHandle(pub(crate) Arc<QueueCell>);
+
+impl PartialEq for QueueHandle {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for QueueHandle {}
+
+impl std::hash::Hash for QueueHandle {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.0) as usize).hash(state);
+    }
+}
+
+/// The store's way to a cell; it keeps neither cell nor broker alive.
+struct Listener {
+    cell: Weak<QueueCell>,
+    core: Weak<Core>,
+}
+
+impl OnQueue for Listener {
+    fn loaded(&self) {
+        if let (Some(cell), Some(core)) = (self.cell.upgrade(), self.core.upgrade()) {
+            core.work(|work| cell.on_loaded(work));
+        }
+    }
+
+    fn relieved(&self) {
+        if let Some(cell) = self.cell.upgrade() {
+            cell.on_relieved();
+        }
+    }
+}

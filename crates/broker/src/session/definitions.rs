@@ -1,0 +1,350 @@
+//! Exchanges, queues and bindings: declared, deleted, purged. Definitions change under the topology's lock, and
+//! their batches are submitted under it too, so that the log has them in the order they happened.
+
+use super::Session;
+use crate::definition::{
+    BINDING_VALUE, ExchangeDefinition, QueueDefinition, binding_key, exchange_key, queue_key,
+};
+use crate::error::*;
+use crate::queue::QueueCell;
+use crate::queue::arguments::{self, QueueType, inequivalent_field};
+use crate::queue::cell::{DeleteIf, NotDeleted, QueueHandle, QueueSpec};
+use crate::queue::machine::Machine;
+use crate::reply::REPLY_TO;
+use crate::request::*;
+use crate::vhost::Vhost;
+use millpond_model::table::{Table, Value};
+use millpond_model::{ExchangeName, QueueName};
+use std::sync::Arc;
+
+/// Longest `x-name-prefix` (D5). Bytes.
+const NAME_PREFIX_MAX_BYTES: usize = 64;
+
+/// Letters of made-up names.
+const NAME_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl Session {
+    /// Declares an exchange (D2, D3).
+    pub fn declare_exchange(
+        &mut self,
+        request: &DeclareExchange,
+    ) -> Result<Durability, DeclareExchangeError> {
+        let vhost = self.vhost.clone();
+        let stripped = strip_exchange(&request.name).map(|name| DeclareExchange { name, ..request.clone() });
+        let request = stripped.as_ref().unwrap_or(request);
+        let mut router = vhost.write();
+        let is_new = router.exchange(request.name.as_str()).is_none();
+        if is_new && request.durable && !request.passive {
+            self.core.check_writable()?;
+        }
+        if !router.declare_exchange(request)? {
+            return Ok(Durability::Now);
+        }
+        vhost.changed();
+        for (name, _) in request.arguments.iter().filter(|(name, _)| &**name != "alternate-exchange") {
+            tracing::warn!(exchange = %request.name, argument = %name, "exchange argument has no effect");
+        }
+        if !request.durable {
+            return Ok(Durability::Now);
+        }
+        let definition = ExchangeDefinition {
+            kind: request.kind.clone(),
+            auto_delete: request.auto_delete,
+            internal: request.internal,
+            arguments: request.arguments.clone(),
+        };
+        let mut batch = self.core.store.begin();
+        batch.put(&exchange_key(&vhost.name, &request.name), &definition.encode());
+        Ok(self.commit(batch))
+    }
+
+    /// Deletes an exchange; a missing one is fine.
+    pub fn delete_exchange(
+        &mut self,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<Durability, DeleteExchangeError> {
+        let vhost = self.vhost.clone();
+        let mut router = vhost.write();
+        let removed = router.delete_exchange(name, if_unused)?;
+        vhost.changed();
+        let mut batch = self.core.store.begin();
+        vhost.forget(&router, &removed, None, &mut batch);
+        Ok(self.commit(batch))
+    }
+
+    /// Declares a queue (D2-D5, D7, D9).
+    pub fn declare_queue(
+        &mut self,
+        request: &DeclareQueue,
+    ) -> Result<(QueueDeclared, Durability), DeclareQueueError> {
+        let vhost = self.vhost.clone();
+        let stripped = strip_queue(&request.name);
+        let name = stripped.as_ref().unwrap_or(&request.name);
+        if name.as_str().starts_with(REPLY_TO) {
+            return self.declare_reply_queue(name);
+        }
+        let mut router = vhost.write();
+        if let Some(queue) = router.queue(name.as_str()) {
+            let cell = queue.0.clone();
+            drop(router);
+            self.check_redeclare(request, &cell)?;
+            let (ready, consumers) = cell.counts();
+            let declared = QueueDeclared { name: cell.spec().name.clone(), ready, consumers };
+            return Ok((declared, Durability::Now));
+        }
+        if request.passive {
+            return Err(self.missing(name).into());
+        }
+        self.check_new_queue(name, request)?;
+        let name = if name.is_empty() { self.made_up_name(request)? } else { name.clone() };
+        let spec = QueueSpec {
+            id: self.core.next_queue_id(),
+            name: name.clone(),
+            durable: request.durable,
+            auto_delete: request.auto_delete,
+            exclusive: request.exclusive.then_some(self.owner),
+            arguments: request.arguments.clone(),
+        };
+        let mut batch = self.core.store.begin();
+        if spec.is_stored() {
+            let definition = QueueDefinition {
+                id: spec.id,
+                auto_delete: spec.auto_delete,
+                arguments: spec.arguments.clone(),
+            };
+            batch.put(&queue_key(&vhost.name, &name), &definition.encode());
+        }
+        if request.exclusive {
+            self.exclusive.push(name.clone());
+        }
+        let log = self.core.store.create_queue(spec.id, spec.is_stored());
+        let cell = QueueCell::new(spec, log, Machine::default(), Arc::downgrade(&self.core));
+        router.add_queue(name.clone(), QueueHandle(cell));
+        vhost.changed();
+        let durability = self.commit(batch);
+        Ok((QueueDeclared { name, ready: 0, consumers: 0 }, durability))
+    }
+
+    /// Direct reply-to has no queues; declaring one asks whether the requester lives (A14).
+    fn declare_reply_queue(
+        &self,
+        name: &QueueName,
+    ) -> Result<(QueueDeclared, Durability), DeclareQueueError> {
+        if name.as_str() == REPLY_TO || self.vhost.replies.get(name.as_str()).is_some() {
+            return Ok((QueueDeclared { name: name.clone(), ready: 0, consumers: 1 }, Durability::Now));
+        }
+        Err(self.missing(name).into())
+    }
+
+    /// Whether a declaration fits the queue that is there.
+    fn check_redeclare(&self, request: &DeclareQueue, cell: &QueueCell) -> Result<(), DeclareQueueError> {
+        self.check_access(cell)?;
+        if request.passive {
+            return Ok(());
+        }
+        let spec = cell.spec();
+        if request.exclusive != spec.exclusive.is_some() {
+            let (queue, vhost) = (spec.name.clone(), self.vhost.name.clone());
+            return Err(QueueError::Locked { queue, vhost }.into());
+        }
+        let differs = if request.durable != spec.durable {
+            Some(inequivalent_field("durable", request.durable, spec.durable))
+        } else if request.auto_delete != spec.auto_delete {
+            Some(inequivalent_field("auto_delete", request.auto_delete, spec.auto_delete))
+        } else {
+            arguments::difference(&request.arguments, &spec.arguments)
+        };
+        match differs {
+            None => Ok(()),
+            Some(arg) => Err(DeclareQueueError::Inequivalent {
+                queue: spec.name.clone(),
+                vhost: self.vhost.name.clone(),
+                arg,
+            }),
+        }
+    }
+
+    /// Whether a queue of this name and shape may be made.
+    fn check_new_queue(&self, name: &QueueName, request: &DeclareQueue) -> Result<(), DeclareQueueError> {
+        if name.as_str().starts_with("amq.") {
+            return Err(DeclareQueueError::Reserved { queue: name.clone() });
+        }
+        let bad = |argument: &str, reason: String| DeclareQueueError::BadArgument {
+            queue: name.clone(),
+            vhost: self.vhost.name.clone(),
+            argument: argument.to_owned(),
+            reason,
+        };
+        let kind = arguments::check(&request.arguments).map_err(|error| bad(error.argument, error.reason))?;
+        if kind == QueueType::Quorum && (!request.durable || request.exclusive || name.is_empty()) {
+            let reason = "a quorum queue must be durable, not exclusive, and named by the client".into();
+            return Err(bad("x-queue-type", reason));
+        }
+        if request.durable && !request.exclusive {
+            self.core.check_writable().map_err(QueueError::from)?;
+        }
+        for (argument, known) in arguments::without_effect(&request.arguments) {
+            if known {
+                tracing::warn!(queue = %name, argument, "queue argument is kept and not acted on yet");
+            } else {
+                tracing::warn!(queue = %name, argument, "queue argument is not known and has no effect");
+            }
+        }
+        Ok(())
+    }
+
+    fn made_up_name(&self, request: &DeclareQueue) -> Result<QueueName, DeclareQueueError> {
+        let prefix = name_prefix(&request.arguments).map_err(|reason| DeclareQueueError::BadArgument {
+            queue: request.name.clone(),
+            vhost: self.vhost.name.clone(),
+            argument: "x-name-prefix".to_owned(),
+            reason,
+        })?;
+        let mut bits: u128 = rand::random();
+        let mut name = prefix.to_owned();
+        for _ in 0..22 {
+            name.push(char::from(NAME_LETTERS[(bits & 63) as usize]));
+            bits >>= 6;
+        }
+        Ok(QueueName::new(&name).expect("at most 64 and 22 bytes"))
+    }
+
+    /// Deletes a queue; returns how many ready messages went. A missing one is fine (0).
+    pub fn delete_queue(
+        &mut self,
+        name: &QueueName,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(u64, Durability), DeleteQueueError> {
+        let vhost = self.vhost.clone();
+        let core = self.core.clone();
+        let mut router = vhost.write();
+        let Some(cell) = router.queue(name.as_str()).map(|queue| queue.0.clone()) else {
+            return Ok((0, Durability::Now));
+        };
+        self.check_access(&cell)?;
+        let (deleted, batch) = core.with_batch(|work| {
+            let (ready, consumers) = cell.delete(DeleteIf { unused: if_unused, empty: if_empty }, work)?;
+            vhost.remove_queue(&mut router, &cell, consumers, work);
+            work.scratch.wake();
+            Ok(ready)
+        });
+        let ready = deleted.map_err(|why| {
+            let (queue, vhost) = (name.clone(), vhost.name.clone());
+            match why {
+                NotDeleted::InUse => DeleteQueueError::InUse { queue, vhost },
+                NotDeleted::NotEmpty => DeleteQueueError::NotEmpty { queue, vhost },
+            }
+        })?;
+        self.exclusive.retain(|own| own != name);
+        Ok((ready, self.commit(batch)))
+    }
+
+    /// Deletes an exclusive queue of this session that closes.
+    pub(super) fn delete_own(&self, name: &QueueName) {
+        let cell = self.vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
+        if let Some(cell) = cell.filter(|cell| cell.spec().exclusive == Some(self.owner)) {
+            self.delete_if(&cell, DeleteIf::default());
+        }
+    }
+
+    /// Deletes an auto-delete queue whose last consumer went, unless another came meanwhile.
+    pub(super) fn delete_unused(&self, cell: &Arc<QueueCell>) {
+        self.delete_if(cell, DeleteIf { unused: true, empty: false });
+    }
+
+    fn delete_if(&self, cell: &Arc<QueueCell>, when: DeleteIf) {
+        let mut router = self.vhost.write();
+        let is_there = router.queue(cell.spec().name.as_str()).is_some_and(|it| Arc::ptr_eq(&it.0, cell));
+        if !is_there {
+            return;
+        }
+        self.core.work(|work| {
+            if let Ok((_, consumers)) = cell.delete(when, work) {
+                self.vhost.remove_queue(&mut router, cell, consumers, work);
+                work.scratch.wake();
+            }
+        });
+    }
+
+    /// Drops all ready messages; returns how many (A11).
+    pub fn purge_queue(&mut self, name: &QueueName) -> Result<(u64, Durability), QueueError> {
+        let cell = self.find_queue(name)?;
+        let core = self.core.clone();
+        let (count, batch) = core.with_batch(|work| cell.purge(work));
+        Ok((count, self.commit(batch)))
+    }
+
+    /// Binds a queue or an exchange to an exchange (D3, D6, D11, D13).
+    pub fn bind(&mut self, binding: &Binding) -> Result<Durability, BindError> {
+        let vhost = self.vhost.clone();
+        let mut router = vhost.write();
+        self.check_destination(router.queue(destination_queue(binding)))?;
+        if Vhost::is_stored(&router, binding) {
+            self.core.check_writable().map_err(QueueError::from)?;
+        }
+        if !router.bind(binding)? {
+            return Ok(Durability::Now);
+        }
+        vhost.changed();
+        let mut batch = self.core.store.begin();
+        if Vhost::is_stored(&router, binding) {
+            batch.put(&binding_key(&vhost.name, binding), BINDING_VALUE);
+        }
+        Ok(self.commit(batch))
+    }
+
+    /// Removes a binding; a missing one is fine.
+    pub fn unbind(&mut self, binding: &Binding) -> Result<Durability, BindError> {
+        let vhost = self.vhost.clone();
+        let mut router = vhost.write();
+        self.check_destination(router.queue(destination_queue(binding)))?;
+        let removed = router.unbind(binding)?;
+        vhost.changed();
+        let mut batch = self.core.store.begin();
+        vhost.forget(&router, &removed, None, &mut batch);
+        Ok(self.commit(batch))
+    }
+
+    fn check_destination(&self, queue: Option<&QueueHandle>) -> Result<(), BindError> {
+        Ok(queue.map_or(Ok(()), |queue| self.check_access(&queue.0))?)
+    }
+}
+
+fn destination_queue(binding: &Binding) -> &str {
+    match &binding.destination {
+        Destination::Queue(name) => name.as_str(),
+        Destination::Exchange(_) => "",
+    }
+}
+
+/// What a made-up name begins with (D5).
+fn name_prefix(arguments: &Table) -> Result<&str, String> {
+    match arguments.get("x-name-prefix").map(|value| (value, value.as_str())) {
+        None => Ok("amq.gen-"),
+        Some((_, Some(prefix))) if prefix.len() <= NAME_PREFIX_MAX_BYTES => Ok(prefix),
+        Some((_, Some(prefix))) => {
+            Err(format!("{} bytes are over the limit of {NAME_PREFIX_MAX_BYTES}", prefix.len()))
+        }
+        Some((value, None)) => Err(unacceptable(value)),
+    }
+}
+
+fn unacceptable(value: &Value) -> String {
+    format!("unacceptable type {}: a longstr of UTF-8 is needed", value.type_name())
+}
+
+fn strip(name: &str) -> Option<String> {
+    name.contains(['\r', '\n']).then(|| name.replace(['\r', '\n'], ""))
+}
+
+/// The name without CR and LF (D4), if it has any.
+fn strip_queue(name: &QueueName) -> Option<QueueName> {
+    strip(name.as_str()).and_then(|name| QueueName::new(&name).ok())
+}
+
+/// The name without CR and LF (D4), if it has any.
+fn strip_exchange(name: &ExchangeName) -> Option<ExchangeName> {
+    strip(name.as_str()).and_then(|name| ExchangeName::new(&name).ok())
+}

@@ -1,0 +1,285 @@
+//! Publishing: checks and routes at the door, then one call a queue and batch.
+
+use super::Session;
+use crate::error::{PublishError, WriteRefused};
+use crate::queue::{QueueCell, Work};
+use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
+use crate::request::{DeliveryId, Durability, Outcome, Publish, Route, RouteInner};
+use crate::routing::Resolution;
+use hashbrown::HashMap;
+use millpond_model::Message;
+use millpond_model::properties::RawProperties;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Times in milliseconds beyond this are a mistake; RabbitMQ refuses them too.
+const EXPIRATION_MAX_MS: u64 = 315_360_000_000;
+
+/// Messages a group keeps room for between batches.
+const GROUP_KEPT_MAX: usize = 4096;
+
+/// Messages of a batch by queue; reused from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// Where in `list` a queue is, by its number in the store.
+    places: HashMap<u64, u32>,
+    list: Vec<(Arc<QueueCell>, Vec<Message>)>,
+    spare: Vec<Vec<Message>>,
+}
+
+impl Groups {
+    fn push(&mut self, cell: &Arc<QueueCell>, message: Message) {
+        let list = &mut self.list;
+        let spare = &mut self.spare;
+        let place = *self.places.entry(cell.spec().id.0).or_insert_with(|| {
+            list.push((cell.clone(), spare.pop().unwrap_or_default()));
+            list.len() as u32 - 1
+        });
+        self.list[place as usize].1.push(message);
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        for (_, mut messages) in self.list.drain(..) {
+            messages.clear();
+            messages.shrink_to(GROUP_KEPT_MAX);
+            if self.spare.len() < 16 {
+                self.spare.push(messages);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Ready while this session may publish more; `Pending` while a queue that it published to is over its limits
+    /// (or, without confirms, while the store is full). The front end does not read its socket until it is ready.
+    pub fn poll_publish_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.over.is_empty() {
+            // The wake-up is asked for first, so that one between question and asking is not missed.
+            self.over.retain(|cell| {
+                cell.is_over() && {
+                    cell.wait(cx.waker());
+                    cell.is_over() && !cell.is_deleted()
+                }
+            });
+        }
+        if !self.over.is_empty() {
+            return Poll::Pending;
+        }
+        if !self.confirming && matches!(self.core.store.status(), millpond_store::StoreStatus::Full) {
+            self.core.wait_for_room(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Confirm mode of this connection's publishers: decides what a full store does (nack or wait).
+    pub fn set_confirming(&mut self, confirming: bool) {
+        self.confirming = confirming;
+    }
+
+    /// Where a message with this exchange, key and properties goes. Cached per session for exchanges that look at the
+    /// key only. Checks what must be checked at the door (P1-P3): exchange exists and is not internal, user_id,
+    /// expiration, CC/BCC, reply-to, body size. `properties` may be changed by the front end afterwards only as
+    /// [`Session::rewrite_properties`] says.
+    #[inline]
+    pub fn route(
+        &mut self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &RawProperties<'_>,
+        body_size_bytes: u64,
+    ) -> Result<Route, PublishError> {
+        let size_max_bytes = self.core.options.message_size_max_bytes;
+        if body_size_bytes > size_max_bytes {
+            return Err(PublishError::TooLarge { size_bytes: body_size_bytes, size_max_bytes });
+        }
+        let copies = self.check_properties(properties)?;
+        let generation = self.vhost.generation();
+        if !copies && let Some(route) = self.routes.get(generation, exchange, routing_key) {
+            return Ok(route.clone());
+        }
+        self.find_route(generation, exchange, routing_key, properties, copies)
+    }
+
+    /// Checks the properties that the broker acts on; whether there are CC or BCC.
+    #[inline]
+    fn check_properties(&self, properties: &RawProperties<'_>) -> Result<bool, PublishError> {
+        if let Some(claimed) = properties.user_id()
+            && claimed != self.user.as_str().as_bytes()
+        {
+            let claimed = String::from_utf8_lossy(claimed).into_owned();
+            return Err(PublishError::WrongUserId { claimed, user: self.user.clone() });
+        }
+        if let Some(expiration) = properties.expiration() {
+            check_expiration(expiration)?;
+        }
+        if properties.reply_to() == Some(REPLY_TO.as_bytes()) && self.reply_name().is_none() {
+            let reason = "fast reply consumer does not exist: consume from it on this channel first".into();
+            return Err(PublishError::BadProperty { property: "reply_to", reason });
+        }
+        Ok(properties
+            .headers()
+            .is_some_and(|headers| headers.iter().any(|(name, _)| name == b"CC" || name == b"BCC")))
+    }
+
+    fn find_route(
+        &mut self,
+        generation: u64,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &RawProperties<'_>,
+        copies: bool,
+    ) -> Result<Route, PublishError> {
+        let is_reply = exchange.is_empty() && routing_key.starts_with(REPLY_TO_PREFIX.as_bytes());
+        let mut found = Resolution::default();
+        self.vhost.read().route(exchange, routing_key, properties, &mut found)?;
+        if let Some(alternate) = &found.alternate_missing {
+            let exchange = String::from_utf8_lossy(exchange);
+            tracing::warn!(vhost = %self.vhost.name, %exchange, %alternate, "the alternate exchange is missing");
+        }
+        let reply = if is_reply {
+            std::str::from_utf8(routing_key).ok().and_then(|name| self.vhost.replies.get(name))
+        } else {
+            None
+        };
+        let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
+        let stored = cells.iter().any(|cell| cell.spec().is_stored());
+        let route = Route(Arc::new(RouteInner { cells, stored, reply }));
+        if found.keyed_only && !copies && !is_reply {
+            self.routes.put(generation, exchange, routing_key, route.clone());
+        }
+        Ok(route)
+    }
+
+    /// The property bytes to store when they must differ from those published: BCC removed, direct reply-to
+    /// rewritten. `None` (nearly always): as they are.
+    #[inline]
+    pub fn rewrite_properties(&mut self, properties: &RawProperties<'_>) -> Option<Vec<u8>> {
+        let without_bcc = properties.without_header("BCC");
+        if properties.reply_to() != Some(REPLY_TO.as_bytes()) {
+            return without_bcc;
+        }
+        let Some(name) = self.reply_name() else { return without_bcc };
+        let left = without_bcc.as_deref().map_or(*properties, RawProperties::from_checked);
+        Some(left.with_reply_to(name.as_bytes()))
+    }
+
+    /// Publishes a batch: grouped by queue, appended, delivered, committed. Drains `batch`. `Pending` if any of it
+    /// must reach the disk. `Err`: the store takes no writes and nothing of the batch was taken (nack).
+    pub fn publish(&mut self, batch: &mut Vec<Publish>) -> Result<Durability, WriteRefused> {
+        if batch.is_empty() {
+            return Ok(Durability::Now);
+        }
+        self.check_door(batch)?;
+        let core = self.core.clone();
+        let ((), changes) = core.with_batch(|work| self.apply(batch, work));
+        Ok(self.commit(changes))
+    }
+
+    /// Publishes and settles as one commit: all durable or nothing, across queues (P7). Drains `publishes`.
+    pub fn transact(
+        &mut self,
+        publishes: &mut Vec<Publish>,
+        settles: &[(DeliveryId, Outcome)],
+    ) -> Result<Durability, WriteRefused> {
+        self.check_door(publishes)?;
+        let core = self.core.clone();
+        let ((), changes) = core.with_batch(|work| {
+            self.apply(publishes, work);
+            let mut ids = Vec::new();
+            for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Requeue] {
+                ids.clear();
+                ids.extend(settles.iter().filter(|settle| settle.1 == outcome).map(|settle| settle.0));
+                self.settle_with(&ids, outcome, work);
+            }
+        });
+        Ok(self.commit(changes))
+    }
+
+    /// Refuses a batch that the store would have to keep and cannot.
+    fn check_door(&self, batch: &[Publish]) -> Result<(), WriteRefused> {
+        let Err(refused) = self.core.check_writable() else { return Ok(()) };
+        if batch.iter().any(|(message, route)| route.0.stored && message.is_persistent()) {
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    /// Hands a batch to its queues.
+    fn apply(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
+        let Some((_, first)) = batch.first() else { return };
+        let route = first.clone();
+        if !batch.iter().all(|(_, other)| Arc::ptr_eq(&other.0, &route.0)) {
+            return self.apply_mixed(batch, work);
+        }
+        match route.0.cells.as_slice() {
+            [] => {}
+            [cell] if route.0.reply.is_none() => {
+                cell.publish(&mut batch.drain(..).map(|(message, _)| message), work);
+                self.note_over(cell);
+            }
+            cells => {
+                for cell in cells {
+                    cell.publish(&mut batch.iter().map(|(message, _)| message.clone()), work);
+                    self.note_over(cell);
+                }
+            }
+        }
+        if route.0.reply.is_some() {
+            batch.drain(..).for_each(|(message, route)| reply(&message, &route));
+        }
+        batch.clear();
+    }
+
+    fn apply_mixed(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
+        let mut groups = std::mem::take(&mut self.groups);
+        for (message, route) in batch.drain(..) {
+            reply(&message, &route);
+            if let [cell] = route.0.cells.as_slice() {
+                groups.push(cell, message);
+                continue;
+            }
+            for cell in &route.0.cells {
+                groups.push(cell, message.clone());
+            }
+        }
+        for (cell, messages) in &mut groups.list {
+            cell.publish(&mut messages.drain(..), work);
+            self.note_over(cell);
+        }
+        groups.clear();
+        self.groups = groups;
+    }
+
+    /// Remembers a queue that wants its publishers held back.
+    fn note_over(&mut self, cell: &Arc<QueueCell>) {
+        if cell.is_over() && !self.over.iter().any(|known| Arc::ptr_eq(known, cell)) {
+            self.over.push(cell.clone());
+        }
+    }
+}
+
+/// Hands a message to the requester it answers; never buffered beyond its inbox (A14).
+fn reply(message: &Message, route: &Route) {
+    if let Some(to) = &route.0.reply
+        && !to.inbox.reply(to.cookie, message.clone())
+    {
+        tracing::debug!("a direct reply was dropped: its requester does not read");
+    }
+}
+
+fn check_expiration(expiration: &[u8]) -> Result<(), PublishError> {
+    let value = std::str::from_utf8(expiration)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse::<u64>().ok());
+    if value.is_some_and(|ms| ms <= EXPIRATION_MAX_MS) {
+        return Ok(());
+    }
+    let reason = format!(
+        "'{}' is not a whole number of milliseconds from 0 to {EXPIRATION_MAX_MS}",
+        String::from_utf8_lossy(expiration)
+    );
+    Err(PublishError::BadProperty { property: "expiration", reason })
+}
