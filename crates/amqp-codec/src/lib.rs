@@ -16,6 +16,31 @@
 //! Whether a method is allowed now (state, channel, direction: 503, 504, 505) is for the caller to say;
 //! [`Method::sender`] tells a method's direction.
 //!
+//! ```
+//! use millpond_amqp_codec::{ContentHeader, FrameKind, FrameReader, Method, basic, encode_content};
+//!
+//! let mut wire = Vec::new();
+//! Method::from(basic::Publish { routing_key: b"q", ..Default::default() }).encode(1, &mut wire);
+//! encode_content(&mut wire, 1, b"\x10\x00\x02", b"hello", 131_072);
+//!
+//! let mut frames = FrameReader::new(&wire, 131_072);
+//! while let Some(frame) = frames.next()? {
+//!     match frame.kind {
+//!         // The short way first for what comes most; anything else, malformed or not, is the long way's.
+//!         FrameKind::Method => match basic::Publish::from_payload(frame.payload) {
+//!             Some(publish) => assert_eq!(publish.routing_key, b"q"),
+//!             None => drop(Method::decode(frame.payload)?),
+//!         },
+//!         FrameKind::Header => assert!(ContentHeader::decode(frame.payload)?.properties.is_persistent()),
+//!         FrameKind::Body => assert_eq!(frame.payload, b"hello"),
+//!         FrameKind::Heartbeat => {}
+//!     }
+//! }
+//! let used_up = frames.consumed();
+//! # assert_eq!(used_up, wire.len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Encoders append to any [`Sink`] (`Vec<u8>`, `BytesMut`) and cannot fail: a short string over 255 bytes, which
 //! only a reply text can be, is cut at a character's boundary.
 
