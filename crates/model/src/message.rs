@@ -50,7 +50,13 @@ pub struct Message {
 
 impl Message {
     /// Builds a message of its own; batches off a socket use [`MessageBatch`].
-    pub fn new(exchange: &[u8], routing_key: &[u8], properties: &[u8], persistent: bool, body: &[u8]) -> Self {
+    pub fn new(
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        persistent: bool,
+        body: &[u8],
+    ) -> Self {
         let mut batch = MessageBatch::default();
         batch.start(exchange, routing_key, properties, persistent, body.len());
         batch.push_body(body);
@@ -159,7 +165,9 @@ impl MessageBatch {
         persistent: bool,
         body_size_bytes: usize,
     ) {
-        debug_assert!(exchange.len() <= SHORT_STRING_MAX_BYTES && routing_key.len() <= SHORT_STRING_MAX_BYTES);
+        debug_assert!(
+            exchange.len() <= SHORT_STRING_MAX_BYTES && routing_key.len() <= SHORT_STRING_MAX_BYTES
+        );
         if self.open {
             self.abandon();
         }
@@ -202,7 +210,9 @@ impl MessageBatch {
 
     /// Forgets the message begun last and not ended.
     pub fn abandon(&mut self) {
-        if self.open && let Some(head) = self.heads.pop() {
+        if self.open
+            && let Some(head) = self.heads.pop()
+        {
             self.buffer.truncate(head.record.start as usize);
         }
         self.open = false;

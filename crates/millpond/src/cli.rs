@@ -1,0 +1,183 @@
+//! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+
+use crate::control::{self, Request};
+use crate::serve;
+use crate::settings::{self, SETTINGS, Settings};
+use anyhow::{Context, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Runs what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let matches = command().get_matches();
+    match dispatch(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The reader of our errors may have gone away; then there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "millpond: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    let file = || Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf));
+    let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
+    let rules = Command::new("rules")
+        .about("List, start, stop and try rules")
+        .subcommand_required(true)
+        .subcommand(client(Command::new("list").about("Show every rule, its state and its counts")))
+        .subcommand(client(Command::new("start").about("Start a rule; what waits in its queue is acted on").arg(rule())))
+        .subcommand(client(Command::new("stop").about("Stop a rule; its queue goes on collecting").arg(rule())))
+        .subcommand(client(
+            Command::new("test").about("Show what a rule would do with an event, without doing it").arg(rule()).args([
+                Arg::new("event")
+                    .long("event")
+                    .value_name("FILE")
+                    .required(true)
+                    .value_parser(clap::value_parser!(PathBuf))
+                    .help("The event as JSON: a CloudEvent, or {data: ...}; - for standard input"),
+                Arg::new("topology")
+                    .long("topology")
+                    .value_name("FILE")
+                    .value_parser(clap::value_parser!(PathBuf))
+                    .help("Take the rule from this file instead of from the running broker"),
+            ]),
+        ));
+    Command::new("millpond")
+        .about("A message broker that any RabbitMQ client talks to, and an engine that acts on the messages")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("serve").about("Start the broker")))
+        .subcommand(client(
+            Command::new("apply").about("Make a topology file's exchanges, queues, bindings and rules so").arg(file()),
+        ))
+        .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
+        .subcommand(rules)
+        .subcommand(Command::new("settings").about("Print every setting as a table"))
+        .subcommand(with_settings(
+            Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
+        ))
+}
+
+/// Adds a flag for each setting.
+fn with_settings(command: Command) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("PATH")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Settings file; default: millpond.toml if it exists, or what MILLPOND_CONFIG names");
+    SETTINGS.iter().fold(command.arg(config), |command, setting| {
+        let default = setting.default.join(", ");
+        let help = match default.as_str() {
+            "" => format!("{} [env {}]", setting.help.trim(), setting.variable()),
+            _ => format!("{} [default: {default}] [env {}]", setting.help.trim(), setting.variable()),
+        };
+        let action = if setting.repeats { ArgAction::Append } else { ArgAction::Set };
+        command.arg(Arg::new(setting.key).long(setting.flag()).value_name(setting.shape).action(action).help(help))
+    })
+}
+
+/// Adds what a command needs to find a running broker.
+fn client(command: Command) -> Command {
+    command.arg(
+        Arg::new("data_dir")
+            .long("data-dir")
+            .value_name("PATH")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Data directory of the running broker [default: that of the settings]"),
+    )
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<()> {
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(&settings_of(matches)?),
+        Some(("repair", matches)) => repair(&settings_of(matches)?.data_dir),
+        Some(("settings", _)) => print(settings::table().trim_end()),
+        Some(("check", matches)) => check(path(matches, "file")),
+        Some(("apply", matches)) => {
+            let path = path(matches, "file");
+            let text = read(path)?;
+            ask(matches, &Request::Apply { file: path.display().to_string(), text })
+        }
+        Some(("rules", matches)) => rules(matches),
+        _ => Ok(()),
+    }
+}
+
+fn rules(matches: &ArgMatches) -> Result<()> {
+    let name = |matches: &ArgMatches| matches.get_one::<String>("rule").cloned().unwrap_or_default();
+    match matches.subcommand() {
+        Some(("list", matches)) => ask(matches, &Request::ListRules),
+        Some(("start", matches)) => ask(matches, &Request::StartRule { rule: name(matches) }),
+        Some(("stop", matches)) => ask(matches, &Request::StopRule { rule: name(matches) }),
+        Some(("test", matches)) => {
+            let event = read(path(matches, "event"))?;
+            let event = serde_json::from_str(&event).context("the event is not JSON")?;
+            match matches.get_one::<PathBuf>("topology") {
+                None => ask(matches, &Request::TestRule { rule: name(matches), event }),
+                Some(file) => {
+                    let topology = millpond_engine::check(&file.display().to_string(), &read(file)?)?;
+                    print(&millpond_engine::dry_run(&topology, &name(matches), &event)?.to_string())
+                }
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(file: &Path) -> Result<()> {
+    let topology = millpond_engine::check(&file.display().to_string(), &read(file)?)?;
+    print(&format!("{}: {topology}", file.display()))
+}
+
+fn repair(data_dir: &Path) -> Result<()> {
+    let report = millpond_store::Store::repair(data_dir)?;
+    print(&report.to_string())
+}
+
+/// Asks the running broker and prints its answer.
+fn ask(matches: &ArgMatches, request: &Request) -> Result<()> {
+    let data_dir = match matches.get_one::<PathBuf>("data_dir") {
+        Some(dir) => dir.clone(),
+        None => settings::load(None, &environment(), &[])?.data_dir,
+    };
+    print(&control::ask(&data_dir, request)?)
+}
+
+fn settings_of(matches: &ArgMatches) -> Result<Settings> {
+    let given = |setting: &&settings::Setting| matches.contains_id(setting.key);
+    let flags: Vec<(&'static str, Vec<String>)> = SETTINGS
+        .iter()
+        .filter(given)
+        .map(|setting| {
+            let values = matches.get_many::<String>(setting.key).unwrap_or_default();
+            (setting.key, values.cloned().collect())
+        })
+        .collect();
+    let config = matches.get_one::<PathBuf>("config");
+    Ok(settings::load(config.map(PathBuf::as_path), &environment(), &flags)?)
+}
+
+/// The environment as text; a variable that is not is none of ours.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+fn path<'a>(matches: &'a ArgMatches, id: &str) -> &'a Path {
+    matches.get_one::<PathBuf>(id).map_or(Path::new(""), PathBuf::as_path)
+}
+
+fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).context("standard input");
+    }
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn print(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("standard output")
+}

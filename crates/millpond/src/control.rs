@@ -1,0 +1,162 @@
+//! The control socket: how `millpond apply` and `millpond rules` speak to a running broker.
+//!
+//! A Unix socket `control.sock` in the data directory, so that whoever may read the messages may steer the broker,
+//! and nobody else. One JSON line asks, one JSON line answers: `{"ok": TEXT}` or `{"error": TEXT}`. The management
+//! API is for programs; this is for the person at the machine, and works without a password or an open port.
+
+use anyhow::{Context, Result, anyhow, bail};
+use millpond_engine::Engine;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+/// Longest request: a topology file and its JSON escapes.
+const REQUEST_MAX_BYTES: u64 = 16 << 20;
+/// How long a client waits for its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What may be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// Make a topology so, and keep it.
+    Apply {
+        /// For error messages.
+        file: String,
+        /// Its content.
+        text: String,
+    },
+    /// Every rule with its state.
+    ListRules,
+    /// Start a rule.
+    StartRule {
+        /// Its name.
+        rule: String,
+    },
+    /// Stop a rule.
+    StopRule {
+        /// Its name.
+        rule: String,
+    },
+    /// What a rule would do.
+    TestRule {
+        /// Its name.
+        rule: String,
+        /// The event.
+        event: Value,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Ok(String),
+    Error(String),
+}
+
+fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Asks a running broker; its refusal is an error.
+pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
+    let path = socket_path(data_dir);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path)
+        .with_context(|| format!("no broker answers at {}: is it running with this --data-dir?", path.display()))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(REQUEST_MAX_BYTES)).read_line(&mut answer).context("the broker did not answer")?;
+    match serde_json::from_str(&answer).context("the broker's answer")? {
+        Answer::Ok(text) => Ok(text),
+        Answer::Error(text) => Err(anyhow!(text)),
+    }
+}
+
+/// Opens the socket; the store's lock is held, so a file left there is a dead process's.
+pub(crate) fn bind(data_dir: &Path) -> Result<UnixListener> {
+    let path = socket_path(data_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("{}: {error}", path.display()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until the task is dropped.
+pub(crate) async fn run(listener: UnixListener, engine: Engine) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let engine = engine.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve_one(stream, &engine).await {
+                        tracing::debug!(%error, "a control client went away");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_one(stream: UnixStream, engine: &Engine) -> Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    tokio::io::BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
+        Ok(request) => carry_out(request, engine).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok),
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await?;
+    Ok(())
+}
+
+async fn carry_out(request: Request, engine: &Engine) -> Result<String> {
+    match request {
+        Request::Apply { file, text } => Ok(engine.apply(&file, &text).await?.to_string()),
+        Request::ListRules => Ok(rule_table(engine)),
+        Request::StartRule { rule } => {
+            engine.start_rule(&rule).await?;
+            Ok(format!("rule {rule} is started"))
+        }
+        Request::StopRule { rule } => {
+            engine.stop_rule(&rule).await?;
+            Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
+        }
+        Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
+    }
+}
+
+fn rule_table(engine: &Engine) -> String {
+    let rules = engine.rules();
+    if rules.is_empty() {
+        return "no rules: `millpond apply FILE` brings them".to_owned();
+    }
+    let width = rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0).max("RULE".len());
+    let mut lines = vec![format!(
+        "{:width$}  {:8}  {:>10}  {:>10}  {:>8}  {:>8}",
+        "RULE", "STATE", "SEEN", "ACTED", "RETRIED", "FAILED"
+    )];
+    lines.extend(rules.iter().map(|rule| {
+        format!(
+            "{:width$}  {:8}  {:>10}  {:>10}  {:>8}  {:>8}",
+            rule.name, rule.state.to_string(), rule.seen, rule.acted, rule.retried, rule.failed
+        )
+    }));
+    lines.join("\n")
+}

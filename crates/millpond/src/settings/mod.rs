@@ -1,0 +1,146 @@
+//! Every setting, declared once: from one line come the file key, the environment variable, the flag, the default,
+//! the help text and the table in docs/guide/settings.md.
+//!
+//! Order of precedence: flag, environment (`MILLPOND_<KEY>`), file (`millpond.toml`), default.
+
+mod source;
+mod value;
+
+pub(crate) use source::{SettingsError, load};
+pub(crate) use value::{ByteSize, SettingValue, SyncSetting};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One setting as people see it.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Key in the file; the flag is the same with dashes, the variable `MILLPOND_` and capitals.
+    pub(crate) key: &'static str,
+    /// What a value looks like.
+    pub(crate) shape: &'static str,
+    /// Whether it may be given several times.
+    pub(crate) repeats: bool,
+    /// What it does.
+    pub(crate) help: &'static str,
+    /// In the form a person would write.
+    pub(crate) default: &'static [&'static str],
+}
+
+impl Setting {
+    /// `--data-dir`, without the dashes in front.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// `MILLPOND_DATA_DIR`.
+    pub(crate) fn variable(&self) -> String {
+        format!("MILLPOND_{}", self.key.to_uppercase())
+    }
+}
+
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $key:ident: $kind:ty = [$($default:literal),*];)+) => {
+        /// The values a server runs with.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub(crate) struct Settings {
+            $($(#[doc = $help])+ pub(crate) $key: $kind,)+
+        }
+
+        /// All settings, in the order of the documentation.
+        pub(crate) const SETTINGS: &[Setting] = &[$(Setting {
+            key: stringify!($key),
+            shape: <$kind as SettingValue>::SHAPE,
+            repeats: <$kind as SettingValue>::REPEATS,
+            help: concat!($($help,)+),
+            default: &[$($default),*],
+        },)+];
+
+        impl Settings {
+            /// Sets one setting from what a person wrote.
+            fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
+                match key {
+                    $(stringify!($key) => self.$key = <$kind as SettingValue>::parse_all(values)?,)+
+                    _ => return Err("is not a setting".to_owned()),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+settings! {
+    /// Directory of the store: messages, definitions, rules' state.
+    data_dir: PathBuf = ["./data"];
+    /// Address and port for AMQP clients.
+    amqp_listen: Vec<SocketAddr> = ["127.0.0.1:5672", "[::1]:5672"];
+    /// Address and port for HTTP: health checks.
+    http_listen: SocketAddr = ["127.0.0.1:15672"];
+    /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.
+    sync: SyncSetting = ["always"];
+    /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.
+    topology: Option<PathBuf> = [];
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter by module such as `info,millpond_store=debug`.
+    log: String = ["info"];
+    /// The user that exists from the start, with all permissions.
+    default_user: String = ["guest"];
+    /// Password of that user.
+    default_password: String = ["guest"];
+    /// Whether that user may only connect from this machine.
+    default_user_loopback_only: bool = ["true"];
+    /// Largest message body accepted; a larger one closes the channel with 406.
+    message_size_max: ByteSize = ["16MiB"];
+    /// Connections at once; further ones are refused with 530.
+    connections_max: usize = ["65536"];
+    /// Channels a connection may open.
+    channels_max: u16 = ["2047"];
+    /// Consumers a channel may have.
+    consumers_per_channel_max: usize = ["100000"];
+    /// Largest frame offered to clients.
+    frame_size_max: ByteSize = ["128KiB"];
+    /// Largest property list of a message; a larger one closes the connection with 501.
+    header_size_max: ByteSize = ["128KiB"];
+    /// Heartbeat offered to clients; `0s` for none.
+    heartbeat: Duration = ["60s"];
+    /// How long a client may take from connect to connection.open.
+    handshake_timeout: Duration = ["10s"];
+    /// Deliveries that may wait for one connection before its consumers are passed over.
+    inbox_size_max: ByteSize = ["1MiB"];
+    /// Messages one queue may hold in memory before it pages out to disk.
+    queue_memory_max: ByteSize = ["32MiB"];
+    /// Messages all queues may hold in memory before the largest page out.
+    memory_max: ByteSize = ["256MiB"];
+    /// Length of one segment of the write-ahead log.
+    wal_segment_size: ByteSize = ["16MiB"];
+    /// Segments the write-ahead log may span.
+    wal_segments_max: usize = ["4"];
+    /// Where a queue's segment file ends and the next begins.
+    queue_segment_size: ByteSize = ["64MiB"];
+    /// Worker threads of the runtime; 0: one for each core.
+    worker_threads: usize = ["0"];
+}
+
+/// The Markdown table of docs/guide/settings.md.
+pub(crate) fn table() -> String {
+    let mut out = String::from("| File key | Flag | Environment | Default | What |\n|---|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            [] => "none".to_owned(),
+            values => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
+        };
+        out += &format!(
+            "| `{}` | `--{} {}`{} | `{}` | {default} | {} |\n",
+            setting.key,
+            setting.flag(),
+            setting.shape,
+            if setting.repeats { " (repeatable)" } else { "" },
+            setting.variable(),
+            setting.help.trim(),
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! How the values of settings are written.
+
+use millpond_store::SyncMode;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A type that a setting may have.
+pub(crate) trait SettingValue: Sized {
+    /// What a value looks like, for help.
+    const SHAPE: &'static str;
+    /// Whether it may be given several times.
+    const REPEATS: bool = false;
+
+    /// Reads one value; the error says what was expected.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Reads all values given.
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        match values {
+            [one] => Self::parse(one),
+            _ => Err(format!("takes one value, not {}", values.len())),
+        }
+    }
+}
+
+/// A number of bytes, written as `4096`, `64KiB`, `16MiB` or `1GiB`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+/// `always`, `os` or an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SyncSetting(pub(crate) SyncMode);
+
+impl Default for SyncSetting {
+    fn default() -> Self {
+        Self(SyncMode::Always)
+    }
+}
+
+impl SettingValue for PathBuf {
+    const SHAPE: &'static str = "PATH";
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("must be a path, not empty".to_owned()) } else { Ok(text.into()) }
+    }
+}
+
+impl SettingValue for Option<PathBuf> {
+    const SHAPE: &'static str = "PATH";
+    fn parse(text: &str) -> Result<Self, String> {
+        PathBuf::parse(text).map(Some)
+    }
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        values.first().map_or(Ok(None), |text| Self::parse(text))
+    }
+}
+
+impl SettingValue for String {
+    const SHAPE: &'static str = "TEXT";
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl SettingValue for SocketAddr {
+    const SHAPE: &'static str = "ADDR:PORT";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("must be an address and port such as 127.0.0.1:5672, not `{text}`"))
+    }
+}
+
+impl SettingValue for Vec<SocketAddr> {
+    const SHAPE: &'static str = "ADDR:PORT";
+    const REPEATS: bool = true;
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(vec![SocketAddr::parse(text)?])
+    }
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        values.iter().map(|text| SocketAddr::parse(text)).collect()
+    }
+}
+
+impl SettingValue for bool {
+    const SHAPE: &'static str = "true|false";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("must be true or false, not `{text}`"))
+    }
+}
+
+macro_rules! whole_number {
+    ($($kind:ty),+) => {$(
+        impl SettingValue for $kind {
+            const SHAPE: &'static str = "N";
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("must be a whole number up to {}, not `{text}`", Self::MAX))
+            }
+        }
+    )+};
+}
+whole_number!(u16, usize);
+
+impl SettingValue for ByteSize {
+    const SHAPE: &'static str = "SIZE";
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit: u64 = match &text[digits.len()..] {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(format!("must be a size such as 4096, 64KiB, 16MiB or 1GiB, not `{text}`")),
+        };
+        let number: Option<u64> = digits.parse().ok();
+        let size = number.and_then(|number| number.checked_mul(unit));
+        size.map(ByteSize).ok_or_else(|| format!("must be a size such as 4096, 64KiB, 16MiB or 1GiB, not `{text}`"))
+    }
+}
+
+impl SettingValue for Duration {
+    const SHAPE: &'static str = "TIME";
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let wrong = || format!("must be a time such as 200ms, 10s or 5m, not `{text}`");
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        let unit_ms = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+    }
+}
+
+impl SettingValue for SyncSetting {
+    const SHAPE: &'static str = "always|os|TIME";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => Ok(Self(SyncMode::Always)),
+            "os" => Ok(Self(SyncMode::Os)),
+            _ => match Duration::parse(text) {
+                Ok(interval) if !interval.is_zero() => Ok(Self(SyncMode::Interval(interval))),
+                _ => Err(format!("must be always, os or an interval such as 200ms, not `{text}`")),
+            },
+        }
+    }
+}
