@@ -1,0 +1,6 @@
+//! Topology and routing as tables, and topic matching beside a naive matcher.
+
+mod headers;
+mod history;
+mod table;
+mod topic;
