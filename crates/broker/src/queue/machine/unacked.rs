@@ -9,9 +9,6 @@ use std::ops::Range;
 
 const PAGE_MESSAGES: u64 = 64;
 
-/// Pages kept for the next need, so that a queue in steady flow allocates none.
-const SPARE_PAGES_MAX: usize = 2;
-
 #[derive(Debug)]
 struct Page {
     /// Bit n: message n of this page is unacked.
@@ -24,7 +21,8 @@ struct Page {
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
     pages: HashMap<u64, Box<Page>, foldhash::fast::FixedState>,
-    spare: Vec<Box<Page>>,
+    /// The last page that emptied: a queue in steady flow allocates none.
+    spare: Option<Box<Page>>,
     count: u64,
 }
 
@@ -43,7 +41,9 @@ impl Unacked {
             let (from, to) = (bit(at), bit(until - 1) + 1);
             let spare = &mut self.spare;
             let page = self.pages.entry(number).or_insert_with(|| {
-                spare.pop().unwrap_or_else(|| Box::new(Page { held: 0, holders: [0; _], deliveries: [0; _] }))
+                spare
+                    .take()
+                    .unwrap_or_else(|| Box::new(Page { held: 0, holders: [0; _], deliveries: [0; _] }))
             });
             debug_assert_eq!(page.held & mask(from, to), 0, "a ready message was held");
             page.held |= mask(from, to);
@@ -114,11 +114,8 @@ impl Unacked {
             }
             asked &= !mask(start, end);
         }
-        if page.held == 0
-            && let Some(page) = self.pages.remove(&number)
-            && self.spare.len() < SPARE_PAGES_MAX
-        {
-            self.spare.push(page);
+        if page.held == 0 {
+            self.spare = self.pages.remove(&number);
         }
     }
 }

@@ -34,7 +34,7 @@ fn value(text: &str) -> Value {
         "false" => Value::Bool(false),
         "[]" => Value::Array(vec![Value::I32(1)]),
         _ if text.starts_with('@') => Value::Timestamp(text[1..].parse().expect("seconds")),
-        _ if text.starts_with("x'") => Value::Bytes(text[2..text.len() - 1].as_bytes().into()),
+        _ if text.starts_with("x'") => Value::Bytes(text.as_bytes()[2..text.len() - 1].into()),
         _ => text.parse().map_or_else(|_| Value::from(text), Value::F64),
     }
 }

@@ -95,12 +95,12 @@ impl Model {
     }
 }
 
-fn compare_removed(removed: &Removed, wanted: (BTreeSet<Key>, BTreeSet<String>)) {
+fn compare_removed(removed: &Removed, wanted: &(BTreeSet<Key>, BTreeSet<String>)) {
     let bindings: Vec<Key> = removed.bindings.iter().map(show).collect();
     let exchanges: Vec<String> = removed.exchanges.iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(bindings.len(), wanted.0.len(), "each once");
     assert_eq!(exchanges.len(), wanted.1.len(), "each once");
-    assert_eq!((bindings.into_iter().collect(), exchanges.into_iter().collect()), wanted);
+    assert_eq!(&(bindings.into_iter().collect(), exchanges.into_iter().collect()), wanted);
 }
 
 fn step(router: &mut Router<String>, model: &mut Model, random: &mut StdRng) {
@@ -149,14 +149,14 @@ fn step(router: &mut Router<String>, model: &mut Model, random: &mut StdRng) {
         70..90 => {
             let wanted = show(&binding);
             let removed = router.unbind(&binding).expect("no default exchange here");
-            compare_removed(&removed, model.take(|key| *key == wanted));
+            compare_removed(&removed, &model.take(|key| *key == wanted));
         }
         90..96 => {
             let removed = router.remove_queue(&some_queue);
             assert_eq!(removed.is_some(), model.queues.remove(&some_queue));
             if let Some((_, removed)) = removed {
                 let to = Destination::Queue(queue(&some_queue));
-                compare_removed(&removed, model.take(|key| key.1 == to));
+                compare_removed(&removed, &model.take(|key| key.1 == to));
             }
         }
         96..100 => {
@@ -165,7 +165,7 @@ fn step(router: &mut Router<String>, model: &mut Model, random: &mut StdRng) {
             let to = Destination::Exchange(exchange(&some_exchange));
             let mut wanted = model.take(|key| key.0 == some_exchange || key.1 == to);
             wanted.1.extend(there.then_some(some_exchange));
-            compare_removed(&removed, wanted);
+            compare_removed(&removed, &wanted);
         }
         _ => {}
     }
