@@ -1,0 +1,152 @@
+//! `millpond serve`: puts the rooms together, says where to connect, and takes them apart in order.
+
+use crate::control;
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use millpond_broker::{Broker, BrokerOptions};
+use millpond_engine::{Engine, EngineOptions};
+use millpond_model::UserName;
+use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_store::{Store, StoreOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How long connections may take to say goodbye.
+const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Open files asked of the system: a connection is one, a queue's segments are some.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    start_logging(&settings.log)?;
+    raise_open_files();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if settings.worker_threads > 0 {
+        builder.worker_threads(settings.worker_threads);
+    }
+    builder.enable_all().thread_name("millpond-net").build()?.block_on(serve(settings))
+}
+
+async fn serve(settings: &Settings) -> Result<()> {
+    // Addresses first: a second broker by mistake must not touch the first one's directory.
+    let server = Server::bind(server_options(settings)?).await?;
+    let (store, recovery) = Store::open(store_options(settings)).context("the store cannot be opened")?;
+    let found = recovery.queues.len();
+    let broker = Broker::open(store.clone(), recovery, broker_options(settings)?)?;
+    tracing::info!(data_dir = %settings.data_dir.display(), queues_with_messages = found, "store opened");
+    let engine = Engine::start(broker.clone(), EngineOptions { data_dir: settings.data_dir.clone() }).await?;
+    if let Some(path) = &settings.topology {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let report = engine.apply(&path.display().to_string(), &text).await?;
+        tracing::info!(file = %path.display(), "{report}");
+    }
+    let socket = control::bind(&settings.data_dir)?;
+    let control = tokio::spawn(control::run(socket, engine.clone()));
+    let (stop, stopped) = stop_pair();
+    stop_on_signals(stop)?;
+    announce(settings, &server)?;
+    server.run(broker, stopped).await;
+    control.abort();
+    engine.shut_down().await;
+    store.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(settings: &Settings, server: &Server) -> Result<()> {
+    let list = |addresses: Vec<SocketAddr>| {
+        addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let amqp = server.amqp_addresses();
+    let mut out = std::io::stdout();
+    writeln!(out, "Millpond {} keeps its messages in {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display())?;
+    writeln!(out, "  AMQP 0-9-1  {}", list(amqp.clone()))?;
+    if let Some(first) = amqp.first() {
+        writeln!(out, "              connect with amqp://{}:PASSWORD@{first}/", settings.default_user)?;
+    }
+    writeln!(out, "  health      http://{}/health", list(server.http_addresses()))?;
+    out.flush().context("standard output")
+}
+
+fn start_logging(filter: &str) -> Result<()> {
+    let filter = EnvFilter::builder().parse(filter).with_context(|| format!("`log` = `{filter}`"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn stop_on_signals(stop: StopHandle) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.stop();
+    });
+    Ok(())
+}
+
+/// Ten thousand connections need as many files; the default of many systems is 1024.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let goal = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if limit.current.is_some_and(|current| current < goal) {
+        limit.current = Some(goal);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files could not be raised; connections are limited by it");
+        }
+    }
+}
+
+fn store_options(settings: &Settings) -> StoreOptions {
+    let defaults = StoreOptions::new(&settings.data_dir);
+    StoreOptions {
+        sync: settings.sync.0,
+        wal_segment_size_bytes: settings.wal_segment_size.0,
+        wal_segments_max: settings.wal_segments_max,
+        queue_segment_size_bytes: settings.queue_segment_size.0,
+        queue_memory_max_bytes: settings.queue_memory_max.0,
+        memory_max_bytes: settings.memory_max.0,
+        ..defaults
+    }
+}
+
+fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
+    Ok(BrokerOptions {
+        message_size_max_bytes: settings.message_size_max.0,
+        consumers_max_per_session: settings.consumers_per_channel_max,
+        sessions_max: settings.connections_max,
+        inbox_max_bytes: size(settings.inbox_size_max.0, "inbox_size_max")?,
+        default_user: UserName::new(&settings.default_user)?,
+        default_password: settings.default_password.as_str().into(),
+        default_user_loopback_only: settings.default_user_loopback_only,
+    })
+}
+
+fn server_options(settings: &Settings) -> Result<ServerOptions> {
+    let frame_max = u32::try_from(settings.frame_size_max.0).ok().filter(|size| *size >= 4096);
+    Ok(ServerOptions {
+        amqp_listen: settings.amqp_listen.clone(),
+        http_listen: vec![settings.http_listen],
+        stop_timeout: STOP_TIMEOUT,
+        amqp: AmqpOptions {
+            connections_max: settings.connections_max,
+            channel_max: settings.channels_max,
+            frame_max_bytes: frame_max.context("`frame_size_max` must be between 4KiB and 4GiB")?,
+            heartbeat_secs: u16::try_from(settings.heartbeat.as_secs()).context("`heartbeat` is at most 65535s")?,
+            handshake_timeout: settings.handshake_timeout,
+            header_max_bytes: size(settings.header_size_max.0, "header_size_max")?,
+            consumers_max_per_channel: settings.consumers_per_channel_max,
+            ..AmqpOptions::default()
+        },
+    })
+}
+
+fn size(bytes: u64, key: &str) -> Result<usize> {
+    usize::try_from(bytes).with_context(|| format!("`{key}` does not fit this machine's address space"))
+}
