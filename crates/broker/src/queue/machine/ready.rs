@@ -17,6 +17,10 @@ impl Piece {
         self.start == self.end
     }
 
+    fn from_entry((start, (end, deliveries)): (u64, (u64, u16))) -> Self {
+        Self { start, end, deliveries }
+    }
+
     /// Whether `next` continues this piece.
     fn joins(&self, next: &Piece) -> bool {
         self.end == next.start && self.deliveries == next.deliveries
@@ -29,8 +33,8 @@ impl Piece {
 pub(super) struct Ready {
     /// Empty only if there is nothing at all.
     head: Piece,
-    /// By start; all behind `head`.
-    rest: BTreeMap<u64, Piece>,
+    /// Start to end and deliveries; all behind `head`.
+    rest: BTreeMap<u64, (u64, u16)>,
     count: u64,
 }
 
@@ -51,12 +55,12 @@ impl Ready {
         self.head.start += n;
         self.count -= n;
         if self.head.is_empty() {
-            self.head = self.rest.pop_first().map(|(_, piece)| piece).unwrap_or_default();
+            self.head = self.rest.pop_first().map(Piece::from_entry).unwrap_or_default();
         }
     }
 
     /// Adds a piece that overlaps none, wherever it belongs.
-    pub(super) fn insert(&mut self, mut piece: Piece) {
+    pub(super) fn insert(&mut self, piece: Piece) {
         if piece.is_empty() {
             return;
         }
@@ -68,23 +72,30 @@ impl Ready {
             if piece.joins(&self.head) {
                 self.head.start = piece.start;
             } else {
-                self.rest.insert(self.head.start, self.head);
+                self.rest.insert(self.head.start, (self.head.end, self.head.deliveries));
                 self.head = piece;
             }
         } else {
-            if let Some(next) = self.rest.get(&piece.end).copied()
-                && piece.joins(&next)
-            {
-                self.rest.remove(&next.start);
-                piece.end = next.end;
-            }
-            let before = self.rest.range_mut(..piece.start).next_back();
-            let before = before.map_or(&mut self.head, |(_, before)| before);
-            if before.joins(&piece) {
-                before.end = piece.end;
-            } else {
-                self.rest.insert(piece.start, piece);
-            }
+            self.insert_behind(piece);
+        }
+    }
+
+    fn insert_behind(&mut self, mut piece: Piece) {
+        if let Some((next_end, deliveries)) = self.rest.get(&piece.end).copied()
+            && deliveries == piece.deliveries
+        {
+            self.rest.remove(&piece.end);
+            piece.end = next_end;
+        }
+        let before = self.rest.range_mut(..piece.start).next_back();
+        let (end, deliveries) = match before {
+            Some((_, (end, deliveries))) => (end, *deliveries),
+            None => (&mut self.head.end, self.head.deliveries),
+        };
+        if *end == piece.start && deliveries == piece.deliveries {
+            *end = piece.end;
+        } else {
+            self.rest.insert(piece.start, (piece.end, piece.deliveries));
         }
     }
 
@@ -99,6 +110,7 @@ impl Ready {
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
-        self.first().into_iter().chain(self.rest.values().copied())
+        let rest = self.rest.iter().map(|(start, end)| Piece::from_entry((*start, *end)));
+        self.first().into_iter().chain(rest)
     }
 }

@@ -1,12 +1,16 @@
 //! Left the command, right every effect. Messages are letters, `*` marks a redelivered one. After each line all runs
 //! that the machine has are handed out, and conservation is checked.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Run, Terms};
+use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Run, Taken, Terms};
 use std::fmt::Write as _;
 use std::ops::Range;
 
 fn letter(seq: u64) -> char {
     char::from(b'a' + seq as u8)
+}
+
+fn mark(redelivered: bool) -> &'static str {
+    if redelivered { "*" } else { "" }
 }
 
 fn seqs(words: &[&str]) -> Vec<Range<u64>> {
@@ -32,6 +36,10 @@ fn show_ranges(ranges: &[Range<u64>]) -> String {
         _ => format!("{}-{}", letter(r.start), letter(r.end - 1)),
     };
     ranges.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn back(words: &[&str], give: impl FnMut(Range<u64>) -> u64) -> Vec<String> {
+    vec![format!("back {}", seqs(words).into_iter().map(give).sum::<u64>())]
 }
 
 struct Table {
@@ -72,26 +80,18 @@ impl Table {
                 return vec![format!("settled {}", show_ranges(&settled)).trim_end().into()];
             }
             ["requeue", owner, rest @ ..] => {
-                let n: u64 =
-                    seqs(rest).into_iter().map(|r| machine.requeue(OwnerKey(number(owner)), r)).sum();
-                return vec![format!("back {n}")];
+                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range));
             }
             ["release", owner, rest @ ..] => {
-                let n: u64 =
-                    seqs(rest).into_iter().map(|r| machine.release(OwnerKey(number(owner)), r)).sum();
-                return vec![format!("back {n}")];
+                return back(rest, |range| machine.release(OwnerKey(number(owner)), range));
             }
             ["leave", owner] => {
                 return vec![format!("back {}", machine.close_owner(OwnerKey(number(owner))))];
             }
             ["get", owner, rest @ ..] => {
                 let taken = machine.get(OwnerKey(number(owner)), rest.contains(&"no-ack"));
-                return vec![match taken {
-                    None => "empty".into(),
-                    Some(taken) => {
-                        format!("got {}{}", letter(taken.seq), if taken.redelivered { "*" } else { "" })
-                    }
-                }];
+                let show = |taken: Taken| format!("got {}{}", letter(taken.seq), mark(taken.redelivered));
+                return vec![taken.map_or_else(|| "empty".into(), show)];
             }
             ["purge"] => return vec![format!("purged {}", show_ranges(&machine.purge())).trim_end().into()],
             ["pause"] => self.paused = true,
@@ -121,8 +121,7 @@ impl Table {
 fn show_run(run: &Run) -> String {
     let mut text = format!("c{}", run.consumer.0);
     for seq in run.seqs.clone() {
-        write!(text, " {}{}", letter(seq), if run.redelivered { "*" } else { "" })
-            .expect("a string takes all");
+        write!(text, " {}{}", letter(seq), mark(run.redelivered)).expect("a string takes all");
     }
     text
 }
