@@ -216,9 +216,9 @@ def one_pass(folder, languages, orders, kill_at=()):
 
 
 def audit_lines(folder):
-    """The lines the rule wrote, by order. A path in a rule is relative to the broker's working directory."""
+    """The lines the rule wrote, by order. A path in a rule is relative to `files/` in the data directory."""
     lines = defaultdict(list)
-    for line in (folder / "audit.log").read_text().splitlines():
+    for line in (folder / "data/files/audit.log").read_text().splitlines():
         lines[line.split()[0]].append(line)
     return lines
 
