@@ -1,0 +1,102 @@
+//! Back-pressure: inboxes that fill, and what opens them again.
+
+use crate::support::*;
+use millpond_broker::*;
+
+fn small_inbox(inbox_max_bytes: usize) -> TestBroker {
+    TestBroker::with(BrokerOptions { inbox_max_bytes, ..options() })
+}
+
+#[test]
+fn deliveries_pause_at_the_inbox_limit_and_go_on_when_half_has_drained() {
+    let broker = small_inbox(4000);
+    let mut client = broker.session();
+    client.declare("q", "");
+    client.consume("q", 1);
+    let body = "x".repeat(100);
+    let bodies = vec![body.as_str(); 200];
+    client.publish("", "q", &bodies);
+    let first = {
+        let mut events = Vec::new();
+        client.session.try_events(&mut events);
+        let mut size = 0;
+        let mut count = 0;
+        for event in events {
+            let SessionEvent::Deliveries(it) = event else { continue };
+            count += it.items.len();
+            size += it.items.iter().map(|item| item.message.size_bytes()).sum::<usize>();
+        }
+        assert!(size > 3000 && size < 6000, "{size} bytes");
+        assert!(!client.session.try_events(&mut Vec::new()), "the tap is closed");
+        client.session.deliveries_written(size / 4);
+        assert!(!client.session.try_events(&mut Vec::new()), "not half yet");
+        client.session.deliveries_written(size - size / 4);
+        count
+    };
+    let mut count = first;
+    while count < 200 {
+        count += client.deliveries(1).len();
+    }
+    assert_eq!(count, 200);
+}
+
+#[test]
+fn a_stalled_session_does_not_stall_its_neighbour() {
+    let broker = small_inbox(1000);
+    let mut slow = broker.session();
+    let mut fast = broker.session();
+    slow.declare("q", "");
+    slow.consume("q", 1);
+    fast.consume("q", 2);
+    let body = "x".repeat(100);
+    let mut from_fast = 0;
+    for _ in 0..100 {
+        slow.publish("", "q", &[&body, &body]);
+        from_fast += fast.take_deliveries().len();
+    }
+    assert!(from_fast > 180, "{from_fast}");
+    let ready = fast.ready("q");
+    assert_eq!(ready, 0);
+    drop(slow);
+    assert_eq!(from_fast + fast.deliveries(200 - from_fast).len(), 200);
+}
+
+#[test]
+fn a_cancelled_consumer_that_was_stalled_leaves_nothing_behind() {
+    let broker = small_inbox(500);
+    let mut client = broker.session();
+    client.declare("q", "");
+    let body = "x".repeat(100);
+    client.publish("", "q", &vec![body.as_str(); 50]);
+    let consumer = client.consume("q", 1);
+    client.session.cancel(consumer);
+    assert_eq!(client.ready("q"), 50);
+    client.consume("q", 2);
+    let mut count = 0;
+    while count < 50 {
+        count += client.deliveries(1).len();
+    }
+}
+
+#[test]
+fn many_consumers_of_one_session_share_its_inbox() {
+    let broker = small_inbox(2000);
+    let mut client = broker.session();
+    client.declare("q", "");
+    for cookie in 0..10 {
+        client.consume("q", cookie);
+    }
+    let body = "x".repeat(100);
+    for _ in 0..10 {
+        client.publish("", "q", &vec![body.as_str(); 50]);
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 500 {
+        let more = client.deliveries(1);
+        client.settle(&more, Outcome::Accept);
+        seen.extend(more);
+    }
+    for cookie in 0..10 {
+        assert!(seen.iter().any(|seen| seen.cookie == cookie), "consumer {cookie} starves");
+    }
+}

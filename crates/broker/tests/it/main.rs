@@ -1,0 +1,11 @@
+//! The broker through its public door, on a real store.
+
+mod consume;
+mod definitions;
+mod flow;
+mod full;
+mod histories;
+mod publish;
+mod replies;
+mod restart;
+mod support;

@@ -1,0 +1,315 @@
+//! A broker in a temporary directory, and short words for what tests ask of it.
+
+use millpond_broker::*;
+use millpond_model::properties::{Properties, RawProperties};
+use millpond_model::table::{Table, Value};
+use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName, UserName, VhostName};
+use millpond_store::{Store, StoreOptions};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// A test that waits longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct TestBroker {
+    /// `None` only while it is being reopened.
+    broker: Option<Broker>,
+    dir: tempfile::TempDir,
+}
+
+pub(crate) fn options() -> BrokerOptions {
+    BrokerOptions {
+        message_size_max_bytes: 1 << 20,
+        consumers_max_per_session: 100,
+        sessions_max: 100,
+        inbox_max_bytes: 1 << 20,
+        default_user: UserName::new("guest").unwrap(),
+        default_password: "guest".into(),
+        default_user_loopback_only: true,
+    }
+}
+
+impl TestBroker {
+    pub(crate) fn new() -> Self {
+        Self::with(options())
+    }
+
+    pub(crate) fn with(options: BrokerOptions) -> Self {
+        let mut this = Self { broker: None, dir: tempfile::tempdir().unwrap() };
+        this.open(options);
+        this
+    }
+
+    fn open(&mut self, options: BrokerOptions) {
+        let (store, recovery) = Store::open(StoreOptions::new(self.dir.path())).unwrap();
+        self.broker = Some(Broker::open(store, recovery, options).unwrap());
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        self.broker.as_ref().unwrap()
+    }
+
+    /// Stops (as a process that is asked to) and starts again. All sessions must have been dropped.
+    pub(crate) fn reopen(&mut self) {
+        self.broker.take().unwrap().shut_down();
+        self.open(options());
+    }
+
+    pub(crate) fn session(&self) -> Client {
+        let request = OpenSession {
+            login: self.broker().internal_login(),
+            vhost: VhostName::new("/").unwrap(),
+            name: "test".into(),
+        };
+        Client { session: self.broker().open_session(request).unwrap(), events: Vec::new() }
+    }
+}
+
+/// A session with its events.
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    pub(crate) events: Vec<SessionEvent>,
+}
+
+pub(crate) struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub(crate) fn waker() -> Waker {
+    Arc::new(Unpark(std::thread::current())).into()
+}
+
+/// Polls until it is ready.
+pub(crate) fn block_on(mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>) {
+    let waker = waker();
+    let mut cx = Context::from_waker(&waker);
+    let started = Instant::now();
+    while poll(&mut cx).is_pending() {
+        assert!(started.elapsed() < PATIENCE, "nothing came");
+        std::thread::park_timeout(PATIENCE);
+    }
+}
+
+pub(crate) fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+pub(crate) fn exchange(name: &str) -> ExchangeName {
+    ExchangeName::new(name).unwrap()
+}
+
+/// How a queue is to be declared: letters `d`urable, e`x`clusive, `a`uto-delete, `p`assive.
+pub(crate) fn queue_request(name: &str, how: &str) -> DeclareQueue {
+    DeclareQueue {
+        name: queue(name),
+        passive: how.contains('p'),
+        durable: how.contains('d'),
+        exclusive: how.contains('x'),
+        auto_delete: how.contains('a'),
+        arguments: Table::new(),
+    }
+}
+
+pub(crate) fn exchange_request(name: &str, kind: &str, how: &str) -> DeclareExchange {
+    DeclareExchange {
+        name: exchange(name),
+        kind: kind.into(),
+        passive: how.contains('p'),
+        durable: how.contains('d'),
+        auto_delete: how.contains('a'),
+        internal: how.contains('i'),
+        arguments: Table::new(),
+    }
+}
+
+pub(crate) fn binding(source: &str, to: &str, key: &str) -> Binding {
+    Binding {
+        source: exchange(source),
+        destination: Destination::Queue(queue(to)),
+        key: key.as_bytes().into(),
+        arguments: Table::new(),
+    }
+}
+
+pub(crate) fn arguments(entries: &[(&str, Value)]) -> Table {
+    entries.iter().cloned().collect()
+}
+
+pub(crate) fn consume_request(name: &str, cookie: u64) -> ConsumeRequest {
+    ConsumeRequest {
+        queue: queue(name),
+        tag: ConsumerTag::new("tag").unwrap(),
+        no_ack: false,
+        exclusive: false,
+        priority: 0,
+        prefetch: 0,
+        cookie,
+        arguments: Table::new(),
+    }
+}
+
+/// A delivery as tests look at it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) cookie: u64,
+    pub(crate) id: DeliveryId,
+    pub(crate) redelivered: bool,
+    pub(crate) body: String,
+}
+
+impl Client {
+    pub(crate) fn declare(&mut self, name: &str, how: &str) -> QueueDeclared {
+        let (declared, durability) = self.session.declare_queue(&queue_request(name, how)).unwrap();
+        self.wait_commit(durability);
+        declared
+    }
+
+    pub(crate) fn declare_exchange(&mut self, name: &str, kind: &str, how: &str) {
+        let durability = self.session.declare_exchange(&exchange_request(name, kind, how)).unwrap();
+        self.wait_commit(durability);
+    }
+
+    pub(crate) fn bind(&mut self, source: &str, to: &str, key: &str) {
+        let durability = self.session.bind(&binding(source, to, key)).unwrap();
+        self.wait_commit(durability);
+    }
+
+    pub(crate) fn message(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        body: &str,
+        properties: &Properties,
+    ) -> Result<Publish, PublishError> {
+        let encoded = properties.encode().unwrap();
+        let raw = RawProperties::parse(&encoded).unwrap();
+        let route = self.session.route(exchange.as_bytes(), key.as_bytes(), &raw, body.len() as u64)?;
+        let rewritten = self.session.rewrite_properties(&raw);
+        let kept = rewritten.as_deref().unwrap_or(&encoded);
+        let persistent = raw.is_persistent();
+        Ok((Message::new(exchange.as_bytes(), key.as_bytes(), kept, persistent, body.as_bytes()), route))
+    }
+
+    /// Publishes persistent messages with these bodies and waits until they are durable.
+    pub(crate) fn publish(&mut self, exchange: &str, key: &str, bodies: &[&str]) {
+        let durability = self.publish_with(exchange, key, bodies, &persistent());
+        self.wait_commit(durability);
+    }
+
+    pub(crate) fn publish_with(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        bodies: &[&str],
+        properties: &Properties,
+    ) -> Durability {
+        let mut batch: Vec<_> =
+            bodies.iter().map(|body| self.message(exchange, key, body, properties).unwrap()).collect();
+        let durability = self.session.publish(&mut batch).unwrap();
+        assert!(batch.is_empty(), "publish drains the batch");
+        durability
+    }
+
+    /// What became of a commit.
+    pub(crate) fn commit_result(&mut self, durability: Durability) -> Result<(), CommitError> {
+        let Durability::Pending(wanted) = durability else { return Ok(()) };
+        loop {
+            let found = self
+                .events
+                .iter()
+                .position(|event| matches!(event, SessionEvent::Committed { token, .. } if *token == wanted));
+            if let Some(at) = found {
+                let SessionEvent::Committed { result, .. } = self.events.remove(at) else { unreachable!() };
+                return result;
+            }
+            self.wait_events();
+        }
+    }
+
+    pub(crate) fn wait_commit(&mut self, durability: Durability) {
+        self.commit_result(durability).unwrap();
+    }
+
+    pub(crate) fn wait_events(&mut self) {
+        let Self { session, events } = self;
+        block_on(|cx| session.poll_events(cx, events));
+    }
+
+    /// Waits until `count` deliveries have come, takes all that are there and says they are written.
+    pub(crate) fn deliveries(&mut self, count: usize) -> Vec<Seen> {
+        let mut seen = self.take_deliveries();
+        while seen.len() < count {
+            self.wait_events();
+            seen.extend(self.take_deliveries());
+        }
+        seen
+    }
+
+    /// Takes what has come.
+    pub(crate) fn take_deliveries(&mut self) -> Vec<Seen> {
+        self.session.try_events(&mut self.events);
+        let mut seen = Vec::new();
+        let mut size = 0;
+        self.events.retain(|event| {
+            let SessionEvent::Deliveries(deliveries) = event else { return true };
+            for item in &deliveries.items {
+                size += item.message.size_bytes();
+                seen.push(Seen {
+                    cookie: deliveries.cookie,
+                    id: DeliveryId { queue: deliveries.queue, seq: item.seq },
+                    redelivered: item.redelivered,
+                    body: String::from_utf8_lossy(item.message.body()).into_owned(),
+                });
+            }
+            false
+        });
+        self.session.deliveries_written(size);
+        seen
+    }
+
+    pub(crate) fn consume(&mut self, name: &str, cookie: u64) -> ConsumerId {
+        self.session.consume(consume_request(name, cookie)).unwrap()
+    }
+
+    pub(crate) fn settle(&mut self, seen: &[Seen], outcome: Outcome) {
+        let ids: Vec<_> = seen.iter().map(|seen| seen.id).collect();
+        self.session.settle(&ids, outcome);
+    }
+
+    pub(crate) fn get(&mut self, name: &str, no_ack: bool) -> Option<Got> {
+        loop {
+            match self.session.get(&queue(name), no_ack) {
+                Err(GetError::Loading) => block_on(|cx| self.session.poll_loaded(cx)),
+                other => return other.unwrap(),
+            }
+        }
+    }
+
+    /// Takes and settles all ready messages; their bodies.
+    pub(crate) fn drain(&mut self, name: &str) -> Vec<String> {
+        std::iter::from_fn(|| self.get(name, true))
+            .map(|got| String::from_utf8_lossy(got.delivery.message.body()).into_owned())
+            .collect()
+    }
+
+    pub(crate) fn ready(&mut self, name: &str) -> u64 {
+        self.session.declare_queue(&queue_request(name, "p")).unwrap().0.ready
+    }
+}
+
+pub(crate) fn persistent() -> Properties {
+    Properties { delivery_mode: Some(2), ..Properties::default() }
+}
+
+pub(crate) fn transient() -> Properties {
+    Properties::default()
+}
+
+pub(crate) fn bodies(seen: &[Seen]) -> Vec<&str> {
+    seen.iter().map(|seen| seen.body.as_str()).collect()
+}
