@@ -1,0 +1,253 @@
+//! basic.consume, cancel, qos, get, and what settles deliveries.
+
+use super::channel::Mode;
+use super::consumers::{Consumer, Kind};
+use super::core::{Core, WaitingGet};
+use super::define::count;
+use super::reply::Fault;
+use millpond_amqp_codec::{ReplyCode, basic, encode_get_ok_head};
+use millpond_broker::{ConsumeRequest, DeliveryId, GetError, Got, Outcome};
+use millpond_model::ConsumerTag;
+
+/// The pseudo queue of direct reply-to (contract A14).
+const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
+
+fn made_up_tag() -> String {
+    format!("amq.ctag-{:032x}", rand::random::<u128>())
+}
+
+impl Core {
+    pub(super) fn qos(&mut self, number: u16, m: &basic::Qos) -> Result<(), Fault> {
+        if m.prefetch_size != 0 {
+            let text = format_args!("prefetch_size!=0 ({})", m.prefetch_size);
+            return Err(Fault::new(ReplyCode::NotImplemented, text));
+        }
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        channel.prefetch = m.prefetch_count;
+        if m.global {
+            // The whole channel's limit is kept consumer by consumer, as RabbitMQ 4.3 does; those there are included.
+            for slot in &channel.consumers {
+                if let Some(Kind::Queue(id)) = self.consumers.get(*slot).map(|consumer| consumer.kind) {
+                    self.session.set_prefetch(id, m.prefetch_count.into());
+                }
+            }
+        }
+        self.reply(number, basic::QosOk {});
+        Ok(())
+    }
+
+    pub(super) fn consume(&mut self, number: u16, m: &basic::Consume<'_>) -> Result<(), Fault> {
+        let Some(channel) = self.channels.get(number) else { return Ok(()) };
+        let limit = self.options.consumers_max_per_channel;
+        if channel.consumers.len() >= limit {
+            let text = format_args!("reached maximum ({limit}) of consumers per channel");
+            return Err(Fault::new(ReplyCode::NotAllowed, text));
+        }
+        let known = |slot: &u32| self.consumers.get(*slot).is_some_and(|c| c.tag.as_str() == m.consumer_tag);
+        if !m.consumer_tag.is_empty() && channel.consumers.iter().any(known) {
+            let text = format_args!("attempt to reuse consumer tag '{}'", m.consumer_tag);
+            return Err(Fault::new(ReplyCode::NotAllowed, text));
+        }
+        let tag = match m.consumer_tag {
+            "" => ConsumerTag::new(&made_up_tag())?,
+            tag => ConsumerTag::new(tag)?,
+        };
+        if m.queue == REPLY_QUEUE {
+            return self.consume_replies(number, m, tag);
+        }
+        let queue = self.queue_name(number, m.queue)?;
+        let priority = match m.arguments.get("x-priority") {
+            None => 0,
+            Some(value) => value.as_i64().ok_or_else(|| {
+                let kind = value.to_value().type_name();
+                let text = format_args!(
+                    "invalid arg 'x-priority' for consumer: {{unacceptable_type,{kind}}}, use an integer"
+                );
+                Fault::new(ReplyCode::PreconditionFailed, text)
+            })?,
+        };
+        let prefetch = channel.prefetch.into();
+        let (slot, cookie) = self.consumers.insert(Consumer {
+            channel: number,
+            tag: tag.clone(),
+            no_ack: m.no_ack,
+            kind: Kind::Starting,
+        });
+        let started = self.session.consume(ConsumeRequest {
+            queue,
+            tag: tag.clone(),
+            no_ack: m.no_ack,
+            exclusive: m.exclusive,
+            priority,
+            prefetch,
+            cookie,
+            arguments: m.arguments.to_table(),
+        });
+        match started {
+            Ok(id) => self.consumer_started(number, slot, Kind::Queue(id), m.no_wait, &tag),
+            Err(error) => {
+                self.consumers.remove(slot);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn consume_replies(
+        &mut self,
+        number: u16,
+        m: &basic::Consume<'_>,
+        tag: ConsumerTag,
+    ) -> Result<(), Fault> {
+        if !m.no_ack {
+            return Err(Fault::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
+        }
+        let is_reply = |slot: &u32| self.consumers.get(*slot).is_some_and(|c| c.kind == Kind::Replies);
+        if self.channels.get(number).is_some_and(|channel| channel.consumers.iter().any(is_reply)) {
+            return Err(Fault::new(ReplyCode::PreconditionFailed, "reply consumer already set"));
+        }
+        let (slot, cookie) = self.consumers.insert(Consumer {
+            channel: number,
+            tag: tag.clone(),
+            no_ack: true,
+            kind: Kind::Starting,
+        });
+        if let Err(error) = self.session.open_reply_inbox(cookie) {
+            self.consumers.remove(slot);
+            return Err(error.into());
+        }
+        self.consumer_started(number, slot, Kind::Replies, m.no_wait, &tag);
+        Ok(())
+    }
+
+    fn consumer_started(&mut self, number: u16, slot: u32, kind: Kind, no_wait: bool, tag: &ConsumerTag) {
+        if let Some(consumer) = self.consumers.get_mut(slot) {
+            consumer.kind = kind;
+        }
+        if let Some(channel) = self.channels.get_mut(number) {
+            channel.consumers.push(slot);
+        }
+        if !no_wait {
+            self.reply(number, basic::ConsumeOk { consumer_tag: tag.as_str() });
+        }
+    }
+
+    pub(super) fn cancel(&mut self, number: u16, m: &basic::Cancel<'_>) -> Result<(), Fault> {
+        let found = self.channels.get(number).and_then(|channel| {
+            let same =
+                |slot: &&u32| self.consumers.get(**slot).is_some_and(|c| c.tag.as_str() == m.consumer_tag);
+            channel.consumers.iter().find(same).copied()
+        });
+        if let Some(slot) = found {
+            match self.consumers.get(slot).map(|consumer| consumer.kind) {
+                Some(Kind::Queue(id)) => self.session.cancel(id),
+                Some(Kind::Replies) => self.session.close_reply_inbox(self.consumers.cookie(slot)),
+                Some(Kind::Starting) | None => {}
+            }
+            // What was handed out before is delivered before the answer.
+            self.render_all();
+            self.forget_consumer(slot);
+        }
+        if !m.no_wait {
+            self.reply(number, basic::CancelOk { consumer_tag: m.consumer_tag });
+        }
+        Ok(())
+    }
+
+    /// Takes a consumer off the tables.
+    pub(super) fn forget_consumer(&mut self, slot: u32) -> Option<Consumer> {
+        let consumer = self.consumers.remove(slot)?;
+        if let Some(channel) = self.channels.get_mut(consumer.channel) {
+            channel.consumers.retain(|other| *other != slot);
+        }
+        Some(consumer)
+    }
+
+    pub(super) fn get(&mut self, number: u16, m: &basic::Get<'_>) -> Result<(), Fault> {
+        let queue = self.queue_name(number, m.queue)?;
+        self.get_from(WaitingGet { channel: number, queue, no_ack: m.no_ack })
+    }
+
+    /// Answers basic.get, or puts it by until its message is read from disk.
+    pub(super) fn get_from(&mut self, get: WaitingGet) -> Result<(), Fault> {
+        match self.session.get(&get.queue, get.no_ack) {
+            Ok(Some(got)) => self.render_got(&get, &got),
+            Ok(None) => self.reply(get.channel, basic::GetEmpty::default()),
+            Err(GetError::Loading) => self.waiting_get = Some(get),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn render_got(&mut self, get: &WaitingGet, got: &Got) {
+        let Some(channel) = self.channels.get_mut(get.channel) else { return };
+        let tag = channel.next_delivery_tag();
+        if !get.no_ack {
+            channel.unacked.push(tag, DeliveryId { queue: got.queue, seq: got.delivery.seq });
+        }
+        let message = &got.delivery.message;
+        let out = self.out.buffer();
+        let redelivered = got.delivery.redelivered;
+        encode_get_ok_head(out, get.channel, tag, redelivered, message.address(), count(got.ready));
+        self.out.content(get.channel, message, self.frame_max_bytes);
+    }
+
+    /// basic.ack; told to the broker with all others of the read buffer.
+    #[inline]
+    pub(super) fn take_ack(&mut self, number: u16, ack: basic::Ack) -> Result<(), Fault> {
+        let channel = self.channels.get_mut(number).ok_or_else(super::publish::not_open)?;
+        if channel.is_closing() {
+            return Ok(());
+        }
+        if channel.assembly.is_some() {
+            let text = "expected content of basic.publish, got basic.ack";
+            return Err(Fault::new(ReplyCode::UnexpectedFrame, text));
+        }
+        self.taken.clear();
+        if !channel.unacked.take(ack.delivery_tag, ack.multiple, &mut self.taken) {
+            return Err(unknown_tag(ack.delivery_tag));
+        }
+        match &mut channel.mode {
+            Mode::Transaction(transaction) => transaction.settle(&self.taken, Outcome::Accept),
+            Mode::Plain | Mode::Confirm(_) => self.accepted.extend(self.taken.iter().map(|(_, id)| *id)),
+        }
+        Ok(())
+    }
+
+    /// basic.nack and basic.reject.
+    pub(super) fn nack(&mut self, number: u16, tag: u64, multiple: bool, requeue: bool) -> Result<(), Fault> {
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        self.taken.clear();
+        if !channel.unacked.take(tag, multiple, &mut self.taken) {
+            return Err(unknown_tag(tag));
+        }
+        let outcome = if requeue { Outcome::Requeue } else { Outcome::Reject };
+        match &mut channel.mode {
+            Mode::Transaction(transaction) => transaction.settle(&self.taken, outcome),
+            Mode::Plain | Mode::Confirm(_) => {
+                let ids: Vec<_> = self.taken.iter().map(|(_, id)| *id).collect();
+                self.session.settle(&ids, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn recover(&mut self, number: u16, requeue: bool, answered: bool) -> Result<(), Fault> {
+        if !requeue {
+            return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
+        }
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        self.taken.clear();
+        channel.unacked.take_all(&mut self.taken);
+        let ids: Vec<_> = self.taken.drain(..).map(|(_, id)| id).collect();
+        if answered {
+            self.reply(number, basic::RecoverOk {});
+        }
+        self.session.settle(&ids, Outcome::Requeue);
+        Ok(())
+    }
+}
+
+fn unknown_tag(tag: u64) -> Fault {
+    Fault::new(ReplyCode::PreconditionFailed, format_args!("unknown delivery tag {tag}"))
+}

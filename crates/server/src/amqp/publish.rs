@@ -1,0 +1,386 @@
+//! basic.publish and its content: assembled, routed and handed over a read buffer at a time.
+
+use super::channel::Mode;
+use super::confirm::Range;
+use super::core::Core;
+use super::reply::Fault;
+use millpond_amqp_codec::{
+    ContentHeader, Frame, FrameKind, FrameReader, ReplyCode, basic, encode_return_head,
+};
+use millpond_broker::{Durability, Publish, Route, WriteRefused};
+use millpond_model::{Message, MessageBatch};
+
+/// A publish that is not whole in the read buffer waits there for the rest if it is no larger than this; a larger
+/// one is assembled apart. Bytes of body.
+const WAIT_IN_BUFFER_MAX_BYTES: u64 = 32 * 1024;
+
+/// A publish whose content comes in pieces.
+#[derive(Debug)]
+pub(crate) enum Assembly {
+    /// The content header is to come.
+    Header { exchange: Box<[u8]>, routing_key: Box<[u8]>, mandatory: bool },
+    /// So much of the body is to come.
+    Body { batch: MessageBatch, route: Route, mandatory: bool, missing_bytes: u64 },
+}
+
+/// A whole publish that is to be handed over.
+#[derive(Debug)]
+struct Pending {
+    route: Route,
+    channel: u16,
+    mandatory: bool,
+    /// `None`: the next message of the batch.
+    message: Option<Message>,
+}
+
+/// What became of a publish method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was taken with its content.
+    Whole,
+    /// Only the method was taken; header and body come one by one.
+    Method,
+    /// Nothing was taken: the rest is not there yet.
+    Wait,
+}
+
+/// How publishes are answered that can be handed over together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Confirmed,
+}
+
+/// What a connection has assembled and not handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Publisher {
+    batch: MessageBatch,
+    pending: Vec<Pending>,
+    messages: Vec<Message>,
+    publishes: Vec<Publish>,
+    ranges: Vec<Range>,
+    /// Publishes without confirms that a full store refused; they wait.
+    held: Vec<Publish>,
+    /// Whether a refusal was logged since the last success.
+    refusal_logged: bool,
+}
+
+impl Publisher {
+    /// Whether publishes wait for the store to take writes.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Gives memory back when nothing is on its way.
+    pub(crate) fn shrink(&mut self) {
+        if self.pending.is_empty() {
+            *self = Self {
+                held: std::mem::take(&mut self.held),
+                refusal_logged: self.refusal_logged,
+                ..Self::default()
+            };
+        }
+    }
+}
+
+impl Core {
+    /// Takes a publish method, and its content too if all of it is in the read buffer (`rest`).
+    #[inline]
+    pub(crate) fn take_publish(
+        &mut self,
+        number: u16,
+        publish: basic::Publish<'_>,
+        rest: &mut FrameReader<'_>,
+    ) -> Result<Taken, Fault> {
+        let channel = self.channels.get_mut(number).ok_or_else(not_open)?;
+        if channel.is_closing() {
+            return Ok(Taken::Method);
+        }
+        if channel.assembly.is_some() {
+            return Err(Fault::new(
+                ReplyCode::UnexpectedFrame,
+                "expected content of basic.publish, got a method frame",
+            ));
+        }
+        if publish.immediate {
+            return Err(Fault::new(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        // A frame that is malformed or of another channel is met again on the slow way.
+        let content = match rest.next() {
+            Ok(Some(frame)) if frame.kind == FrameKind::Header && frame.channel == number => frame.payload,
+            Ok(None) => return Ok(Taken::Wait),
+            _ => return Ok(self.begin_assembly(number, publish)),
+        };
+        let header = ContentHeader::decode(content)?;
+        let body = if header.body_size_bytes == 0 {
+            &[][..]
+        } else {
+            match rest.next() {
+                Ok(Some(frame))
+                    if frame.kind == FrameKind::Body
+                        && frame.channel == number
+                        && frame.payload.len() as u64 == header.body_size_bytes =>
+                {
+                    frame.payload
+                }
+                Ok(None) if header.body_size_bytes <= WAIT_IN_BUFFER_MAX_BYTES => return Ok(Taken::Wait),
+                _ => return Ok(self.begin_assembly(number, publish)),
+            }
+        };
+        self.check_header_size(content.len())?;
+        let session = &mut self.session;
+        let route =
+            session.route(publish.exchange, publish.routing_key, &header.properties, body.len() as u64)?;
+        let rewritten = session.rewrite_properties(&header.properties);
+        let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
+        let persistent = header.properties.is_persistent();
+        let batch = &mut self.publisher.batch;
+        batch.start(publish.exchange, publish.routing_key, properties, persistent, body.len());
+        batch.push_body(body);
+        batch.end();
+        let pending = Pending { route, channel: number, mandatory: publish.mandatory, message: None };
+        self.publisher.pending.push(pending);
+        Ok(Taken::Whole)
+    }
+
+    #[cold]
+    fn begin_assembly(&mut self, number: u16, publish: basic::Publish<'_>) -> Taken {
+        if let Some(channel) = self.channels.get_mut(number) {
+            channel.assembly = Some(Box::new(Assembly::Header {
+                exchange: publish.exchange.into(),
+                routing_key: publish.routing_key.into(),
+                mandatory: publish.mandatory,
+            }));
+        }
+        Taken::Method
+    }
+
+    fn check_header_size(&self, size_bytes: usize) -> Result<(), Fault> {
+        let size_max_bytes = self.options.header_max_bytes;
+        if size_bytes <= size_max_bytes {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ReplyCode::PreconditionFailed,
+            format_args!("content header of {size_bytes} bytes is larger than the limit of {size_max_bytes}"),
+        ))
+    }
+
+    /// A header or body frame outside the fast way.
+    pub(crate) fn take_content(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
+        let unexpected = |what| Fault::new(ReplyCode::UnexpectedFrame, what);
+        if frame.channel == 0 {
+            return Err(unexpected("content on channel 0"));
+        }
+        let Some(channel) = self.channels.get_mut(frame.channel) else {
+            return Err(unexpected("content on a channel that is not open"));
+        };
+        if channel.is_closing() {
+            return Ok(());
+        }
+        let Some(assembly) = channel.assembly.take() else {
+            return Err(unexpected("expected a method frame, got content"));
+        };
+        match (*assembly, frame.kind) {
+            (Assembly::Header { exchange, routing_key, mandatory }, FrameKind::Header) => {
+                self.take_header(frame, &exchange, &routing_key, mandatory)
+            }
+            (Assembly::Body { batch, route, mandatory, missing_bytes }, FrameKind::Body) => {
+                self.take_body(frame, batch, route, mandatory, missing_bytes)
+            }
+            (Assembly::Header { .. }, _) => Err(unexpected("expected a content header, got a body frame")),
+            (Assembly::Body { .. }, _) => Err(unexpected("expected a body frame, got a content header")),
+        }
+    }
+
+    fn take_header(
+        &mut self,
+        frame: Frame<'_>,
+        exchange: &[u8],
+        routing_key: &[u8],
+        mandatory: bool,
+    ) -> Result<(), Fault> {
+        let header = ContentHeader::decode(frame.payload)?;
+        self.check_header_size(frame.payload.len())?;
+        let missing_bytes = header.body_size_bytes;
+        let route = self.session.route(exchange, routing_key, &header.properties, missing_bytes)?;
+        let rewritten = self.session.rewrite_properties(&header.properties);
+        let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
+        let mut batch = MessageBatch::default();
+        batch.start(
+            exchange,
+            routing_key,
+            properties,
+            header.properties.is_persistent(),
+            missing_bytes as usize,
+        );
+        if missing_bytes == 0 {
+            self.complete(frame.channel, batch, route, mandatory);
+        } else if let Some(channel) = self.channels.get_mut(frame.channel) {
+            channel.assembly = Some(Box::new(Assembly::Body { batch, route, mandatory, missing_bytes }));
+        }
+        Ok(())
+    }
+
+    fn take_body(
+        &mut self,
+        frame: Frame<'_>,
+        mut batch: MessageBatch,
+        route: Route,
+        mandatory: bool,
+        missing_bytes: u64,
+    ) -> Result<(), Fault> {
+        let Some(missing_bytes) = missing_bytes.checked_sub(frame.payload.len() as u64) else {
+            return Err(Fault::new(
+                ReplyCode::UnexpectedFrame,
+                "the body is longer than its content header says",
+            ));
+        };
+        batch.push_body(frame.payload);
+        if missing_bytes == 0 {
+            self.complete(frame.channel, batch, route, mandatory);
+        } else if let Some(channel) = self.channels.get_mut(frame.channel) {
+            channel.assembly = Some(Box::new(Assembly::Body { batch, route, mandatory, missing_bytes }));
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, channel: u16, mut batch: MessageBatch, route: Route, mandatory: bool) {
+        batch.end();
+        let message = batch.finish().pop();
+        self.publisher.pending.push(Pending { route, channel, mandatory, message });
+    }
+
+    /// Hands everything assembled to the broker, or to its channel's transaction.
+    pub(crate) fn flush_publishes(&mut self) {
+        if self.publisher.pending.is_empty() {
+            return;
+        }
+        let mut pending = std::mem::take(&mut self.publisher.pending);
+        let mut messages = std::mem::take(&mut self.publisher.messages);
+        self.publisher.batch.finish_into(&mut messages);
+        let mut from_batch = messages.drain(..);
+        let mut kind = Kind::Plain;
+        for publish in pending.drain(..) {
+            let Some(message) = publish.message.or_else(|| from_batch.next()) else { continue };
+            let Some(channel) = self.channels.get_mut(publish.channel) else { continue };
+            match &mut channel.mode {
+                Mode::Transaction(transaction) => {
+                    transaction.publish(message, publish.route, publish.mandatory);
+                    continue;
+                }
+                Mode::Confirm(last) => {
+                    *last += 1;
+                    let (number, epoch) = (*last, channel.epoch);
+                    if kind != Kind::Confirmed {
+                        self.hand_over(kind);
+                        kind = Kind::Confirmed;
+                    }
+                    self.publisher.count(publish.channel, epoch, number);
+                }
+                Mode::Plain => {
+                    if kind != Kind::Plain {
+                        self.hand_over(kind);
+                        kind = Kind::Plain;
+                    }
+                }
+            }
+            if publish.route.is_unroutable() {
+                if publish.mandatory {
+                    self.return_message(publish.channel, &message);
+                }
+                continue;
+            }
+            self.publisher.publishes.push((message, publish.route));
+        }
+        drop(from_batch);
+        self.publisher.pending = pending;
+        self.publisher.messages = messages;
+        self.hand_over(kind);
+    }
+
+    /// basic.return.
+    pub(crate) fn return_message(&mut self, channel: u16, message: &Message) {
+        encode_return_head(self.out.buffer(), channel, ReplyCode::NoRoute, message.address());
+        self.out.content(channel, message, self.frame_max_bytes);
+    }
+
+    fn hand_over(&mut self, kind: Kind) {
+        let publisher = &mut self.publisher;
+        if publisher.publishes.is_empty() && publisher.ranges.is_empty() {
+            return;
+        }
+        let result = match publisher.publishes.is_empty() {
+            true => Ok(Durability::Now),
+            false => self.session.publish(&mut publisher.publishes),
+        };
+        match result {
+            Ok(durability) => {
+                publisher.refusal_logged = false;
+                publisher.publishes.clear();
+                self.answer(durability);
+            }
+            Err(refused) => self.refused(kind, &refused),
+        }
+    }
+
+    fn answer(&mut self, durability: Durability) {
+        for range in self.publisher.ranges.drain(..) {
+            match durability {
+                Durability::Now => self.confirms.resolve(range, false, &self.channels, &mut self.out),
+                Durability::Pending(token) => self.confirms.wait(range, token),
+            }
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, kind: Kind, refused: &WriteRefused) {
+        let publisher = &mut self.publisher;
+        if !publisher.refusal_logged {
+            publisher.refusal_logged = true;
+            tracing::warn!(connection = %self.name, reason = %refused, "publishes are refused");
+        }
+        match kind {
+            Kind::Confirmed => {
+                publisher.publishes.clear();
+                for range in publisher.ranges.drain(..) {
+                    self.confirms.resolve(range, true, &self.channels, &mut self.out);
+                }
+            }
+            Kind::Plain => {
+                publisher.held.append(&mut publisher.publishes);
+                // Now the publisher does wait until there is room.
+                self.session.set_confirming(false);
+            }
+        }
+    }
+
+    /// Tries again what a full store refused; whether it was taken.
+    pub(crate) fn retry_held(&mut self) -> bool {
+        let taken = self.session.publish(&mut self.publisher.held).is_ok();
+        if taken {
+            self.publisher.held = Vec::new();
+            self.session.set_confirming(true);
+            self.publisher.refusal_logged = false;
+        }
+        taken
+    }
+}
+
+impl Publisher {
+    /// A publish to be confirmed.
+    #[inline]
+    fn count(&mut self, channel: u16, epoch: u32, number: u64) {
+        match self.ranges.last_mut() {
+            Some(range) if range.channel == channel && range.epoch == epoch && range.last + 1 == number => {
+                range.last = number;
+            }
+            _ => self.ranges.push(Range { channel, epoch, first: number, last: number }),
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn not_open() -> Fault {
+    Fault::new(ReplyCode::ChannelError, "expected 'channel.open'")
+}

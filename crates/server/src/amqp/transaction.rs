@@ -1,0 +1,103 @@
+//! tx.*: publishes and settlements of a channel that are kept until they are committed as one.
+
+use super::channel::Mode;
+use super::core::Core;
+use super::reply::Fault;
+use millpond_amqp_codec::{ReplyCode, tx};
+use millpond_broker::{DeliveryId, Durability, Outcome, Route};
+use millpond_model::Message;
+
+/// What a channel has done since its last commit.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    publishes: Vec<(Message, Route, bool)>,
+    settles: Vec<(u64, DeliveryId, Outcome)>,
+    size_bytes: usize,
+}
+
+impl Transaction {
+    /// Keeps a publish; the flag: mandatory.
+    pub(crate) fn publish(&mut self, message: Message, route: Route, mandatory: bool) {
+        self.size_bytes += message.size_bytes();
+        self.publishes.push((message, route, mandatory));
+    }
+
+    /// Keeps settlements.
+    pub(crate) fn settle(&mut self, deliveries: &[(u64, DeliveryId)], outcome: Outcome) {
+        self.settles.extend(deliveries.iter().map(|(tag, id)| (*tag, *id, outcome)));
+    }
+
+    /// Forgets the publishes and hands the settled deliveries back.
+    pub(crate) fn roll_back(&mut self) -> impl Iterator<Item = (u64, DeliveryId)> + use<> {
+        let settles = std::mem::take(self).settles;
+        settles.into_iter().map(|(tag, id, _)| (tag, id))
+    }
+}
+
+fn not_transactional() -> Fault {
+    Fault::new(ReplyCode::PreconditionFailed, "channel is not transactional")
+}
+
+impl Core {
+    pub(super) fn tx_select(&mut self, number: u16) -> Result<(), Fault> {
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        match channel.mode {
+            Mode::Confirm(_) => {
+                let text = "cannot switch from confirm to tx mode";
+                return Err(Fault::new(ReplyCode::PreconditionFailed, text));
+            }
+            Mode::Plain => channel.mode = Mode::Transaction(Box::default()),
+            Mode::Transaction(_) => {}
+        }
+        self.reply(number, tx::SelectOk {});
+        Ok(())
+    }
+
+    pub(super) fn tx_commit(&mut self, number: u16) -> Result<(), Fault> {
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
+        let Transaction { publishes, settles, .. } = std::mem::take(&mut **transaction);
+        let mut routed = Vec::with_capacity(publishes.len());
+        for (message, route, mandatory) in publishes {
+            if !route.is_unroutable() {
+                routed.push((message, route));
+            } else if mandatory {
+                self.return_message(number, &message);
+            }
+        }
+        let outcomes: Vec<_> = settles.iter().map(|(_, id, outcome)| (*id, *outcome)).collect();
+        match self.session.transact(&mut routed, &outcomes) {
+            Ok(Durability::Pending(token)) => self.out.barrier(token),
+            Ok(Durability::Now) => {}
+            Err(refused) => {
+                // Nothing of it happened; closing the channel requeues what it had settled.
+                if let Some(channel) = self.channels.get_mut(number) {
+                    channel.unacked.put_back(settles.into_iter().map(|(tag, id, _)| (tag, id)));
+                }
+                return Err(refused.into());
+            }
+        }
+        self.reply(number, tx::CommitOk {});
+        Ok(())
+    }
+
+    pub(super) fn tx_rollback(&mut self, number: u16) -> Result<(), Fault> {
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
+        channel.unacked.put_back(transaction.roll_back());
+        self.reply(number, tx::RollbackOk {});
+        Ok(())
+    }
+
+    /// After publishes were flushed: whether a transaction has grown over its limit.
+    pub(super) fn check_transaction(&self, number: u16) -> Result<(), Fault> {
+        let limit = self.options.transaction_max_bytes;
+        match self.channels.get(number).map(|channel| &channel.mode) {
+            Some(Mode::Transaction(transaction)) if transaction.size_bytes > limit => Err(Fault::new(
+                ReplyCode::PreconditionFailed,
+                format_args!("a transaction holds more than {limit} bytes: commit more often"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

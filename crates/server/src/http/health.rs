@@ -1,0 +1,52 @@
+//! Health checks: `/health`, `/health/live`, `/health/ready`.
+//!
+//! | Path | 200 | 503 |
+//! |---|---|---|
+//! | `/health/live` | the process answers | - |
+//! | `/health`, `/health/ready` | the store takes writes | the store is full or poisoned; `reason` says why |
+
+use crate::stop::StopSignal;
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use millpond_broker::{Broker, StoreStatus};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live; the management API comes later\n";
+
+/// Answers until stopped.
+pub(crate) async fn serve(listener: TcpListener, broker: Broker, mut stop: StopSignal) {
+    let router = Router::new()
+        .route("/health", get(ready))
+        .route("/health/ready", get(ready))
+        .route("/health/live", get(live))
+        .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
+        .with_state(broker);
+    // Connections that idle must not hold the stop up, so the whole service is dropped.
+    tokio::select! {
+        served = axum::serve(listener, router) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP listener ended");
+            }
+        }
+        () = stop.stopped() => {}
+    }
+}
+
+async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn ready(State(broker): State<Broker>) -> (StatusCode, Json<Value>) {
+    let reason = match broker.store_status() {
+        StoreStatus::Writable => {
+            return (StatusCode::OK, Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })));
+        }
+        StoreStatus::Full => "the store is full: publishes are refused until there is room".to_owned(),
+        StoreStatus::Poisoned { cause } => format!("the store is poisoned: {cause}"),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "failed", "reason": reason })))
+}

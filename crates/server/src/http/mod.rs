@@ -1,0 +1,3 @@
+//! HTTP front end.
+
+pub(crate) mod health;

@@ -1,0 +1,15 @@
+//! Listeners and front ends: AMQP 0-9-1 for any RabbitMQ client, HTTP for health checks.
+//!
+//! A front end turns bytes into the broker's operations and its events back into bytes. It knows no queue type
+//! and no disk. [`Server::bind`] takes the addresses, so that they can be shown before anything is served;
+//! [`Server::run`] serves until it is told to stop.
+
+mod amqp;
+mod http;
+mod listener;
+mod options;
+mod stop;
+
+pub use listener::{BindError, Server};
+pub use options::{AmqpOptions, ServerOptions};
+pub use stop::{StopHandle, StopSignal, stop_pair};

@@ -1,0 +1,71 @@
+//! Settings of the front ends; the binary declares them with these defaults.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// What is served where.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Addresses of the AMQP listener. Both loopback addresses by default, because `localhost` may be either;
+    /// `::1` is left out with a warning on machines without IPv6.
+    pub amqp_listen: Vec<SocketAddr>,
+    /// Addresses of the HTTP listener; none turns it off.
+    pub http_listen: Vec<SocketAddr>,
+    /// The AMQP front end.
+    pub amqp: AmqpOptions,
+    /// How long connections may take to say goodbye when the server stops.
+    pub stop_timeout: Duration,
+}
+
+/// Limits and timeouts of AMQP connections.
+#[derive(Debug, Clone)]
+pub struct AmqpOptions {
+    /// Connections open at once, those that have not logged in yet included; more are closed at once.
+    pub connections_max: usize,
+    /// Channels open at once on a connection, as offered in connection.tune.
+    pub channel_max: u16,
+    /// Largest frame, as offered in connection.tune. Bytes, at least 4096.
+    pub frame_max_bytes: u32,
+    /// Heartbeat interval offered in connection.tune; the client chooses. Seconds, 0 for none.
+    pub heartbeat_secs: u16,
+    /// From accepting a connection to its connection.open.
+    pub handshake_timeout: Duration,
+    /// How long the end of a connection may take: the client's connection.close-ok, and writing what is left.
+    pub close_timeout: Duration,
+    /// Largest content header frame's payload (properties and headers of a message). Bytes.
+    pub header_max_bytes: usize,
+    /// Consumers on one channel.
+    pub consumers_max_per_channel: usize,
+    /// Bodies, properties and keys that one transaction may hold before it is committed. Bytes.
+    pub transaction_max_bytes: usize,
+    /// What clients are told as `cluster_name`.
+    pub cluster_name: Box<str>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            amqp_listen: vec![(Ipv4Addr::LOCALHOST, 5672).into(), (Ipv6Addr::LOCALHOST, 5672).into()],
+            http_listen: vec![(Ipv4Addr::LOCALHOST, 15672).into()],
+            amqp: AmqpOptions::default(),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for AmqpOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 65_536,
+            channel_max: 2047,
+            frame_max_bytes: 131_072,
+            heartbeat_secs: 60,
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            header_max_bytes: 128 * 1024,
+            consumers_max_per_channel: 65_536,
+            transaction_max_bytes: 128 * 1024 * 1024,
+            cluster_name: "millpond".into(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The server under test.
+
+use millpond_broker::{Broker, BrokerOptions};
+use millpond_model::UserName;
+use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_store::{Store, StoreOptions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// A server on a store of its own in a temporary directory; dropping it ends it.
+#[derive(Debug)]
+pub struct TestServer {
+    broker: Broker,
+    store: Store,
+    amqp: SocketAddr,
+    http: SocketAddr,
+    stop: StopHandle,
+    running: JoinHandle<()>,
+    dir: Option<TempDir>,
+}
+
+/// The store as tests want it: small, and as durable as in earnest.
+fn store_options(dir: &Path) -> StoreOptions {
+    StoreOptions { wal_segment_size_bytes: 4 << 20, ..StoreOptions::new(dir) }
+}
+
+fn broker_options() -> BrokerOptions {
+    BrokerOptions {
+        message_size_max_bytes: 1 << 20,
+        consumers_max_per_session: 10_000,
+        sessions_max: 10_000,
+        inbox_max_bytes: 1 << 20,
+        default_user: UserName::new("guest").unwrap(),
+        default_password: "guest".into(),
+        default_user_loopback_only: true,
+    }
+}
+
+impl TestServer {
+    /// Starts one with default settings; message bodies are limited to 1 MiB.
+    pub async fn start() -> Self {
+        Self::start_with(AmqpOptions::default()).await
+    }
+
+    /// Starts one with these settings.
+    pub async fn start_with(amqp: AmqpOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(amqp, dir).await
+    }
+
+    async fn start_in(amqp: AmqpOptions, dir: TempDir) -> Self {
+        let (store, recovery) = Store::open(store_options(dir.path())).unwrap();
+        let broker = Broker::open(store.clone(), recovery, broker_options()).unwrap();
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::bind(ServerOptions {
+            amqp_listen: vec![any_port],
+            http_listen: vec![any_port],
+            amqp,
+            stop_timeout: Duration::from_secs(5),
+        });
+        let server = server.await.unwrap();
+        let (amqp, http) = (server.amqp_addresses()[0], server.http_addresses()[0]);
+        let (stop, stopped) = stop_pair();
+        let running = tokio::spawn(server.run(broker.clone(), stopped));
+        Self { broker, store, amqp, http, stop, running, dir: Some(dir) }
+    }
+
+    /// Where AMQP is served.
+    pub fn amqp(&self) -> SocketAddr {
+        self.amqp
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The broker inside.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Stops it, closes its store, and hands the directory out.
+    pub async fn stop(mut self) -> TempDir {
+        self.stop.stop();
+        (&mut self.running).await.unwrap();
+        self.store.close();
+        self.dir.take().unwrap()
+    }
+
+    /// Stops it and starts another one on the same store.
+    pub async fn restart(self) -> Self {
+        let dir = self.stop().await;
+        Self::start_in(AmqpOptions::default(), dir).await
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// A name that no other test of this process uses.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
