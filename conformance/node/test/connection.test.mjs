@@ -136,3 +136,33 @@ test('C11 server-sent blocked events are understood: none comes while the broker
   await put(conn, '', name, ['one']);
   assert.equal(blocked, false);
 });
+
+test("C12 amqplib's own recovery comes back after a cut, sets up again and consumes on", async (t) => {
+  const got = [];
+  const waiting = [];
+  const next = () => (got.length ? Promise.resolve(got.shift()) : new Promise((resolve) => waiting.push(resolve)));
+  let name;
+  let current;
+  const conn = await amqp.connect(url, {
+    recovery: {
+      initialDelay: 20,
+      async setup(model) {
+        current = model;
+        const ch = await model.createChannel();
+        name = await queue(ch);
+        await ch.consume(name, (m) => (waiting.length ? waiting.shift()(m) : got.push(m)), { noAck: true });
+      },
+    },
+  });
+  t.after(() => conn.close());
+  conn.on('error', (error) => assert.match(error.message, /cut by the test/));
+  for (const body of ['before the cut', 'after the cut']) {
+    const back = new Promise((resolve) => conn.once('connect', resolve));
+    await put(current, '', name, [body]);
+    assert.equal((await next()).content.toString(), body);
+    if (body.startsWith('before')) {
+      current.connection.stream.destroy(new Error('cut by the test'));
+      await back;
+    }
+  }
+});
