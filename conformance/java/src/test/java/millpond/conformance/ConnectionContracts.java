@@ -226,6 +226,20 @@ class ConnectionContracts extends Broker {
         assertEquals("after", got.poll(WAIT_S, TimeUnit.SECONDS));
     }
 
+    @Test
+    @DisplayName("C5 the client's other transport, Netty, frames alike")
+    void netty() throws Exception {
+        ConnectionFactory factory = factory();
+        factory.netty();
+        Channel channel = connect(factory).createChannel();
+        String queue = queue(channel);
+        byte[] body = new byte[1_000_000];
+        channel.basicPublish("", queue, null, body);
+        put(channel, "", queue, "confirmed");
+        assertArrayEquals(body, channel.basicGet(queue, true).getBody());
+        assertEquals(List.of("confirmed"), drain(channel, queue));
+    }
+
     /** AMQPLAIN: a field table of LOGIN and PASSWORD, without the table's length in front. */
     private static final class AmqPlain implements SaslMechanism {
         @Override
