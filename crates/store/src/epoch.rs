@@ -12,6 +12,7 @@ pub(crate) struct Epochs {
     current: AtomicU64,
     pins: [AtomicUsize; 2],
     waiting: AtomicBool,
+    closing: AtomicBool,
     gate: Mutex<()>,
     drained: Condvar,
 }
@@ -40,14 +41,26 @@ impl Epochs {
         }
     }
 
-    /// Waits until every batch that is open now has been submitted or dropped. One caller at a time.
-    pub(crate) fn wait_for_open(&self) {
+    /// Waits until every batch that is open now has been submitted or dropped; `false` if the store is closed
+    /// before. One caller at a time.
+    pub(crate) fn wait_for_open(&self) -> bool {
         self.waiting.store(true, SeqCst);
         let old = (self.current.fetch_add(1, SeqCst) & 1) as usize;
         let mut gate = self.gate.lock();
         while self.pins[old].load(SeqCst) != 0 {
+            if self.closing.load(SeqCst) {
+                return false;
+            }
             self.drained.wait(&mut gate);
         }
         self.waiting.store(false, SeqCst);
+        true
+    }
+
+    /// Nobody waits any more, nor ever again.
+    pub(crate) fn close(&self) {
+        let _gate = self.gate.lock();
+        self.closing.store(true, SeqCst);
+        self.drained.notify_all();
     }
 }

@@ -12,6 +12,7 @@
 
 mod batch;
 mod checkpoint;
+mod db;
 mod encoding;
 mod epoch;
 mod error;

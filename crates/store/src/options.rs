@@ -59,6 +59,11 @@ impl StoreOptions {
         (self.wal_segments_max.max(3) - 1) / 2
     }
 
+    /// Sealed segments of the log from which publishers are held back until a checkpoint is done.
+    pub(crate) fn sealed_max(&self) -> usize {
+        2 * self.wal_segments_max.max(3)
+    }
+
     /// Message bytes of one queue that a checkpoint writes to the log again instead of to a segment file.
     pub(crate) fn carry_max_bytes(&self) -> u64 {
         self.wal_segment_size() / 16

@@ -1,11 +1,16 @@
 //! Putting the store together at the start: B-tree, segment files, and the log's window on top.
 
 use crate::batch::{Op, Ops};
+use crate::checkpoint::{self, Tombstones};
+use crate::db::{Db, LIVE, QUEUES, SEGMENTS};
+use crate::encoding::Reader;
 use crate::error::OpenError;
 use crate::fs::{FileLock, FileSystem, OpenMode};
 use crate::options::StoreOptions;
+use crate::queue::disk::{Files, SegmentFile};
 use crate::queue::memory::Memory;
-use crate::queue::{QueueId, QueueLog};
+use crate::queue::seqset::SeqSet;
+use crate::queue::{Disk, Inner, QueueId, QueueLog, QueueState, pager};
 use crate::status::Status;
 use crate::store::{Shared, Store, Threads};
 use crate::values::Values;
@@ -17,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use millpond_model::Message;
 use parking_lot::Mutex;
+use redb::ReadableTable;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -49,9 +55,12 @@ pub struct RecoveredQueue {
 
 /// What the log's window says of one queue.
 #[derive(Debug, Default)]
-pub(crate) struct Replayed {
+struct Replayed {
     /// Appends below are in segment files or were settled before the window.
     floor: u64,
+    files: VecDeque<SegmentFile>,
+    /// The window speaks of it.
+    touched: bool,
     next_seq: u64,
     messages: Vec<(u64, Message)>,
     settled: Vec<Range<u64>>,
@@ -98,14 +107,19 @@ impl Replayed {
     }
 }
 
-/// The state that replay builds.
-#[derive(Debug, Default)]
-pub(crate) struct State {
+/// The state that replay builds on what the B-tree says.
+struct State {
     queues: HashMap<QueueId, Replayed>,
     values: Values,
 }
 
 impl State {
+    fn queue(&mut self, id: QueueId) -> &mut Replayed {
+        let queue = self.queues.entry(id).or_default();
+        queue.touched = true;
+        queue
+    }
+
     fn apply(&mut self, at: Position, payload: &Bytes) -> Result<(), Damage> {
         let damage = |what: String| Damage { at, what };
         let message = |record: &[u8]| {
@@ -114,15 +128,15 @@ impl State {
         for op in Ops::new(payload) {
             match op.map_err(|e| damage(e.to_string()))? {
                 Op::Append { queue, first_seq, records, .. } => {
-                    let queue = self.queues.entry(queue).or_default();
+                    let queue = self.queue(queue);
                     for (seq, record) in (first_seq..).zip(records) {
                         queue.append(seq, message(record)?);
                     }
                 }
-                Op::Settle { queue, seqs } => self.queues.entry(queue).or_default().settle(seqs),
-                Op::DeleteQueue { queue } => self.queues.entry(queue).or_default().deleted = true,
+                Op::Settle { queue, seqs } => self.queue(queue).settle(seqs),
+                Op::DeleteQueue { queue } => self.queue(queue).deleted = true,
                 Op::Carry { queue, next_seq, messages } => {
-                    let queue = self.queues.entry(queue).or_default();
+                    let queue = self.queue(queue);
                     queue.carry(next_seq);
                     for (seq, record) in messages {
                         queue.append(seq, message(record)?);
@@ -139,31 +153,129 @@ impl State {
 /// See [`Store::open_on`].
 pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
     let lock = prepare_dir(&*fs, &options.dir)?;
+    let db = open_db(&fs, &options.dir)?;
+    let unreadable = |e: io::Error| OpenError::Values { file: db.path().to_owned(), cause: e.to_string() };
+    let start = db.wal_start().map_err(unreadable)?;
+    let (queues, tombstones) = load_queues(&db).map_err(unreadable)?;
+    check_files(&*fs, &options.dir, &queues)?;
     let dir = SegmentDir::new(fs.clone(), &options.dir, options.wal_segment_size());
-    let mut state = State::default();
-    let end = replay::replay(&dir, &options.dir, 1, &mut |at, payload| state.apply(at, payload))?;
+    let mut state = State { queues, values: Values::new(db.clone()) };
+    let end = replay::replay(&dir, &options.dir, start, &mut |at, payload| state.apply(at, payload))?;
     let (first, segments) = go_on(&dir, &end).map_err(OpenError::io("make a log segment in", dir.dir()))?;
-    let State { queues, values } = state;
+    let State { mut queues, values } = state;
+    for (id, _) in &tombstones {
+        queues.remove(id);
+    }
     let shared = Arc::new(Shared {
         epochs: Default::default(),
         pool: Default::default(),
         status: Status::new(options.dir.clone()),
-        log: Log::new(dir, segments, first.number),
+        log: Log::new(dir, segments, first.number, options.sealed_max()),
         values,
         checkpointer: Default::default(),
         pager: Default::default(),
+        paging: Default::default(),
+        memory_bytes: Default::default(),
         options,
         fs,
     });
-    let mut recovered: Vec<RecoveredQueue> = queues
-        .into_iter()
-        .filter(|(_, queue)| !queue.deleted)
-        .map(|(id, queue)| recovered_queue(&shared, id, queue))
-        .collect();
+    let mut recovered: Vec<RecoveredQueue> =
+        queues.into_iter().filter_map(|(id, queue)| recovered_queue(&shared, id, queue, start)).collect();
     recovered.sort_by_key(|queue| queue.id);
-    let threads =
-        start(&shared, first, lock).map_err(OpenError::io("start a thread for", &shared.options.dir))?;
+    let threads = start_threads(&shared, first, lock, tombstones)
+        .map_err(OpenError::io("start a thread for", &shared.options.dir))?;
+    shared.checkpointer.wake();
     Ok((Store::new(shared, threads), Recovery { queues: recovered }))
+}
+
+fn open_db(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Arc<Db>, OpenError> {
+    match Db::open(fs.clone(), dir) {
+        Ok(db) => Ok(Arc::new(db)),
+        Err((file, redb::Error::Io(e))) => Err(OpenError::io("open", &file)(e)),
+        Err((file, e)) => Err(OpenError::Values { file, cause: e.to_string() }),
+    }
+}
+
+/// What the B-tree says of queues, and which were deleted.
+fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, Tombstones)> {
+    let mut queues: HashMap<QueueId, Replayed> = HashMap::new();
+    let mut tombstones = Tombstones::new();
+    let mut bad = None;
+    db.read(|transaction| {
+        for row in transaction.open_table(QUEUES)?.iter()? {
+            let (id, row) = row?;
+            let mut reader = Reader::new(row.value());
+            let fields = (|| Some((reader.u8()?, reader.varint()?, reader.varint())))();
+            match fields {
+                Some((0, floor, Some(next_seq))) => {
+                    let queue = Replayed { floor, next_seq, ..Replayed::default() };
+                    queues.insert(QueueId(id.value()), queue);
+                }
+                Some((1, behind, _)) => tombstones.push((QueueId(id.value()), behind)),
+                _ => bad = Some(format!("the row of queue {} is not one", id.value())),
+            }
+        }
+        let live = transaction.open_table(LIVE)?;
+        for row in transaction.open_table(SEGMENTS)?.iter()? {
+            let (key, index) = row?;
+            let (queue, number) = key.value();
+            let set = live.get(key.value())?.and_then(|set| SeqSet::decode(set.value()));
+            match set.and_then(|set| SegmentFile::decode_index(number, index.value(), set)) {
+                Some(file) => queues.entry(QueueId(queue)).or_default().files.push_back(file),
+                None => bad = Some(format!("the index of segment file {number} of queue {queue} is not one")),
+            }
+        }
+        Ok(())
+    })?;
+    match bad {
+        Some(what) => Err(io::Error::new(io::ErrorKind::InvalidData, what)),
+        None => Ok((queues, tombstones)),
+    }
+}
+
+/// Segment files must be as long as the B-tree says; what it does not know is left from a write that was never
+/// finished and goes away, and so does what was only paged out.
+fn check_files(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    queues: &HashMap<QueueId, Replayed>,
+) -> Result<(), OpenError> {
+    let spill = dir.join("spill");
+    fs.remove_dir_all(&spill).map_err(OpenError::io("remove", &spill))?;
+    let parent = dir.join("queues");
+    for entry in fs.list(&parent).map_err(OpenError::io("list", &parent))? {
+        let path = parent.join(&entry.name);
+        let id = entry.name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok()).map(QueueId);
+        let Some(queue) = id.and_then(|id| queues.get(&id)).filter(|queue| !queue.files.is_empty()) else {
+            fs.remove_dir_all(&path).map_err(OpenError::io("remove", &path))?;
+            continue;
+        };
+        for entry in fs.list(&path).map_err(OpenError::io("list", &path))? {
+            let number =
+                entry.name.to_str().and_then(|name| u32::from_str_radix(name.strip_suffix(".seg")?, 16).ok());
+            if !queue.files.iter().any(|file| Some(file.number) == number) {
+                let path = path.join(&entry.name);
+                fs.remove_file(&path).map_err(OpenError::io("remove", &path))?;
+            }
+        }
+    }
+    for (id, queue) in queues {
+        let files = Files::new(&parent, id.0);
+        for file in &queue.files {
+            let path = files.path(file.number);
+            let size = fs.size_bytes(&path).map_err(OpenError::io("look at", &path))?.unwrap_or(0);
+            if size < file.len {
+                let what = format!("the file must be at least {} bytes long", file.len);
+                return Err(OpenError::Damaged {
+                    dir: dir.to_owned(),
+                    file: path,
+                    position_bytes: size,
+                    what,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
@@ -241,24 +353,60 @@ fn compact(messages: Vec<(u64, Message)>) -> impl Iterator<Item = (u64, Message)
     })
 }
 
-fn recovered_queue(shared: &Arc<Shared>, id: QueueId, mut queue: Replayed) -> RecoveredQueue {
+/// Puts a queue together; `None` if it was deleted.
+fn recovered_queue(
+    shared: &Arc<Shared>,
+    id: QueueId,
+    mut queue: Replayed,
+    start: u64,
+) -> Option<RecoveredQueue> {
     let messages = queue.finish();
     let mut live: Vec<Range<u64>> = Vec::new();
-    let mut memory = Memory::starting_at(messages.first().map_or(queue.next_seq, |(seq, _)| *seq));
-    for (seq, message) in compact(messages) {
-        match live.last_mut() {
-            Some(last) if last.end == seq => last.end = seq + 1,
-            _ => live.push(seq..seq + 1),
-        }
-        memory.skip_to(seq);
-        memory.push(message);
+    let mut add_live = |range: Range<u64>| match live.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => live.push(range),
+    };
+    let mut disk = Disk::new(shared, id);
+    disk.durable.next_file = queue.files.back().map_or(1, |file| file.number + 1);
+    disk.durable.files = queue.files;
+    for range in queue.settled {
+        disk.durable.settle(range);
     }
-    memory.skip_to(queue.next_seq);
-    let log = QueueLog::with_memory(shared.clone(), id, true, memory);
-    RecoveredQueue { id, log, live, next_seq: queue.next_seq }
+    disk.durable.files.iter().flat_map(|file| file.live.ranges()).for_each(&mut add_live);
+    let mut memory = Memory::starting_at(messages.first().map_or(queue.next_seq, |(seq, _)| *seq));
+    if !queue.deleted {
+        for (seq, message) in compact(messages) {
+            add_live(seq..seq + 1);
+            memory.skip_to(seq);
+            memory.push(message);
+        }
+    }
+    let next_seq = queue.next_seq.max(queue.floor);
+    memory.skip_to(next_seq);
+    let mut inner = Inner::new(memory);
+    inner.written_to = queue.floor;
+    inner.floor = queue.floor;
+    inner.deleted = queue.deleted;
+    if queue.deleted || !disk.durable.files.is_empty() || !disk.durable.dead.is_empty() {
+        inner.disk = Some(Box::new(disk));
+    }
+    if queue.touched {
+        inner.dirty_from = start;
+    }
+    let state = QueueState::new(shared.clone(), id, true, inner);
+    if queue.touched {
+        shared.checkpointer.add_dirty(state.clone());
+    }
+    state.account(&mut state.inner.lock());
+    (!queue.deleted).then_some(RecoveredQueue { id, log: QueueLog(state), live, next_seq })
 }
 
-fn start(shared: &Arc<Shared>, first: Segment, lock: Box<dyn FileLock>) -> io::Result<Threads> {
+fn start_threads(
+    shared: &Arc<Shared>,
+    first: Segment,
+    lock: Box<dyn FileLock>,
+    tombstones: Tombstones,
+) -> io::Result<Threads> {
     let writer = Writer {
         shared: shared.clone(),
         durable: Position { segment: first.number, offset: 0 },
@@ -267,6 +415,17 @@ fn start(shared: &Arc<Shared>, first: Segment, lock: Box<dyn FileLock>) -> io::R
         unsynced: false,
         synced_at: Instant::now(),
     };
-    let handle = std::thread::Builder::new().name("millpond-log".into()).spawn(move || writer.run())?;
-    Ok(Threads { shared: shared.clone(), handles: Mutex::new(vec![handle]), _lock: lock })
+    // Made first: when a thread cannot be started, dropping it stops the others.
+    let threads = Threads { shared: shared.clone(), handles: Mutex::default(), lock: Mutex::new(Some(lock)) };
+    let spawn = |name: &str, run: Box<dyn FnOnce(&Arc<Shared>) + Send>| {
+        let shared = shared.clone();
+        let handle = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared))?;
+        threads.handles.lock().push(handle);
+        io::Result::Ok(())
+    };
+    spawn("millpond-log", Box::new(move |_| writer.run()))?;
+    spawn("millpond-check", Box::new(move |shared| checkpoint::run(shared, tombstones)))?;
+    spawn("millpond-read", Box::new(pager::run_reads))?;
+    spawn("millpond-page", Box::new(pager::run_writes))?;
+    Ok(threads)
 }

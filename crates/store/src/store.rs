@@ -14,7 +14,9 @@ use crate::values::Values;
 use crate::wal::writer::{Log, Submitted};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 /// Told, on the log writer's thread, that a batch is durable (or will never be). Must be quick and not block.
@@ -35,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) values: Values,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) pager: Pager,
+    /// Held while a queue is written to segment files.
+    pub(crate) paging: Mutex<()>,
+    /// Message bytes that all queues hold in memory.
+    pub(crate) memory_bytes: AtomicU64,
 }
 
 /// The store; cloning counts a reference. The last one dropped closes it.
@@ -48,13 +54,14 @@ pub struct Store {
 pub(crate) struct Threads {
     pub(crate) shared: Arc<Shared>,
     pub(crate) handles: Mutex<Vec<JoinHandle<()>>>,
-    /// Held for the life of the store.
-    pub(crate) _lock: Box<dyn FileLock>,
+    /// Held until the store is closed.
+    pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
 impl Threads {
     /// The log first, while the others may still wait for it; all are waited for.
     fn close(&self) {
+        self.shared.epochs.close();
         self.shared.checkpointer.close();
         self.shared.pager.close();
         self.shared.log.close();
@@ -63,6 +70,9 @@ impl Threads {
                 let _ = handle.join();
             }
         }
+        self.shared.checkpointer.clear();
+        self.shared.values.db.close();
+        drop(self.lock.lock().take());
     }
 }
 
@@ -87,9 +97,13 @@ impl Store {
         Self { shared, threads: Arc::new(threads) }
     }
 
-    /// All keyed values whose key starts with `prefix`, sorted by key.
+    /// All keyed values whose key starts with `prefix`, sorted by key. If they cannot be read the store is
+    /// poisoned and nothing is returned.
     pub fn values(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.shared.values.with_prefix(prefix)
+        self.shared.values.with_prefix(prefix).unwrap_or_else(|e| {
+            self.shared.status.poison("read the keyed values", &e);
+            Vec::new()
+        })
     }
 
     /// A new queue log. `durable`: its persistent messages and settlements go to batches; otherwise it never
@@ -121,6 +135,16 @@ impl Store {
 }
 
 impl Shared {
+    /// A write beside the log failed: out of space it is tried again, otherwise it poisons the store.
+    pub(crate) fn write_failed(&self, doing: &str, error: &io::Error) {
+        if error.kind() == io::ErrorKind::StorageFull {
+            self.status.set_full(doing, error);
+            self.checkpointer.wake();
+        } else {
+            self.status.poison(doing, error);
+        }
+    }
+
     fn commit(&self, mut batch: Batch, on_commit: Option<(Arc<dyn OnCommit>, u64)>) {
         let Some(mut body) = batch.take_body().filter(|body| !body.is_empty()) else {
             if let Some((listener, token)) = on_commit {
@@ -130,6 +154,13 @@ impl Shared {
             return;
         };
         let payload_crc = body.seal();
+        if body.grows && (self.status.is_full() || self.status.is_poisoned()) {
+            self.pool.give(body);
+            if let Some((listener, token)) = on_commit {
+                listener.committed(token, Err(self.status.refusal()));
+            }
+            return;
+        }
         if body.has_values {
             // Submitted under the values' lock, so that values and log agree on the order.
             let mut overlay = self.values.overlay();

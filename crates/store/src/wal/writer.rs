@@ -14,15 +14,15 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// How long a batch that nobody waits for may lie before it is written.
-pub(crate) const LAZY_COMMIT_MS: u64 = 20;
+const LAZY_COMMIT_MS: u64 = 20;
 /// Bytes that nobody waits for that are written all the same.
 const LAZY_MAX_BYTES: usize = 1 << 20;
 /// Bytes waiting for the writer from which publishers are held back.
-pub(crate) const BACKLOG_MAX_BYTES: usize = 32 << 20;
+const BACKLOG_MAX_BYTES: usize = 32 << 20;
 /// Largest batch: a position in a segment is a `u32`.
 const BATCH_MAX_BYTES: usize = 1 << 30;
 
@@ -77,6 +77,9 @@ pub(crate) struct Log {
     pub(crate) current: AtomicU64,
     /// Bytes submitted and not yet written.
     pub(crate) backlog_bytes: AtomicUsize,
+    /// How many segments are sealed.
+    pub(crate) sealed_len: AtomicUsize,
+    sealed_max: usize,
 }
 
 impl std::fmt::Debug for Log {
@@ -86,8 +89,10 @@ impl std::fmt::Debug for Log {
 }
 
 impl Log {
-    pub(crate) fn new(dir: SegmentDir, segments: Segments, current: u64) -> Self {
+    pub(crate) fn new(dir: SegmentDir, segments: Segments, current: u64, sealed_max: usize) -> Self {
         Self {
+            sealed_len: AtomicUsize::new(segments.sealed.len()),
+            sealed_max,
             waiting: Mutex::default(),
             wake: Condvar::new(),
             segments: Mutex::new(segments),
@@ -95,6 +100,12 @@ impl Log {
             current: AtomicU64::new(current),
             backlog_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether more is submitted than is written, or more written than checkpoints retire.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.backlog_bytes.load(Relaxed) > BACKLOG_MAX_BYTES
+            || self.sealed_len.load(Relaxed) > self.sealed_max
     }
 
     /// Hands a batch to the writer.
@@ -349,8 +360,11 @@ impl Writer {
         self.sync().map_err(|_| Switch::Failed)?;
         self.durable = Position { segment: next.number, offset: 0 };
         let log = &self.shared.log;
-        log.segments.lock().sealed.push_back(self.segment.number);
-        log.current.store(next.number, std::sync::atomic::Ordering::SeqCst);
+        let mut segments = log.segments.lock();
+        segments.sealed.push_back(self.segment.number);
+        log.current.store(next.number, SeqCst);
+        log.sealed_len.store(segments.sealed.len(), Relaxed);
+        drop(segments);
         self.segment = next;
         self.offset = 0;
         self.shared.checkpointer.wake();
