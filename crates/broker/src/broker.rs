@@ -36,7 +36,7 @@ impl Broker {
                 failed = Some(error);
                 HashMap::new()
             });
-            Core::new(store.clone(), options, vhosts, found.next_queue_id)
+            Core::new(store, options, vhosts, found.next_queue_id)
         });
         match failed {
             None => Ok(Self { core }),

@@ -8,7 +8,7 @@ use crate::{BrokerOptions, OpenSessionError, WriteRefused};
 use hashbrown::HashMap;
 use millpond_model::VhostName;
 use millpond_store::{Batch, CommitError, OnCommit, QueueId, Store, StoreStatus};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     sessions: Mutex<Sessions>,
     shutting_down: AtomicBool,
     full: Mutex<FullWaiters>,
+    /// Nobody signals it: its wait has a limit.
+    look_again: Condvar,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Core {
             sessions: Mutex::default(),
             shutting_down: AtomicBool::new(false),
             full: Mutex::default(),
+            look_again: Condvar::new(),
         }
     }
 
@@ -169,15 +172,14 @@ impl Core {
 
     /// Whether there is still something to look for.
     fn look_for_room(&self) -> bool {
-        std::thread::sleep(FULL_LOOK_EVERY);
+        let mut full = self.full.lock();
+        let _ = self.look_again.wait_for(&mut full, FULL_LOOK_EVERY);
         if matches!(self.store.status(), StoreStatus::Full) {
             return true;
         }
-        let wakers = {
-            let mut full = self.full.lock();
-            full.watched = false;
-            std::mem::take(&mut full.wakers)
-        };
+        full.watched = false;
+        let wakers = std::mem::take(&mut full.wakers);
+        drop(full);
         wakers.into_iter().for_each(Waker::wake);
         false
     }

@@ -1,4 +1,5 @@
 //! The broker through its public door, on a real store.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod consume;
 mod definitions;

@@ -41,6 +41,11 @@ impl TestBroker {
         this
     }
 
+    /// Around a broker on a store of its own.
+    pub(crate) fn of(broker: Broker) -> Self {
+        Self { broker: Some(broker), dir: tempfile::tempdir().unwrap() }
+    }
+
     fn open(&mut self, options: BrokerOptions) {
         let (store, recovery) = Store::open(StoreOptions::new(self.dir.path())).unwrap();
         self.broker = Some(Broker::open(store, recovery, options).unwrap());
