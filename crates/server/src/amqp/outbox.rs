@@ -275,7 +275,7 @@ mod tests {
     fn leaving(outbox: &Outbox) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = outbox.slices(&mut slices, (outbox.allowed() - outbox.written) as usize);
-        slices[..count].concat()
+        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
     #[test]
