@@ -16,6 +16,8 @@ pub(crate) struct TestBroker {
     /// `None` only while it is being reopened.
     broker: Option<Broker>,
     dir: tempfile::TempDir,
+    options: BrokerOptions,
+    tune: fn(&mut StoreOptions),
 }
 
 pub(crate) fn options() -> BrokerOptions {
@@ -36,19 +38,34 @@ impl TestBroker {
     }
 
     pub(crate) fn with(options: BrokerOptions) -> Self {
-        let mut this = Self { broker: None, dir: tempfile::tempdir().unwrap() };
-        this.open(options);
+        Self::on_store(options, |_| ())
+    }
+
+    /// On a store that remembers little: queues page out after a few messages.
+    pub(crate) fn paging(options: BrokerOptions) -> Self {
+        Self::on_store(options, |store| {
+            store.queue_memory_max_bytes = 1000;
+            store.wal_segment_size_bytes = 16 << 10;
+            store.queue_segment_size_bytes = 8 << 10;
+        })
+    }
+
+    fn on_store(options: BrokerOptions, tune: fn(&mut StoreOptions)) -> Self {
+        let mut this = Self { broker: None, dir: tempfile::tempdir().unwrap(), options, tune };
+        this.open();
         this
     }
 
     /// Around a broker on a store of its own.
     pub(crate) fn of(broker: Broker) -> Self {
-        Self { broker: Some(broker), dir: tempfile::tempdir().unwrap() }
+        Self { broker: Some(broker), dir: tempfile::tempdir().unwrap(), options: options(), tune: |_| () }
     }
 
-    fn open(&mut self, options: BrokerOptions) {
-        let (store, recovery) = Store::open(StoreOptions::new(self.dir.path())).unwrap();
-        self.broker = Some(Broker::open(store, recovery, options).unwrap());
+    fn open(&mut self) {
+        let mut store_options = StoreOptions::new(self.dir.path());
+        (self.tune)(&mut store_options);
+        let (store, recovery) = Store::open(store_options).unwrap();
+        self.broker = Some(Broker::open(store, recovery, self.options.clone()).unwrap());
     }
 
     pub(crate) fn broker(&self) -> &Broker {
@@ -58,7 +75,7 @@ impl TestBroker {
     /// Stops (as a process that is asked to) and starts again. All sessions must have been dropped.
     pub(crate) fn reopen(&mut self) {
         self.broker.take().unwrap().shut_down();
-        self.open(options());
+        self.open();
     }
 
     pub(crate) fn session(&self) -> Client {
