@@ -49,7 +49,8 @@ pub(crate) struct Agreed {
 pub(crate) struct Capabilities {
     pub(crate) authentication_failure_close: bool,
     pub(crate) consumer_cancel_notify: bool,
-    /// connection.blocked: for alarms.
+    /// For alarms, which are to come.
+    #[expect(dead_code, reason = "alarms come with the management issue")]
     pub(crate) connection_blocked: bool,
 }
 
@@ -130,6 +131,9 @@ impl Core {
         let taken = self.take_frames(input);
         // On a fault too: what came before it is valid.
         self.flush();
+        if let Some((number, fault)) = self.take_overfull() {
+            self.fail(number, fault)?;
+        }
         taken
     }
 

@@ -14,6 +14,9 @@ use millpond_model::{Message, MessageBatch};
 /// one is assembled apart. Bytes of body.
 const WAIT_IN_BUFFER_MAX_BYTES: u64 = 32 * 1024;
 
+/// An idle connection keeps room for so many publishes.
+const KEPT_MAX: usize = 16;
+
 /// A publish whose content comes in pieces.
 #[derive(Debug)]
 pub(crate) enum Assembly {
@@ -55,6 +58,7 @@ enum Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     batch: MessageBatch,
+    batch_used: bool,
     pending: Vec<Pending>,
     messages: Vec<Message>,
     publishes: Vec<Publish>,
@@ -63,6 +67,8 @@ pub(crate) struct Publisher {
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
     refusal_logged: bool,
+    /// A channel whose transaction has grown over its limit.
+    overfull: Option<u16>,
 }
 
 impl Publisher {
@@ -71,14 +77,21 @@ impl Publisher {
         !self.held.is_empty()
     }
 
-    /// Gives memory back when nothing is on its way.
+    /// Gives memory back when nothing is on its way: the rest of the batch's block, which others may hold too, and
+    /// lists that grew for a burst.
     pub(crate) fn shrink(&mut self) {
-        if self.pending.is_empty() {
-            *self = Self {
-                held: std::mem::take(&mut self.held),
-                refusal_logged: self.refusal_logged,
-                ..Self::default()
-            };
+        if !self.pending.is_empty() {
+            return;
+        }
+        if self.batch_used {
+            self.batch_used = false;
+            self.batch = MessageBatch::default();
+        }
+        if self.pending.capacity() > KEPT_MAX {
+            (self.pending, self.messages, self.publishes) = Default::default();
+        }
+        if self.ranges.capacity() > KEPT_MAX {
+            self.ranges = Vec::new();
         }
     }
 }
@@ -258,6 +271,7 @@ impl Core {
         }
         let mut pending = std::mem::take(&mut self.publisher.pending);
         let mut messages = std::mem::take(&mut self.publisher.messages);
+        self.publisher.batch_used = true;
         self.publisher.batch.finish_into(&mut messages);
         let mut from_batch = messages.drain(..);
         let mut kind = Kind::Plain;
@@ -267,6 +281,9 @@ impl Core {
             match &mut channel.mode {
                 Mode::Transaction(transaction) => {
                     transaction.publish(message, publish.route, publish.mandatory);
+                    if transaction.size_bytes() > self.options.transaction_max_bytes {
+                        self.publisher.overfull = Some(publish.channel);
+                    }
                     continue;
                 }
                 Mode::Confirm(last) => {
@@ -353,6 +370,14 @@ impl Core {
                 self.session.set_confirming(false);
             }
         }
+    }
+
+    /// A transaction that has grown over its limit since the last call: its channel and the fault.
+    pub(crate) fn take_overfull(&mut self) -> Option<(u16, Fault)> {
+        let number = self.publisher.overfull.take()?;
+        let limit = self.options.transaction_max_bytes;
+        let text = format_args!("a transaction holds more than {limit} bytes: commit more often");
+        Some((number, Fault::new(ReplyCode::PreconditionFailed, text).of(60, 40)))
     }
 
     /// Tries again what a full store refused; whether it was taken.

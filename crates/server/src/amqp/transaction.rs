@@ -22,6 +22,11 @@ impl Transaction {
         self.publishes.push((message, route, mandatory));
     }
 
+    /// What it keeps. Bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
     /// Keeps settlements.
     pub(crate) fn settle(&mut self, deliveries: &[(u64, DeliveryId)], outcome: Outcome) {
         self.settles.extend(deliveries.iter().map(|(tag, id)| (*tag, *id, outcome)));
@@ -87,17 +92,5 @@ impl Core {
         channel.unacked.put_back(transaction.roll_back());
         self.reply(number, tx::RollbackOk {});
         Ok(())
-    }
-
-    /// After publishes were flushed: whether a transaction has grown over its limit.
-    pub(super) fn check_transaction(&self, number: u16) -> Result<(), Fault> {
-        let limit = self.options.transaction_max_bytes;
-        match self.channels.get(number).map(|channel| &channel.mode) {
-            Some(Mode::Transaction(transaction)) if transaction.size_bytes > limit => Err(Fault::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("a transaction holds more than {limit} bytes: commit more often"),
-            )),
-            _ => Ok(()),
-        }
     }
 }

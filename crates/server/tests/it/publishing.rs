@@ -163,6 +163,7 @@ async fn contents_of_two_channels_may_be_mixed_frame_by_frame() {
 async fn a_message_over_the_size_limit_closes_the_channel_before_its_body_is_sent() {
     let server = TestServer::start().await;
     let mut client = Client::connect(server.amqp()).await;
+    client.answers_close = false;
     client.open_channel(1).await;
     client.open_channel(2).await;
     client.send(1, basic::Publish::default()).await;
