@@ -22,7 +22,7 @@ use std::net::IpAddr;
 pub use broker::Broker;
 pub use error::*;
 pub use event::*;
-pub use millpond_store::{CommitError, StoreStatus};
+pub use millpond_store::{CommitError, OnCommit, StoreStatus};
 pub use request::*;
 pub use session::Session;
 
