@@ -1,0 +1,385 @@
+//! The engine: which rules there are, which run, and what is kept of it.
+//!
+//! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML}`, and
+//! `stopped/RULE` (empty) for every rule that was stopped.
+
+use crate::action::{FileWriter, HttpClient};
+use crate::apply::{ApplyError, ApplyReport, Changer, own_names};
+use crate::dry_run::{DryRun, RuleError, dry_run};
+use crate::topology::{Rule, Topology, TopologyError, check};
+use crate::worker::{self, RuleState, Tools, Vitals};
+use millpond_broker::{Broker, CommitError};
+use millpond_model::{QueueName, VhostName};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// The engine's room among the broker's keyed values.
+const ROOM: &str = "engine";
+
+/// Where the topology is kept.
+const TOPOLOGY_KEY: &[u8] = b"topology";
+
+/// The version of the value there.
+const TOPOLOGY_VERSION: u64 = 1;
+
+/// Prefix of the keys of stopped rules.
+const STOPPED_PREFIX: &str = "stopped/";
+
+/// Settings of the engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The data directory; file actions with relative paths write under `files/` in it.
+    pub data_dir: PathBuf,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kept topology cannot be read.
+    #[error("the topology kept in the data directory cannot be read: {reason}")]
+    BadTopology {
+        /// Why.
+        reason: String,
+    },
+    /// The kept topology is not valid for this version.
+    #[error("the topology kept in the data directory is not valid any more: {0}")]
+    Topology(#[from] TopologyError),
+    /// The kept topology does not fit what is in the broker.
+    #[error("the topology kept in the data directory could not be applied: {0}")]
+    Apply(#[from] ApplyError),
+    /// The HTTP client could not be made.
+    #[error("no HTTP client: {reason}")]
+    Http {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A rule with its counts since the start of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: RuleState,
+    /// Messages taken from its queue.
+    pub seen: u64,
+    /// Messages whose actions were all done.
+    pub acted: u64,
+    /// Attempts that failed and were made again.
+    pub retried: u64,
+    /// Messages moved to the parking queue.
+    pub failed: u64,
+}
+
+/// The running engine; cloning counts a reference.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tools: Tools,
+    /// Held while the topology or the rules' states change; the value says whether it has shut down.
+    changing: tokio::sync::Mutex<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    topology: Arc<Topology>,
+    stopped: BTreeSet<String>,
+    rules: BTreeMap<String, Running>,
+}
+
+/// A rule of the topology.
+#[derive(Debug)]
+struct Running {
+    rule: Arc<Rule>,
+    vitals: Arc<Vitals>,
+    task: Option<Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    stop: watch::Sender<bool>,
+    handle: JoinHandle<()>,
+}
+
+impl Task {
+    async fn stop(self) {
+        // A task that has ended needs no telling.
+        let _ = self.stop.send(true);
+        if let Err(error) = self.handle.await {
+            tracing::error!(%error, "a rule's task broke off");
+        }
+    }
+}
+
+impl Running {
+    fn new(rule: Arc<Rule>) -> Self {
+        Self { rule, vitals: Arc::new(Vitals::default()), task: None }
+    }
+
+    fn start(&mut self, tools: &Tools) {
+        if self.task.is_none() {
+            let (stop, stopped) = watch::channel(false);
+            *self.vitals.state.lock() = RuleState::Running;
+            let handle =
+                tokio::spawn(worker::run(self.rule.clone(), tools.clone(), self.vitals.clone(), stopped));
+            self.task = Some(Task { stop, handle });
+        }
+    }
+}
+
+impl Engine {
+    /// Starts with the topology and the rules' states that were kept; must be called inside a tokio runtime.
+    pub async fn start(broker: Broker, options: EngineOptions) -> Result<Self, StartError> {
+        let http = HttpClient::new().map_err(|reason| StartError::Http { reason })?;
+        let files = FileWriter::start(options.data_dir.join("files"));
+        let vhost = VhostName::new("/").expect("a short name");
+        let values = broker.values(ROOM);
+        let stopped = values
+            .iter()
+            .filter_map(|(key, _)| {
+                let name = std::str::from_utf8(key).ok()?.strip_prefix(STOPPED_PREFIX)?;
+                Some(name.to_owned())
+            })
+            .collect();
+        let kept = values.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
+        let (file, text) = kept.transpose()?.unwrap_or_default();
+        let topology = match text.as_str() {
+            "" => Topology::default(),
+            text => check(&file, text)?,
+        };
+        let tools = Tools { broker, vhost, http, files };
+        if !text.is_empty() {
+            let mut changer = Changer::open(&tools.broker, &tools.vhost, &file).map_err(ApplyError::from)?;
+            changer.check(&topology)?;
+            changer.declare(&topology)?;
+            changer.settle().await?;
+        }
+        let state = State { topology: Arc::new(Topology::default()), stopped, rules: BTreeMap::new() };
+        let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.start_new(Arc::new(topology), &mut Vec::new());
+        Ok(engine)
+    }
+
+    /// Makes a topology so, keeps it, and starts, replaces and removes rules. Applying the same again changes
+    /// nothing. What is in the broker and not in the file is left alone, but for what an earlier topology bound.
+    pub async fn apply(&self, file: &str, text: &str) -> Result<ApplyReport, ApplyError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(ApplyError::ShutDown);
+        }
+        let topology = Arc::new(check(file, text)?);
+        let tools = &self.inner.tools;
+        let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
+        changer.check(&topology)?;
+        changer.declare(&topology)?;
+        changer.settle().await?;
+        let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text}).to_string();
+        self.put(TOPOLOGY_KEY, Some(kept.as_bytes())).await?;
+        let old = self.inner.state.lock().topology.clone();
+        self.stop_changed(&topology).await;
+        let gone: Vec<_> =
+            old.all_bindings().filter(|old| !topology.all_bindings().any(|new| new == *old)).collect();
+        for binding in &gone {
+            changer.unbind(binding);
+        }
+        let own: Vec<QueueName> = topology.rules.iter().flat_map(|rule| own_names(rule)).collect();
+        for queue in old.rules.iter().flat_map(|rule| own_names(rule)).filter(|queue| !own.contains(queue)) {
+            changer.delete_own_queue(&queue);
+        }
+        changer.settle().await?;
+        let mut report = std::mem::take(&mut changer.report);
+        for (what, name) in old.left_by(&topology) {
+            report.changes.push(format!("{what} {name}: left, though no longer in the file"));
+        }
+        for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
+            report.changes.push(format!("rule {}: removed", rule.name));
+            self.keep_stopped(&rule.name, false).await?;
+        }
+        report.summary = format!("{file}: {topology}");
+        self.start_new(topology, &mut report.changes);
+        Ok(report)
+    }
+
+    /// Stops the rules that another topology says differently, or not at all.
+    async fn stop_changed(&self, topology: &Topology) {
+        let mut stopping = Vec::new();
+        self.inner.state.lock().rules.retain(|name, running| {
+            let stays = topology.rule(name).is_some_and(|rule| rule.definition == running.rule.definition);
+            if !stays {
+                stopping.extend(running.task.take());
+            }
+            stays
+        });
+        for task in stopping {
+            task.stop().await;
+        }
+    }
+
+    /// Takes a topology over: rules that are not there yet come, and those that are not stopped start.
+    fn start_new(&self, topology: Arc<Topology>, changes: &mut Vec<String>) {
+        let mut state = self.inner.state.lock();
+        let state = &mut *state;
+        for rule in &topology.rules {
+            if state.rules.contains_key(&rule.name) {
+                continue;
+            }
+            let mut running = Running::new(rule.clone());
+            let was_there = state.topology.rule(&rule.name).is_some();
+            let verb = if was_there { "replaced" } else { "added" };
+            if state.stopped.contains(&rule.name) {
+                changes.push(format!("rule {}: {verb}, stopped", rule.name));
+            } else {
+                changes.push(format!("rule {}: {verb}", rule.name));
+                running.start(&self.inner.tools);
+            }
+            state.rules.insert(rule.name.clone(), running);
+        }
+        state.topology = topology;
+    }
+
+    /// What a rule would do with an event, without doing it.
+    pub fn dry_run(&self, rule: &str, event: &Value) -> Result<DryRun, RuleError> {
+        let topology = self.inner.state.lock().topology.clone();
+        dry_run(&topology, rule, event)
+    }
+
+    /// Every rule, sorted by name.
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        let state = self.inner.state.lock();
+        state
+            .rules
+            .iter()
+            .map(|(name, running)| {
+                let vitals = &running.vitals;
+                RuleStatus {
+                    name: name.clone(),
+                    state: vitals.state.lock().clone(),
+                    seen: vitals.seen.load(Ordering::Relaxed),
+                    acted: vitals.acted.load(Ordering::Relaxed),
+                    retried: vitals.retried.load(Ordering::Relaxed),
+                    failed: vitals.failed.load(Ordering::Relaxed),
+                }
+            })
+            .collect()
+    }
+
+    /// Starts a stopped rule; kept over restarts. One that runs is left alone.
+    pub async fn start_rule(&self, rule: &str) -> Result<(), RuleError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(RuleError::ShutDown);
+        }
+        self.find(rule)?;
+        self.keep_stopped(rule, false).await.map_err(|error| not_kept(rule, &error))?;
+        let mut state = self.inner.state.lock();
+        if let Some(running) = state.rules.get_mut(rule) {
+            running.start(&self.inner.tools);
+        }
+        Ok(())
+    }
+
+    /// Stops a rule; its queue goes on collecting. Kept over restarts. When this returns, the rule has let go of its
+    /// messages.
+    pub async fn stop_rule(&self, rule: &str) -> Result<(), RuleError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(RuleError::ShutDown);
+        }
+        self.find(rule)?;
+        self.keep_stopped(rule, true).await.map_err(|error| not_kept(rule, &error))?;
+        let task = self.inner.state.lock().rules.get_mut(rule).and_then(|running| running.task.take());
+        if let Some(task) = task {
+            task.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Stops every rule and waits until each has let go of its messages. They start again with the next engine.
+    pub async fn shut_down(&self) {
+        let mut changing = self.inner.changing.lock().await;
+        *changing = true;
+        let tasks: Vec<_> = {
+            let mut state = self.inner.state.lock();
+            state.rules.values_mut().filter_map(|running| running.task.take()).collect()
+        };
+        for task in &tasks {
+            let _ = task.stop.send(true);
+        }
+        for task in tasks {
+            task.stop().await;
+        }
+    }
+
+    fn find(&self, rule: &str) -> Result<(), RuleError> {
+        let state = self.inner.state.lock();
+        match state.rules.contains_key(rule) {
+            true => Ok(()),
+            false => Err(RuleError::missing(rule, state.rules.keys().map(String::as_str))),
+        }
+    }
+
+    async fn keep_stopped(&self, rule: &str, stopped: bool) -> Result<(), CommitError> {
+        let known = self.inner.state.lock().stopped.contains(rule);
+        if known != stopped {
+            let key = format!("{STOPPED_PREFIX}{rule}");
+            self.put(key.as_bytes(), stopped.then_some(b"".as_slice())).await?;
+        }
+        let mut state = self.inner.state.lock();
+        match stopped {
+            true => state.stopped.insert(rule.to_owned()),
+            false => state.stopped.remove(rule),
+        };
+        Ok(())
+    }
+
+    /// Writes a keyed value and waits until it is durable.
+    async fn put(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), CommitError> {
+        let (sender, receiver) = oneshot::channel();
+        let told = Arc::new(Told(Mutex::new(Some(sender))));
+        self.inner.tools.broker.put_value(ROOM, key, value, Some((told, 0)));
+        receiver.await.unwrap_or(Err(CommitError::Closed))
+    }
+}
+
+/// Passes the end of a commit on to whoever waits for it.
+struct Told(Mutex<Option<oneshot::Sender<Result<(), CommitError>>>>);
+
+impl millpond_broker::OnCommit for Told {
+    fn committed(&self, _token: u64, result: Result<(), CommitError>) {
+        if let Some(sender) = self.0.lock().take() {
+            // Whoever asked may have gone.
+            let _ = sender.send(result);
+        }
+    }
+}
+
+fn not_kept(rule: &str, error: &CommitError) -> RuleError {
+    RuleError::NotKept { rule: rule.to_owned(), reason: error.to_string() }
+}
+
+/// File name and text of the kept topology.
+fn read_kept(value: &[u8]) -> Result<(String, String), StartError> {
+    let bad = |reason: &str| StartError::BadTopology { reason: reason.to_owned() };
+    let kept: Value = serde_json::from_slice(value).map_err(|error| bad(&error.to_string()))?;
+    if kept.get("version").and_then(Value::as_u64) != Some(TOPOLOGY_VERSION) {
+        return Err(bad("it was written by a newer version"));
+    }
+    let member = |name: &str| kept.get(name).and_then(Value::as_str).map(str::to_owned);
+    match (member("file"), member("text")) {
+        (Some(file), Some(text)) => Ok((file, text)),
+        _ => Err(bad("it has no file name or no text")),
+    }
+}

@@ -1,0 +1,346 @@
+//! jq: expressions and texts with `\( )` in them, compiled once.
+//!
+//! An expression sees the event. It cannot see the environment, other files or the process: `env` and `halt` are
+//! errors here.
+
+use jaq_core::data::JustLut;
+use jaq_core::load::{Arena, File, Loader, lex, parse};
+use jaq_core::native::{Fun, bome, run};
+use jaq_core::{Compiler, Ctx, Filter, Vars};
+use jaq_json::{Num, Val};
+use serde_json::Value;
+use std::sync::Arc;
+
+type Data = JustLut<Val>;
+
+/// How deep a result may nest; guards the stack where it is turned into JSON.
+const RESULT_DEPTH_MAX: usize = 128;
+
+/// A compiled expression. Cloning counts references.
+#[derive(Clone)]
+pub(crate) struct Jq {
+    source: Arc<str>,
+    /// `FILE:LINE`, for errors at run time.
+    place: Arc<str>,
+    filter: Arc<Filter<Data>>,
+}
+
+impl std::fmt::Debug for Jq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Jq({:?} at {})", self.source, self.place)
+    }
+}
+
+/// Why an expression gave no usable result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: jq '{source_text}': {reason}")]
+pub(crate) struct JqError {
+    /// `FILE:LINE`.
+    pub(crate) place: String,
+    /// The expression.
+    pub(crate) source_text: String,
+    /// What went wrong.
+    pub(crate) reason: String,
+}
+
+/// Why an expression does not compile.
+#[derive(Debug)]
+pub(crate) struct CompileError {
+    /// Where in the expression, in bytes.
+    pub(crate) at: usize,
+    pub(crate) reason: String,
+}
+
+/// Functions without those that reach out of the expression.
+fn functions() -> impl Iterator<Item = Fun<Data>> {
+    let outside = ["env", "stderr_empty", "debug_empty"];
+    type Native = (&'static str, Box<[jaq_core::Bind]>, jaq_core::RunPtr<Data>);
+    let here: [Native; 3] = [
+        ("env", [].into(), |_| bome(Err(jaq_core::Error::str("the environment cannot be read by a rule")))),
+        ("stderr_empty", [].into(), |_| Box::new(std::iter::empty())),
+        ("debug_empty", [].into(), |_| Box::new(std::iter::empty())),
+    ];
+    jaq_core::funs()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs())
+        .filter(move |fun: &Fun<Data>| !outside.contains(&fun.0))
+        .chain(here.into_iter().map(|fun| run::<Data>(fun)))
+}
+
+fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
+    let offset = |part: &str| (part.as_ptr() as usize).saturating_sub(code.as_ptr() as usize).min(code.len());
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let arena = Arena::default();
+    let modules = Loader::new(defs).load(&arena, File { path: (), code }).map_err(|errors| {
+        let first = errors.into_iter().next().map(|(_, error)| error);
+        match first {
+            Some(jaq_core::load::Error::Lex(errors)) => lex_error(&errors, offset),
+            Some(jaq_core::load::Error::Parse(errors)) => parse_error(&errors, offset),
+            _ => CompileError { at: 0, reason: "modules cannot be loaded".to_owned() },
+        }
+    })?;
+    Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
+        let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
+        match first {
+            Some((found, undefined)) => CompileError {
+                at: offset(found),
+                reason: format!("found the {} '{found}', which is not defined", undefined.as_str()),
+            },
+            None => CompileError { at: 0, reason: "it does not compile".to_owned() },
+        }
+    })
+}
+
+fn lex_error(errors: &[lex::Error<&str>], offset: impl Fn(&str) -> usize) -> CompileError {
+    match errors.first() {
+        Some((expected, found)) => {
+            CompileError { at: offset(found), reason: found_expected(found, expected.as_str()) }
+        }
+        None => CompileError { at: 0, reason: "it cannot be read".to_owned() },
+    }
+}
+
+fn parse_error(errors: &[parse::Error<&str>], offset: impl Fn(&str) -> usize) -> CompileError {
+    match errors.first() {
+        Some((expected, found)) => {
+            CompileError { at: offset(found), reason: found_expected(found, expected.as_str()) }
+        }
+        None => CompileError { at: 0, reason: "it cannot be read".to_owned() },
+    }
+}
+
+fn found_expected(found: &str, expected: &str) -> String {
+    match found {
+        "" => format!("found its end, expected {expected}"),
+        found => format!("found '{}', expected {expected}", crate::topology::shorten(found)),
+    }
+}
+
+impl Jq {
+    /// Compiles; `place` is `FILE:LINE`.
+    pub(crate) fn new(source: &str, place: &str) -> Result<Self, CompileError> {
+        let filter = compile(source)?;
+        Ok(Self { source: source.into(), place: place.into(), filter: Arc::new(filter) })
+    }
+
+    fn error(&self, reason: String) -> JqError {
+        JqError { place: self.place.to_string(), source_text: self.source.to_string(), reason }
+    }
+
+    /// The first result.
+    pub(crate) fn first(&self, event: &Val) -> Result<Option<Val>, JqError> {
+        let ctx = Ctx::<Data>::new(&self.filter.lut, Vars::new([]));
+        self.filter.id.run((ctx, event.clone())).next().map(|result| self.unwrap(result)).transpose()
+    }
+
+    fn unwrap(&self, result: jaq_json::ValX<'_>) -> Result<Val, JqError> {
+        result.map_err(|exn| match exn.get_err() {
+            Ok(error) => self.error(error.to_string()),
+            Err(_) => self.error("'halt' and 'break' out of the expression have no meaning here".to_owned()),
+        })
+    }
+
+    /// The only result.
+    pub(crate) fn one(&self, event: &Val) -> Result<Value, JqError> {
+        let ctx = Ctx::<Data>::new(&self.filter.lut, Vars::new([]));
+        let mut results = self.filter.id.run((ctx, event.clone()));
+        let Some(first) = results.next() else {
+            return Err(self.error("it gave no result, one is expected".to_owned()));
+        };
+        let first = self.unwrap(first)?;
+        if results.next().is_some() {
+            let reason = "it gave more than one result, one is expected: collect them with [...]".to_owned();
+            return Err(self.error(reason));
+        }
+        to_json(&first, RESULT_DEPTH_MAX)
+            .ok_or_else(|| self.error(format!("its result nests deeper than {RESULT_DEPTH_MAX} levels")))
+    }
+
+    /// Whether the first result is neither null nor false.
+    pub(crate) fn is_true(&self, event: &Val) -> Result<bool, JqError> {
+        Ok(!matches!(self.first(event)?, None | Some(Val::Null | Val::Bool(false))))
+    }
+}
+
+/// JSON as jq sees it.
+pub(crate) fn to_val(json: &Value) -> Val {
+    match json {
+        Value::Null => Val::Null,
+        Value::Bool(value) => Val::Bool(*value),
+        Value::Number(number) => Val::Num(match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Num::from_integral(value),
+            (None, Some(value)) => Num::from_integral(value),
+            _ => Num::Float(number.as_f64().unwrap_or(f64::NAN)),
+        }),
+        Value::String(text) => Val::from(text.clone()),
+        Value::Array(items) => items.iter().map(to_val).collect(),
+        Value::Object(fields) => {
+            Val::obj(fields.iter().map(|(key, value)| (Val::from(key.clone()), to_val(value))).collect())
+        }
+    }
+}
+
+fn to_json(val: &Val, depth_left: usize) -> Option<Value> {
+    let depth_left = depth_left.checked_sub(1)?;
+    Some(match val {
+        Val::Null => Value::Null,
+        Val::Bool(value) => Value::Bool(*value),
+        Val::Num(Num::Int(value)) => Value::from(*value as i64),
+        Val::Num(Num::Float(value)) => float(*value),
+        Val::Num(number) => serde_json::from_str(&number.to_string()).unwrap_or(Value::Null),
+        Val::TStr(bytes) | Val::BStr(bytes) => Value::String(String::from_utf8_lossy(bytes).into_owned()),
+        Val::Arr(items) => {
+            Value::Array(items.iter().map(|item| to_json(item, depth_left)).collect::<Option<_>>()?)
+        }
+        Val::Obj(fields) => {
+            let mut object = serde_json::Map::new();
+            for (key, value) in fields.iter() {
+                let key = match key {
+                    Val::TStr(bytes) | Val::BStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                    other => other.to_string(),
+                };
+                object.insert(key, to_json(value, depth_left)?);
+            }
+            Value::Object(object)
+        }
+    })
+}
+
+/// Integers stay integers in JSON's text; what JSON cannot say is null.
+fn float(value: f64) -> Value {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
+        return Value::from(value as i64);
+    }
+    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// Text in which `\( )` holds expressions, as in a jq string.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Text(Box<str>),
+    Jq(Jq),
+}
+
+impl Template {
+    /// Compiles; `place` is `FILE:LINE`.
+    pub(crate) fn new(text: &str, place: &str) -> Result<Self, CompileError> {
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("\\(") {
+            if let Some(before) = rest[..at].strip_suffix('\\') {
+                plain.push_str(before);
+                plain.push_str("\\(");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            plain.push_str(&rest[..at]);
+            let inside = &rest[at + 2..];
+            let start = text.len() - inside.len();
+            let len = closing(inside).ok_or_else(|| CompileError {
+                at: start,
+                reason: "found '\\(' without its ')', expected both: write '\\\\(' for the characters"
+                    .to_owned(),
+            })?;
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain).into()));
+            }
+            let jq = Jq::new(&inside[..len], place)
+                .map_err(|error| CompileError { at: start + error.at, ..error })?;
+            parts.push(Part::Jq(jq));
+            rest = &inside[len + 1..];
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain.into()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The text, if no expression is in it.
+    pub(crate) fn as_fixed(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text before the first expression.
+    pub(crate) fn fixed_start(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The text with its expressions' results; a result that is null is an error, for it is nearly always a field
+    /// that is not there.
+    pub(crate) fn text(&self, event: &Val) -> Result<String, JqError> {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Jq(jq) => match jq.one(event)? {
+                    Value::Null => {
+                        let reason =
+                            "it gave null, which is no text: write (... // \"none\") if it may be absent";
+                        return Err(jq.error(reason.to_owned()));
+                    }
+                    Value::String(text) => out.push_str(&text),
+                    other => out.push_str(&other.to_string()),
+                },
+            }
+        }
+        Ok(out)
+    }
+
+    /// As [`Self::text`], but a single expression keeps its type: `\(.data.amount)` is a number if that is one.
+    pub(crate) fn value(&self, event: &Val) -> Result<Value, JqError> {
+        match self.parts.as_slice() {
+            [Part::Jq(jq)] => jq.one(event),
+            _ => self.text(event).map(Value::String),
+        }
+    }
+}
+
+/// Where the parenthesis that is open at the beginning of a jq text closes.
+fn closing(code: &str) -> Option<usize> {
+    /// What is open.
+    #[derive(PartialEq)]
+    enum Open {
+        Paren,
+        Quote,
+    }
+    let mut open = vec![Open::Paren];
+    let mut bytes = code.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (open.last()?, byte) {
+            (Open::Quote, b'\\') => {
+                if bytes.next()?.1 == b'(' {
+                    open.push(Open::Paren);
+                }
+            }
+            (Open::Quote, b'"') => {
+                open.pop();
+            }
+            (Open::Quote, _) => {}
+            (Open::Paren, b'"') => open.push(Open::Quote),
+            (Open::Paren, b'(') => open.push(Open::Paren),
+            (Open::Paren, b')') => {
+                open.pop();
+                if open.is_empty() {
+                    return Some(at);
+                }
+            }
+            (Open::Paren, _) => {}
+        }
+    }
+    None
+}

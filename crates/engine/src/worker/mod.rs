@@ -1,0 +1,412 @@
+//! A running rule: a task with a session of its own, which consumes the rule's queue.
+
+mod commit;
+mod outside;
+mod parking;
+mod retry;
+
+use crate::action::{FileWriter, HttpClient};
+use crate::event::{Event, Origin};
+use crate::plan::{Plan, PlanError, PublishStep, Step, plan};
+use crate::topology::Rule;
+use commit::Commits;
+pub(crate) use commit::parking_queue;
+use millpond_broker::{
+    Broker, ConsumeRequest, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
+};
+use millpond_model::table::Table;
+use millpond_model::{ConsumerTag, VhostName};
+use outside::Outside;
+use parking_lot::Mutex;
+use retry::Retries;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// Messages a rule has in hand, those waiting for another attempt included. While all of them wait, no others flow.
+pub(crate) const IN_HAND_MAX: u32 = 1000;
+
+/// Messages evaluated in one go.
+const EVALUATE_MAX: usize = 256;
+
+/// How long a rule that cannot work waits before it tries again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a rule that is stopped waits for actions that are under way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What a rule is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleState {
+    /// It acts.
+    Running,
+    /// It was stopped; its queue collects.
+    Stopped,
+    /// It cannot act now and tries again by itself.
+    Waiting {
+        /// What for.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for RuleState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running => f.pad("running"),
+            Self::Stopped => f.pad("stopped"),
+            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
+        }
+    }
+}
+
+/// What others see of a rule.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    pub(crate) state: Mutex<RuleState>,
+    pub(crate) seen: AtomicU64,
+    pub(crate) acted: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(RuleState::Stopped),
+            seen: AtomicU64::new(0),
+            acted: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// What every rule works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    pub(crate) broker: Broker,
+    pub(crate) vhost: VhostName,
+    pub(crate) http: HttpClient,
+    pub(crate) files: FileWriter,
+}
+
+/// A message that the rule has in hand.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) id: DeliveryId,
+    pub(crate) delivery: Delivery,
+    /// What is still to be done on the outside, the next first.
+    pub(crate) outside: std::collections::VecDeque<Arc<Step>>,
+    /// What is published at the end.
+    pub(crate) publishes: Vec<PublishStep>,
+    /// How many failed.
+    pub(crate) attempts: u32,
+}
+
+/// Why a rule's work ended.
+enum End {
+    /// It is to stop.
+    Stopped,
+    /// It cannot go on now.
+    Broken(String),
+}
+
+/// Runs a rule until `stop` says true.
+pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let worker = match Worker::new(&rule, &tools, &vitals) {
+            Ok(worker) => Ok(worker),
+            Err(reason) => Err(End::Broken(reason)),
+        };
+        let end = match worker {
+            Ok(worker) => {
+                *vitals.state.lock() = RuleState::Running;
+                worker.work(&mut stop).await
+            }
+            Err(end) => end,
+        };
+        match end {
+            End::Stopped => break,
+            End::Broken(reason) => {
+                let known = *vitals.state.lock() == RuleState::Waiting { reason: reason.clone() };
+                if !known {
+                    tracing::warn!(rule = %rule.name, %reason, "the rule waits");
+                }
+                *vitals.state.lock() = RuleState::Waiting { reason };
+            }
+        }
+        let stopped = tokio::time::timeout(TRY_AGAIN_AFTER, told_to_stop(&mut stop)).await;
+        if stopped.is_ok() {
+            break;
+        }
+    }
+    *vitals.state.lock() = RuleState::Stopped;
+}
+
+/// Ready when the rule is to stop, or nobody is there any more to say so.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A message with what the rule makes of it.
+struct Evaluated {
+    id: DeliveryId,
+    delivery: Delivery,
+    plan: Result<Plan, PlanError>,
+}
+
+struct Worker<'r> {
+    rule: &'r Arc<Rule>,
+    tools: &'r Tools,
+    vitals: &'r Arc<Vitals>,
+    session: Session,
+    commits: Commits,
+    outside: Outside,
+    retries: Retries,
+    events: Vec<SessionEvent>,
+}
+
+impl<'r> Worker<'r> {
+    fn new(rule: &'r Arc<Rule>, tools: &'r Tools, vitals: &'r Arc<Vitals>) -> Result<Self, String> {
+        let request = OpenSession {
+            login: tools.broker.internal_login(),
+            vhost: tools.vhost.clone(),
+            name: format!("rule {}", rule.name).into(),
+        };
+        let mut session = tools.broker.open_session(request).map_err(|error| error.to_string())?;
+        let tag = format!("rule.{}", rule.name);
+        let consume = ConsumeRequest {
+            queue: rule.queue(),
+            tag: ConsumerTag::new(&tag).map_err(|error| error.to_string())?,
+            no_ack: false,
+            exclusive: false,
+            priority: 0,
+            prefetch: IN_HAND_MAX,
+            cookie: 0,
+            arguments: Table::new(),
+        };
+        session.consume(consume).map_err(|error| error.to_string())?;
+        Ok(Self {
+            rule,
+            tools,
+            vitals,
+            session,
+            commits: Commits::default(),
+            outside: Outside::new(rule, tools),
+            retries: Retries::default(),
+            events: Vec::new(),
+        })
+    }
+
+    async fn work(mut self, stop: &mut watch::Receiver<bool>) -> End {
+        loop {
+            let due = self.retries.next();
+            let wait = async move {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let Self { session, events, outside, .. } = &mut self;
+            tokio::select! {
+                biased;
+                () = told_to_stop(stop) => {
+                    self.finish().await;
+                    return End::Stopped;
+                }
+                done = outside.next() => match done {
+                    Ok((held, result)) => self.outside_done(held, result),
+                    Err(reason) => return End::Broken(reason),
+                },
+                () = wait => {}
+                () = poll_fn(|cx| session.poll_events(cx, events)) => {}
+            }
+            while let Some(done) = self.outside.try_next() {
+                match done {
+                    Ok((held, result)) => self.outside_done(held, result),
+                    Err(reason) => return End::Broken(reason),
+                }
+            }
+            for held in self.retries.take_due() {
+                self.proceed(held);
+            }
+            let stopped = tokio::select! {
+                biased;
+                () = told_to_stop(stop) => true,
+                result = self.take_all_events() => match result {
+                    Ok(()) => false,
+                    Err(end) => return end,
+                },
+            };
+            if stopped {
+                self.finish().await;
+                return End::Stopped;
+            }
+        }
+    }
+
+    /// Deals with what the broker said, also while it was dealt with.
+    async fn take_all_events(&mut self) -> Result<(), End> {
+        self.take_events().await?;
+        while !self.events.is_empty() {
+            self.take_events().await?;
+        }
+        Ok(())
+    }
+
+    /// Deals with what the broker said, and commits what is done.
+    async fn take_events(&mut self) -> Result<(), End> {
+        let mut fresh = Vec::new();
+        let mut size_bytes = 0;
+        for event in std::mem::take(&mut self.events) {
+            match event {
+                SessionEvent::Deliveries(deliveries) => {
+                    for delivery in deliveries.items {
+                        size_bytes += delivery.message.size_bytes();
+                        let id = DeliveryId { queue: deliveries.queue, seq: delivery.seq };
+                        fresh.push((id, delivery));
+                    }
+                }
+                SessionEvent::ConsumerCancelled { queue, .. } => {
+                    return Err(End::Broken(format!("queue '{queue}' was deleted")));
+                }
+                SessionEvent::Committed { result, .. } => {
+                    self.commits.committed();
+                    if let Err(error) = result {
+                        return Err(End::Broken(format!("a commit failed: {error}")));
+                    }
+                }
+                SessionEvent::Shutdown => return Err(End::Broken("the broker shuts down".to_owned())),
+                SessionEvent::Reply { .. } => {}
+            }
+        }
+        if !fresh.is_empty() {
+            self.session.deliveries_written(size_bytes);
+            add(&self.vitals.seen, fresh.len() as u64);
+        }
+        let mut fresh = fresh.into_iter();
+        loop {
+            let batch: Vec<_> = fresh.by_ref().take(EVALUATE_MAX).collect();
+            if batch.is_empty() {
+                break;
+            }
+            for evaluated in self.evaluate(batch).await.map_err(End::Broken)? {
+                self.begin(evaluated);
+            }
+            self.commit().await?;
+        }
+        self.commit().await
+    }
+
+    /// Works out what to do, on a thread that may be busy: an expression can take long, and the runtime's threads
+    /// serve everybody.
+    async fn evaluate(&self, batch: Vec<(DeliveryId, Delivery)>) -> Result<Vec<Evaluated>, String> {
+        let rule = self.rule.clone();
+        let vhost = self.tools.vhost.clone();
+        let evaluated = tokio::task::spawn_blocking(move || {
+            let queue = rule.queue();
+            let origin = Origin { vhost: vhost.as_str(), queue: queue.as_str(), now: SystemTime::now() };
+            batch
+                .into_iter()
+                .map(|(id, delivery)| {
+                    let event = Event::of_delivery(&delivery, origin);
+                    Evaluated { id, plan: plan(&rule, &event), delivery }
+                })
+                .collect()
+        });
+        evaluated.await.map_err(|error| format!("a message could not be evaluated: {error}"))
+    }
+
+    fn begin(&mut self, Evaluated { id, delivery, plan }: Evaluated) {
+        match plan {
+            Ok(Plan::Skip) => self.commits.settle(id),
+            Err(error) => self.park(id, &delivery, 1, &error),
+            Ok(Plan::Act(steps)) => {
+                let mut held =
+                    Held { id, delivery, outside: Default::default(), publishes: Vec::new(), attempts: 0 };
+                for step in steps {
+                    match step {
+                        Step::Publish(step) => held.publishes.push(step),
+                        step => held.outside.push_back(Arc::new(step)),
+                    }
+                }
+                self.proceed(held);
+            }
+        }
+    }
+
+    /// Does what comes next: the outside first, then publishes and ack.
+    fn proceed(&mut self, held: Held) {
+        if !held.outside.is_empty() {
+            self.outside.start(held);
+            return;
+        }
+        match self.commits.publish(&mut self.session, &held) {
+            Ok(()) => {
+                self.commits.settle(held.id);
+                add(&self.vitals.acted, 1);
+            }
+            Err(error) if error.is_retryable() => self.failed(held, &error.to_string()),
+            Err(error) => self.park(held.id, &held.delivery, held.attempts + 1, &error),
+        }
+    }
+
+    fn outside_done(&mut self, held: Held, result: Result<(), crate::action::ActionError>) {
+        match result {
+            Ok(()) => self.proceed(held),
+            Err(error) => self.failed(held, &error.to_string()),
+        }
+    }
+
+    /// An attempt failed: again later, or parked.
+    fn failed(&mut self, mut held: Held, reason: &str) {
+        held.attempts += 1;
+        if held.attempts >= self.rule.retry.attempts_max {
+            return self.park(held.id, &held.delivery, held.attempts, &reason);
+        }
+        add(&self.vitals.retried, 1);
+        let wait = self.rule.retry.wait(held.attempts, rand::random());
+        let (attempts, wait_ms) = (held.attempts, wait.as_millis() as u64);
+        tracing::debug!(rule = %self.rule.name, attempts, wait_ms, reason, "an action failed and is tried again");
+        self.retries.put(tokio::time::Instant::now() + wait, held);
+    }
+
+    fn park(&mut self, id: DeliveryId, delivery: &Delivery, attempts: u32, reason: &dyn std::fmt::Display) {
+        let reason = reason.to_string();
+        tracing::warn!(rule = %self.rule.name, attempts, reason, "the rule gives a message up: it is parked");
+        add(&self.vitals.failed, 1);
+        let parked = parking::message(self.rule, delivery, attempts, &reason);
+        self.commits.park(parked, id);
+    }
+
+    /// Commits what is done. Waits while the store takes no writes.
+    async fn commit(&mut self) -> Result<(), End> {
+        self.commits.commit(&mut self.session, self.rule, &mut self.events).await.map_err(End::Broken)
+    }
+
+    /// Lets actions that are under way come to their end, and keeps what they did.
+    async fn finish(&mut self) {
+        self.outside.close();
+        let all = async {
+            while self.outside.is_busy() {
+                match self.outside.next().await {
+                    Ok((held, Ok(()))) if held.outside.is_empty() => self.proceed(held),
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+            // What is not committed is handed out again.
+            let _ = self.commit().await;
+        };
+        let _ = tokio::time::timeout(STOP_GRACE, all).await;
+    }
+}
+
+/// What the deliveries of a batch become.
+pub(crate) type Settle = (DeliveryId, Outcome);
