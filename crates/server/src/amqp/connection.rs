@@ -47,7 +47,8 @@ struct Heartbeat {
     tick: Duration,
     /// Since the last tick.
     read: bool,
-    written: bool,
+    /// Where the output ended at the last tick.
+    output_end: u64,
     silent_ticks: u32,
 }
 
@@ -188,9 +189,6 @@ impl Connection {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(End::Gone(format!("writing failed: {error}"))),
             Poll::Ready(Ok(_)) => {
-                if let Some(heartbeat) = &mut self.heartbeat {
-                    heartbeat.written = true;
-                }
                 let delivered = self.core.out.take_deliveries_written();
                 if delivered > 0 {
                     self.core.session.deliveries_written(delivered);
@@ -212,10 +210,12 @@ impl Connection {
                 return Err(End::Gone("missed heartbeats from the client".into()));
             }
             // Output that waits is a sign of life itself, once the client reads it.
-            if !std::mem::take(&mut heartbeat.written) && self.core.out.pending_bytes() == 0 {
-                self.core.out.buffer().extend_from_slice(&HEARTBEAT);
+            let out = &mut self.core.out;
+            if out.end() == heartbeat.output_end && out.pending_bytes() == 0 {
+                out.buffer().extend_from_slice(&HEARTBEAT);
                 cx.waker().wake_by_ref();
             }
+            heartbeat.output_end = out.end();
             heartbeat.timer.as_mut().reset(Instant::now() + heartbeat.tick);
         }
         Ok(())
@@ -247,7 +247,7 @@ impl Heartbeat {
         }
         let tick = Duration::from_millis(u64::from(agreed.heartbeat_secs) * 500);
         let timer = Box::pin(tokio::time::sleep(tick));
-        Some(Self { timer, tick, read: false, written: false, silent_ticks: 0 })
+        Some(Self { timer, tick, read: false, output_end: 0, silent_ticks: 0 })
     }
 }
 

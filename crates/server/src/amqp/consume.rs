@@ -53,7 +53,7 @@ impl Core {
             tag => ConsumerTag::new(tag)?,
         };
         if m.queue == REPLY_QUEUE {
-            return self.consume_replies(number, m, tag);
+            return self.consume_replies(number, m, &tag);
         }
         let queue = self.queue_name(number, m.queue)?;
         let priority = match m.arguments.get("x-priority") {
@@ -97,7 +97,7 @@ impl Core {
         &mut self,
         number: u16,
         m: &basic::Consume<'_>,
-        tag: ConsumerTag,
+        tag: &ConsumerTag,
     ) -> Result<(), Fault> {
         if !m.no_ack {
             return Err(Fault::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
@@ -116,7 +116,7 @@ impl Core {
             self.consumers.remove(slot);
             return Err(error.into());
         }
-        self.consumer_started(number, slot, Kind::Replies, m.no_wait, &tag);
+        self.consumer_started(number, slot, Kind::Replies, m.no_wait, tag);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ impl Core {
     pub(crate) fn take_events(&mut self, events: &mut Vec<SessionEvent>) -> Result<(), End> {
         for event in events.drain(..) {
             match event {
-                SessionEvent::Committed { token, result } => self.committed(token, result)?,
+                SessionEvent::Committed { token, result } => self.committed(token, &result)?,
                 SessionEvent::Shutdown => {
                     let text = "broker forced connection closure with reason 'shutdown'";
                     return Err(Fault::new(ReplyCode::ConnectionForced, text).into());
@@ -28,8 +28,8 @@ impl Core {
         Ok(())
     }
 
-    fn committed(&mut self, token: u64, result: Result<(), CommitError>) -> Result<(), End> {
-        if let Err(error) = &result {
+    fn committed(&mut self, token: u64, result: &Result<(), CommitError>) -> Result<(), End> {
+        if let Err(error) = result {
             if !self.failure_logged {
                 self.failure_logged = true;
                 tracing::error!(connection = %self.name, reason = %error, "a commit failed: publishes are nacked");

@@ -213,8 +213,9 @@ impl Outbox {
         }
     }
 
+    /// How much was ever put in.
     #[inline]
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.tail_from + self.tail.len() as u64
     }
 

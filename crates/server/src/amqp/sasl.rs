@@ -62,7 +62,8 @@ mod tests {
     fn responses_are_read_or_refused() {
         let good = Some(("guest", "secret"));
         let table = [&b"\x05LOGINS\0\0\0\x05guest"[..], b"\x08PASSWORDS\0\0\0\x06secret"].concat();
-        let cases: &[(&str, &[u8], Option<(&str, &str)>)] = &[
+        type Case<'a> = (&'a str, &'a [u8], Option<(&'a str, &'a str)>);
+        let cases: &[Case<'_>] = &[
             ("PLAIN", b"\0guest\0secret", good),
             ("PLAIN", b"admin\0guest\0secret", good),
             ("PLAIN", b"\0guest\0", Some(("guest", ""))),

@@ -1,5 +1,7 @@
 //! The AMQP front end as clients meet it: a whole server in this process, frames by hand.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod channels;
 mod consuming;
 mod framing;
