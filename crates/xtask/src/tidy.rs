@@ -39,7 +39,8 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     for (place, limit) in &ratchet {
         let now = sizes.get(place).copied().unwrap_or(0);
         if now < *limit {
-            complaints.push(format!("{place} shrank from {limit} to {now}: run `cargo xtask tidy --tighten`"));
+            complaints
+                .push(format!("{place} shrank from {limit} to {now}: run `cargo xtask tidy --tighten`"));
         }
     }
     Ok(complaints)
@@ -49,7 +50,9 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
 pub(crate) fn tighten(root: &Path) -> Result<()> {
     let ratchet = read_ratchet(root)?;
     let sizes = oversized(root)?;
-    if let Some((place, lines)) = sizes.iter().find(|(place, lines)| ratchet.get(*place).is_some_and(|r| *lines > r)) {
+    if let Some((place, lines)) =
+        sizes.iter().find(|(place, lines)| ratchet.get(*place).is_some_and(|r| *lines > r))
+    {
         bail!("{place} has grown to {lines} lines: the ratchet only tightens");
     }
     let lines: Vec<String> = sizes.iter().map(|(place, lines)| format!("{lines} {place}\n")).collect();
@@ -87,7 +90,8 @@ fn oversized(root: &Path) -> Result<Sizes> {
         if lines.len() > FILE_LINES_MAX {
             sizes.insert(path.clone(), lines.len());
         }
-        for (name, length) in functions(&lines).into_iter().filter(|(_, length)| *length > FUNCTION_LINES_MAX) {
+        for (name, length) in functions(&lines).into_iter().filter(|(_, length)| *length > FUNCTION_LINES_MAX)
+        {
             let size = sizes.entry(format!("{path}:{name}")).or_default();
             *size = length.max(*size);
         }
@@ -129,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_function_is_measured_from_its_head_to_its_closing_brace() {
-        let code = ["    pub(crate) fn a<T>(x: T)", "    where", "    {", "        b();", "    }", "fn c() {}"];
+        let code =
+            ["    pub(crate) fn a<T>(x: T)", "    where", "    {", "        b();", "    }", "fn c() {}"];
         assert_eq!(functions(&code), [("a".to_owned(), 5)]);
     }
 }

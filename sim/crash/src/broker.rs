@@ -15,7 +15,12 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Starts it on a free port and waits until it listens.
-    pub(crate) async fn start(binary: &Path, dir: &Path, flags: &[String], patience: Duration) -> Result<Self> {
+    pub(crate) async fn start(
+        binary: &Path,
+        dir: &Path,
+        flags: &[String],
+        patience: Duration,
+    ) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("broker.log"))?;
         let mut child = Command::new(binary)

@@ -71,7 +71,10 @@ pub(crate) struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, confirmed, came, redelivered } = self;
-        write!(f, "{sent} sent, {confirmed} confirmed, {came} received, {redelivered} redelivered, 0 lost, 0 doubled")
+        write!(
+            f,
+            "{sent} sent, {confirmed} confirmed, {came} received, {redelivered} redelivered, 0 lost, 0 doubled"
+        )
     }
 }
 
@@ -100,7 +103,11 @@ impl Ledger {
             return;
         };
         if !sent.kind.queues().contains(&queue) {
-            books.faults.push(format!("{}: number {number} belongs in {:?}", QUEUES[queue], sent.kind.queues()));
+            books.faults.push(format!(
+                "{}: number {number} belongs in {:?}",
+                QUEUES[queue],
+                sent.kind.queues()
+            ));
         }
         let times = books.came.entry((queue, number)).or_default();
         *times += 1;
@@ -113,7 +120,9 @@ impl Ledger {
         }
         let last = books.last.entry((queue, sent.producer)).or_default();
         if number < *last {
-            books.faults.push(format!("{}: number {number} came after {last} of the same producer", QUEUES[queue]));
+            books
+                .faults
+                .push(format!("{}: number {number} came after {last} of the same producer", QUEUES[queue]));
         }
         *last = number;
     }
@@ -158,7 +167,8 @@ impl Ledger {
 /// Confirmed messages that have not come out of a queue they belong in.
 fn missing(books: &Books) -> Vec<(&'static str, Number, Kind)> {
     let confirmed = books.sent.iter().filter(|(_, sent)| sent.confirmed);
-    let due = confirmed.flat_map(|(number, sent)| sent.kind.queues().iter().map(|queue| (*queue, *number, sent.kind)));
+    let due = confirmed
+        .flat_map(|(number, sent)| sent.kind.queues().iter().map(|queue| (*queue, *number, sent.kind)));
     due.filter(|(queue, number, _)| !books.came.contains_key(&(*queue, *number)))
         .map(|(queue, number, kind)| (QUEUES[queue], number, kind))
         .collect()

@@ -121,7 +121,9 @@ async fn publish(
     let mut body = number.to_be_bytes().to_vec();
     body.resize(size.max(8), number as u8);
     let persistent = BasicProperties::default().with_delivery_mode(2);
-    Ok(channel.basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, persistent).await?)
+    Ok(channel
+        .basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, persistent)
+        .await?)
 }
 
 async fn produce(uri: &str, producer: u64, seed: u64, ledger: &Ledger) -> Result<()> {

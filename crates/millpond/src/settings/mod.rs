@@ -6,7 +6,7 @@
 mod source;
 mod value;
 
-pub(crate) use source::{SettingsError, load};
+pub(crate) use source::load;
 pub(crate) use value::{ByteSize, SettingValue, SyncSetting};
 
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl Setting {
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $key:ident: $kind:ty = [$($default:literal),*];)+) => {
         /// The values a server runs with.
-        #[derive(Debug, Clone, Default, PartialEq)]
+        #[derive(Debug, Clone, PartialEq)]
         pub(crate) struct Settings {
             $($(#[doc = $help])+ pub(crate) $key: $kind,)+
         }
@@ -58,6 +58,17 @@ macro_rules! settings {
         },)+];
 
         impl Settings {
+            /// What holds where nobody says otherwise.
+            fn defaults() -> Result<Self, String> {
+                Ok(Self {
+                    $($key: {
+                        let values: &[&str] = &[$($default),*];
+                        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+                        SettingValue::parse_all(&values)?
+                    },)+
+                })
+            }
+
             /// Sets one setting from what a person wrote.
             fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
                 match key {

@@ -48,11 +48,8 @@ pub(crate) fn load(
     environment: &[(String, String)],
     flags: &[(&'static str, Vec<String>)],
 ) -> Result<Settings, SettingsError> {
-    let mut settings = Settings::default();
-    for setting in SETTINGS {
-        let values: Vec<String> = setting.default.iter().map(|value| (*value).to_owned()).collect();
-        set(&mut settings, "default", setting.key, setting.key, &values)?;
-    }
+    let built_in = |reason| SettingsError::BadValue { place: "default".into(), key: "settings".into(), reason };
+    let mut settings = Settings::defaults().map_err(built_in)?;
     let named = environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| PathBuf::from(path));
     match config.map(Path::to_owned).or(named) {
         Some(path) => from_file(&mut settings, &path)?,

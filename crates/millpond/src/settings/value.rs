@@ -25,18 +25,12 @@ pub(crate) trait SettingValue: Sized {
 }
 
 /// A number of bytes, written as `4096`, `64KiB`, `16MiB` or `1GiB`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
 /// `always`, `os` or an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyncSetting(pub(crate) SyncMode);
-
-impl Default for SyncSetting {
-    fn default() -> Self {
-        Self(SyncMode::Always)
-    }
-}
 
 impl SettingValue for PathBuf {
     const SHAPE: &'static str = "PATH";
