@@ -13,8 +13,8 @@ from support import rabbitmq_differs
 CAPABILITIES = ["publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
                 "connection.blocked", "consumer_priorities", "authentication_failure_close",
                 "per_consumer_qos", "direct_reply_to"]
-GENERIC_REFUSAL = "ACCESS_REFUSED - Login was refused using authentication mechanism {}. " \
-                  "For details see the broker logfile."
+#: How every refusal of a login begins, whatever its reason: that stands in the broker's log alone.
+GENERIC_REFUSAL = "ACCESS_REFUSED - Login was refused using authentication mechanism"
 
 
 @pytest.mark.parametrize("header", [
@@ -237,14 +237,15 @@ def test_C7_a_refused_login_closes_with_403_and_a_text_that_tells_nothing(raw, a
     client = raw(opened=False)
     client.start()
     client.start_ok(response="\0" + who.format(user=address.user))
-    assert client.expect_connection_close(403)["reply_text"] == GENERIC_REFUSAL.format("PLAIN")
+    text = client.expect_connection_close(403, GENERIC_REFUSAL)["reply_text"]
+    assert not any(word in text for word in (address.user, "user", "nobody", "password", "unknown"))
 
 
 def test_C7_a_refused_amqplain_login_closes_with_403(raw, address):
     client = raw(opened=False)
     client.start()
     client.start_ok(mechanism="AMQPLAIN", response=table({"LOGIN": address.user, "PASSWORD": "wrong"})[4:])
-    assert client.expect_connection_close(403)["reply_text"] == GENERIC_REFUSAL.format("AMQPLAIN")
+    client.expect_connection_close(403, GENERIC_REFUSAL)
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"authentication_failure_close": False}], ids=["none", "false"])
@@ -276,7 +277,7 @@ def test_C8_the_default_user_is_refused_when_it_does_not_come_over_loopback(raw,
         pytest.skip("the broker listens on loopback only")
     client.start()
     client.start_ok(response="\0guest\0guest")
-    assert client.expect_connection_close(403)["reply_text"] == GENERIC_REFUSAL.format("PLAIN")
+    client.expect_connection_close(403, GENERIC_REFUSAL)
 
 
 def test_C9_a_vhost_that_does_not_exist_closes_the_connection_with_530(raw, name):

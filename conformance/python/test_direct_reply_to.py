@@ -36,7 +36,7 @@ def test_A14_a_second_reply_consumer_closes_the_channel_with_406(channel):
 
 def test_A14_asking_for_a_reply_without_a_reply_consumer_closes_the_channel_with_406(channel, name):
     queue = declare(channel, name())
-    with channel_error(channel, 406, "PRECONDITION_FAILED - fast reply consumer does not exist"):
+    with channel_error(channel, 406, "fast reply consumer does not exist"):
         publish(channel, queue, reply_to=REPLY_TO)
 
 

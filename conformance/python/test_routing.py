@@ -25,7 +25,7 @@ def test_D11_a_topic_key_with_more_than_two_hashes_closes_the_channel_with_406(c
 @pytest.mark.parametrize("match", ["some", "", 1, True], ids=repr)
 def test_D11_a_headers_binding_with_a_bad_x_match_closes_the_channel_with_406(channel, name, match):
     queue = declare(channel, name())
-    with channel_error(channel, 406, "PRECONDITION_FAILED - Invalid x-match field"):
+    with channel_error(channel, 406, "Invalid x-match field"):
         channel.queue_bind(queue, "amq.headers", "", {"x-match": match, "a": 1})
 
 
