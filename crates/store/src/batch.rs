@@ -11,7 +11,7 @@
 //! 4 put           length | key | length | value
 //! 5 delete        length | key
 //! 6 delete queue  queue
-//! 7 carry         queue | next seq | count u32 | count x (seq, less the seq before | length | record)
+//! 7 carry         queue | first seq | end seq | count u32 | count x (seq, less the seq before | length | record)
 //! ```
 //!
 //! Large records are not copied: they are kept by reference beside the encoded bytes and written from there.
@@ -260,13 +260,14 @@ impl Body {
         put_varint(&mut self.bytes, queue.0);
     }
 
-    /// What of a queue still lives in the log, up to `next_seq`. Does not count as growth: it lets the log
-    /// retire what it replaces.
-    pub(crate) fn carry(&mut self, queue: QueueId, next_seq: u64, messages: &[(u64, Bytes)]) {
+    /// What of the messages `seqs` of a queue still lives: replaces all that the log has said of them. Does not
+    /// count as growth: it lets the log retire what it replaces.
+    pub(crate) fn carry(&mut self, queue: QueueId, seqs: &Range<u64>, messages: &[(u64, Bytes)]) {
         self.end_run();
         self.bytes.push(OP_CARRY);
         put_varint(&mut self.bytes, queue.0);
-        put_varint(&mut self.bytes, next_seq);
+        put_varint(&mut self.bytes, seqs.start);
+        put_varint(&mut self.bytes, seqs.end);
         self.bytes.extend_from_slice(&(messages.len() as u32).to_le_bytes());
         let mut before = 0;
         for (seq, record) in messages {
@@ -383,10 +384,10 @@ pub(crate) enum Op<'a> {
     DeleteQueue {
         queue: QueueId,
     },
-    /// The messages of the queue below `next_seq` that lived.
+    /// Those of the messages `seqs` that lived.
     Carry {
         queue: QueueId,
-        next_seq: u64,
+        seqs: Range<u64>,
         messages: Vec<(u64, &'a [u8])>,
     },
 }
@@ -452,14 +453,14 @@ impl<'a> Ops<'a> {
             OP_DELETE => Op::Delete { key: r.bytes()? },
             OP_DELETE_QUEUE => Op::DeleteQueue { queue: QueueId(r.varint()?) },
             OP_CARRY => {
-                let (queue, next_seq, count) = (QueueId(r.varint()?), r.varint()?, r.u32()?);
+                let (queue, seqs, count) = (QueueId(r.varint()?), r.varint()?..r.varint()?, r.u32()?);
                 let mut messages = Vec::new();
                 let mut seq = 0u64;
                 for _ in 0..count {
                     seq = seq.checked_add(r.varint()?)?;
                     messages.push((seq, r.bytes()?));
                 }
-                Op::Carry { queue, next_seq, messages }
+                Op::Carry { queue, seqs, messages }
             }
             _ => return None,
         })

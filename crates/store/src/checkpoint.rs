@@ -4,7 +4,8 @@
 //! before, so what the queues hold now is what must survive them. Of every queue that has operations there:
 //!
 //! - nothing lives in memory: its floor moves to its next number;
-//! - little: a carry is written to the log, which replaces all it says of the queue below the carry's number;
+//! - little: a carry is written to the log, which replaces all it said of the messages that are in memory (not of
+//!   those that were paged out: no transaction knows of their files yet);
 //! - much: the messages go to segment files, and the floor behind them.
 //!
 //! What was seen of the queues may belong to batches that are not submitted yet. So the checkpointer waits until
@@ -278,7 +279,7 @@ fn carry(queue: QueueId, inner: &Inner, ahead: &mut Ahead) {
         .map(|(seq, message)| (seq, message.record().clone()))
         .collect();
     ahead.carried_bytes += inner.memory.persistent_bytes();
-    ahead.carries.get_or_insert_default().carry(queue, next_seq, &messages);
+    ahead.carries.get_or_insert_default().carry(queue, &(inner.written_to..next_seq), &messages);
 }
 
 fn capture(files: &mut Files, update: &mut Update, ahead: &mut Ahead) {

@@ -12,11 +12,6 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-#[inline]
-pub(crate) fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -89,11 +84,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_varint_comes_back_and_is_as_long_as_foretold() {
+    fn a_varint_comes_back() {
         for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut out = Vec::new();
             put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_len(value), "{value}");
             let mut reader = Reader::new(&out);
             assert_eq!(reader.varint(), Some(value));
             assert!(reader.is_at_end());

@@ -83,10 +83,10 @@ impl Replayed {
         }
     }
 
-    /// The carried messages replace all earlier ones below `next_seq`.
-    fn carry(&mut self, next_seq: u64) {
-        self.next_seq = self.next_seq.max(next_seq);
-        self.messages.retain(|(seq, _)| *seq >= next_seq);
+    /// The carried messages replace all earlier ones of these numbers.
+    fn carry(&mut self, seqs: &Range<u64>) {
+        self.next_seq = self.next_seq.max(seqs.end);
+        self.messages.retain(|(seq, _)| !seqs.contains(seq));
     }
 
     /// The messages that live, ascending.
@@ -135,9 +135,9 @@ impl State {
                 }
                 Op::Settle { queue, seqs } => self.queue(queue).settle(seqs),
                 Op::DeleteQueue { queue } => self.queue(queue).deleted = true,
-                Op::Carry { queue, next_seq, messages } => {
+                Op::Carry { queue, seqs, messages } => {
                     let queue = self.queue(queue);
-                    queue.carry(next_seq);
+                    queue.carry(&seqs);
                     for (seq, record) in messages {
                         queue.append(seq, message(record)?);
                     }
@@ -279,7 +279,7 @@ fn check_files(
 }
 
 fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
-    fs.create_dir_all(dir).map_err(OpenError::io("make", dir))?;
+    make_dir(fs, dir).map_err(OpenError::io("make", dir))?;
     let lock = fs.lock(&dir.join("LOCK")).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { dir: dir.to_owned() },
         _ => OpenError::io("lock", &dir.join("LOCK"))(e),
@@ -291,6 +291,23 @@ fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileLock>, Ope
     }
     fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
     Ok(lock)
+}
+
+/// Makes the data directory and its parents, so that their names survive a power loss.
+fn make_dir(fs: &dyn FileSystem, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if fs.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    fs.create_dir_all(dir)?;
+    for made in missing {
+        let parent = made.parent().filter(|path| !path.as_os_str().is_empty());
+        fs.sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 fn check_version(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
@@ -330,7 +347,12 @@ fn go_on(dir: &SegmentDir, end: &replay::LogEnd) -> io::Result<(Segment, Segment
     let mut segments = Segments { sealed, spare: None, retired, next_number: highest + 1 };
     // A log that was never written begins where replay will look for it.
     let first = if end.read.is_empty() { dir.make(end.position.segment)? } else { segments.make(dir)? };
-    if let Some(last) = end.read.last() {
+    if let Some((last, earlier)) = end.read.split_last() {
+        // What was read may be in the system's cache only, if a process was killed that did not sync: the
+        // store goes on from it, so it must not vanish in front of what comes now.
+        for number in earlier {
+            dir.open(*number)?.file.sync_data()?;
+        }
         let cut = dir.open(*last)?;
         let frame = record::end_frame(end.position, first.number);
         cut.file.write_at(&frame, u64::from(end.position.offset))?;

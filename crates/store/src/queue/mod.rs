@@ -258,15 +258,21 @@ impl QueueLog {
         let mut seq = start;
         let logged = state.durable && !inner.deleted;
         let mut touched = false;
+        let mut logged_to = start;
         for message in messages {
             if logged && message.is_persistent() {
                 batch.body().append(state.id, seq, message.record());
                 touched = true;
+                logged_to = seq + 1;
             }
             inner.memory.push(message);
             seq += 1;
         }
         if touched {
+            if logged_to < seq {
+                // Transient ones behind the last persistent one: the log is to know that their numbers are taken.
+                batch.body().settle(state.id, logged_to..seq);
+            }
             state.touch(&mut inner);
         }
         state.account(&mut inner);
