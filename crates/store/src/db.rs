@@ -30,25 +30,43 @@ pub(crate) const WAL_START: &str = "wal_start";
 /// Bytes of the B-tree kept in memory.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// A file of ours as redb wants it.
+/// A file of ours as redb wants it. Once a sync has failed it takes no more writes, however often the file is
+/// opened: the system may have dropped what the sync should have covered and go on showing it, so a later
+/// transaction, synced with success, would stand on pages that are not on the disk.
 #[derive(Debug)]
-struct Backend(Arc<dyn File>);
+struct Backend {
+    file: Arc<dyn File>,
+    sync_failed: Arc<AtomicBool>,
+}
+
+impl Backend {
+    fn writable(&self) -> io::Result<&dyn File> {
+        if self.sync_failed.load(SeqCst) {
+            return Err(io::Error::other("an earlier sync of the file failed"));
+        }
+        Ok(&*self.file)
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.size_bytes()
+        self.file.size_bytes()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.writable()?.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.writable()?.sync_data().map_err(|e| {
+            self.sync_failed.store(true, SeqCst);
+            // Of another kind, so that no full disk is waited for.
+            io::Error::other(format!("cannot sync: {e}"))
+        })
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(data, offset)
+        self.writable()?.write_at(data, offset)
     }
 }
 
@@ -79,6 +97,7 @@ pub(crate) struct Db {
     path: PathBuf,
     database: RwLock<Option<Database>>,
     closed: AtomicBool,
+    sync_failed: Arc<AtomicBool>,
 }
 
 fn io_error(error: redb::Error) -> io::Error {
@@ -88,25 +107,31 @@ fn io_error(error: redb::Error) -> io::Error {
     }
 }
 
-fn open_database(fs: &dyn FileSystem, path: &Path) -> Result<Database, redb::Error> {
+fn open_database(
+    fs: &dyn FileSystem,
+    path: &Path,
+    sync_failed: &Arc<AtomicBool>,
+) -> Result<Database, redb::Error> {
     let file = fs.open(path, OpenMode::Create).map_err(redb::Error::Io)?;
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Backend(file))?;
+    let backend = Backend { file, sync_failed: sync_failed.clone() };
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
     Ok(database)
 }
 
 impl Db {
     pub(crate) fn open(fs: Arc<dyn FileSystem>, data_dir: &Path) -> Result<Self, (PathBuf, redb::Error)> {
         let path = data_dir.join("values.redb");
+        let sync_failed = Arc::new(AtomicBool::new(false));
         let open = || {
             if fs.exists(&path)? {
-                return open_database(&*fs, &path);
+                return open_database(&*fs, &path, &sync_failed);
             }
             // Under its name only once it is whole: a start that is cut short leaves no half of one.
             let unfinished = data_dir.join("values.redb.new");
             if fs.exists(&unfinished)? {
                 fs.remove_file(&unfinished)?;
             }
-            let database = open_database(&*fs, &unfinished)?;
+            let database = open_database(&*fs, &unfinished, &sync_failed)?;
             write(&database, |_| Ok(()))?;
             fs.rename(&unfinished, &path)?;
             fs.sync_dir(data_dir)?;
@@ -114,7 +139,8 @@ impl Db {
         };
         match open() {
             Ok(database) => {
-                Ok(Self { fs, path, database: RwLock::new(Some(database)), closed: AtomicBool::new(false) })
+                let (database, closed) = (RwLock::new(Some(database)), AtomicBool::new(false));
+                Ok(Self { fs, path, database, closed, sync_failed })
             }
             Err(e) => Err((path, e)),
         }
@@ -128,7 +154,7 @@ impl Db {
         if self.database.read().is_none() {
             let mut database = self.database.write();
             if database.is_none() && !self.closed.load(SeqCst) {
-                *database = Some(open_database(&*self.fs, &self.path)?);
+                *database = Some(open_database(&*self.fs, &self.path, &self.sync_failed)?);
             }
         }
         Ok(())
