@@ -6,6 +6,7 @@ pub(crate) mod inbox;
 mod publish;
 mod queues;
 mod routes;
+mod uncommitted;
 
 use crate::core::Core;
 use crate::event::SessionEvent;
@@ -22,6 +23,7 @@ use queues::QueueTable;
 use routes::RouteCache;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use uncommitted::Uncommitted;
 
 /// One connection's (or rule's) view of the broker; used by one task, `&mut`. Dropping it closes it: consumers go,
 /// unsettled deliveries are requeued, exclusive queues are deleted.
@@ -44,8 +46,12 @@ pub struct Session {
     groups: Groups,
     next_token: u64,
     confirming: bool,
+    /// What is published and not known to be durable.
+    uncommitted: Uncommitted,
     /// Queues this session published to that were over their limits.
     over: Vec<Arc<QueueCell>>,
+    /// One of the queues this session published to whose consumers are behind.
+    crowded: Option<Arc<QueueCell>>,
     /// The queue whose get waits for the disk, and its number of loads then.
     loading: Option<(Arc<QueueCell>, u32)>,
 }
@@ -87,19 +93,27 @@ impl Session {
             groups: Groups::default(),
             next_token: 0,
             confirming: false,
+            uncommitted: Uncommitted::default(),
             over: Vec::new(),
+            crowded: None,
             loading: None,
         }
     }
 
     /// Takes events out of the inbox into `out` (appended); `Pending` and a wake-up later when there is none.
     pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<SessionEvent>) -> Poll<()> {
-        self.inbox.poll(cx, out)
+        let before = out.len();
+        let poll = self.inbox.poll(cx, out);
+        self.note_commits(&out[before..]);
+        poll
     }
 
     /// As `poll_events`, without waiting: whether anything came.
     pub fn try_events(&mut self, out: &mut Vec<SessionEvent>) -> bool {
-        self.inbox.take(out)
+        let before = out.len();
+        let any = self.inbox.take(out);
+        self.note_commits(&out[before..]);
+        any
     }
 
     /// Told by the front end how many bytes of deliveries taken by `poll_events` have left for the socket (or were
@@ -112,12 +126,29 @@ impl Session {
         }
     }
 
+    /// Looks for ends of commits: messages of a failed one are taken out of their queues again, for their publisher
+    /// is told that they were not taken.
+    fn note_commits(&mut self, events: &[SessionEvent]) {
+        for event in events {
+            if let SessionEvent::Committed { token, result } = event {
+                let failed = self.uncommitted.committed(*token, result.is_ok());
+                if !failed.is_empty() {
+                    self.core.work(|work| {
+                        failed.into_iter().for_each(|(cell, seqs)| cell.retract(seqs, work));
+                    });
+                }
+            }
+        }
+    }
+
     /// Commits a batch if anything in it must be kept.
     fn commit(&mut self, batch: Batch) -> Durability {
         if batch.is_empty() {
+            self.uncommitted.forget_applied();
             return Durability::Now;
         }
         self.next_token += 1;
+        self.uncommitted.submitted(self.next_token);
         self.core.commit_for(batch, &self.inbox, self.next_token);
         Durability::Pending(self.next_token)
     }

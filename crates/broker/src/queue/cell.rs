@@ -53,9 +53,14 @@ pub(super) struct State {
     deleted: bool,
     /// One of the consumers wants no other.
     exclusive_consumer: Option<ConsumerKey>,
-    /// Sessions that wait for `loaded` or `relieved`.
+    /// An inbox was full when messages were handed out last: the consumers take them as fast as they read.
+    pub(super) busy: bool,
+    /// Sessions that wait for `loaded`, `relieved` or for the consumers to catch up.
     waiters: Vec<Waker>,
 }
+
+/// Message bytes in memory from which on consumers that read at full speed count as behind.
+const CROWDED_BYTES: u64 = 4 << 20;
 
 /// Where a consumer's deliveries go.
 #[derive(Debug, Clone)]
@@ -125,6 +130,7 @@ impl QueueCell {
             loads: 0,
             deleted: false,
             exclusive_consumer: None,
+            busy: false,
             waiters: Vec::new(),
         };
         let cell = Arc::new(Self { spec, log, state: Mutex::new(state) });
@@ -220,6 +226,15 @@ impl QueueCell {
         self.log.settle(work.batch, &gone);
         state.loading = false;
         gone.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Takes messages out again whose commit failed: those still ready. Others were handed out already.
+    pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
+        let mut state = self.state.lock();
+        let gone = state.machine.remove_ready(seqs);
+        if !gone.is_empty() {
+            self.log.settle(work.batch, &gone);
+        }
     }
 
     // ---- consumers
@@ -321,8 +336,12 @@ impl QueueCell {
         {
             let mut state = self.state.lock();
             if state.sink(key).is_some() {
+                state.busy = false;
                 state.machine.set_open(key, true);
                 self.pump(&mut state, work);
+            }
+            if !state.waiters.is_empty() && (!state.busy || self.log.memory_bytes() < CROWDED_BYTES / 2) {
+                work.scratch.wake_later(&mut state.waiters);
             }
         }
         work.scratch.wake();
@@ -365,6 +384,16 @@ impl QueueCell {
     /// Whether publishers are to be held back.
     pub(crate) fn is_over(&self) -> bool {
         self.log.is_over()
+    }
+
+    /// Whether its consumers read at full speed and are behind all the same.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.state.lock().busy && self.log.memory_bytes() >= CROWDED_BYTES / 2
+    }
+
+    /// As [`Self::is_crowded`], for a publisher that has just made it worse.
+    pub(crate) fn is_too_crowded(&self) -> bool {
+        self.state.lock().busy && self.log.memory_bytes() >= CROWDED_BYTES
     }
 
     /// Whether it is gone.

@@ -11,9 +11,6 @@
 //! - A binding's source is an exchange of this router, its destination an exchange or queue of it.
 //! - `incoming` has (destination, source) exactly if the source has a binding to the destination.
 
-// Sessions and definitions call this; what they do not need yet stays for the management issue.
-#![allow(dead_code)]
-
 mod headers;
 mod matcher;
 mod resolve;
@@ -199,6 +196,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     }
 
     /// All exchanges, in no order.
+    #[cfg(test)]
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = (&ExchangeName, &ExchangeSpec)> {
         self.exchanges.iter().map(|(name, exchange)| (name, &exchange.spec))
     }
@@ -223,11 +221,6 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// The queue of that name.
     pub(crate) fn queue(&self, name: &str) -> Option<&Q> {
         self.queues.get(name)
-    }
-
-    /// All queues, in no order.
-    pub(crate) fn queues(&self) -> impl Iterator<Item = (&QueueName, &Q)> {
-        self.queues.iter()
     }
 
     // ---- bindings
@@ -291,12 +284,14 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     }
 
     /// Bindings whose source is this exchange, ordered by destination and key.
+    #[cfg(test)]
     pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<Binding> {
         let Some((name, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
         exchange.bindings.iter().map(|(slot, arguments)| show_binding(name, slot, arguments)).collect()
     }
 
     /// Bindings that lead there, ordered by source and key.
+    #[cfg(test)]
     pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<Binding> {
         let mut bindings = Vec::new();
         for source in self.sources_of(destination) {
@@ -378,6 +373,7 @@ fn full_binding(source: &ExchangeName, slot: BindingSlot, arguments: Table) -> B
     Binding { source: source.clone(), destination: slot.destination, key: slot.key, arguments }
 }
 
+#[cfg(test)]
 fn show_binding(source: &ExchangeName, slot: &BindingSlot, arguments: &Table) -> Binding {
     Binding {
         source: source.clone(),

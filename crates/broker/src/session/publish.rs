@@ -9,6 +9,7 @@ use crate::routing::Resolution;
 use hashbrown::HashMap;
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -70,6 +71,20 @@ impl Session {
             self.core.wait_for_room(cx.waker());
             return Poll::Pending;
         }
+        Poll::Ready(())
+    }
+
+    /// Ready unless the consumers of a queue that this session published to read at full speed and are behind all
+    /// the same. A short patience then keeps the messages in memory, where they would go to disk and back
+    /// otherwise; the front end bounds it, so that a slow consumer never holds a publisher up for good.
+    pub fn poll_consumers_caught_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(cell) = &self.crowded else { return Poll::Ready(()) };
+        // As above: first the wake-up, then the question.
+        cell.wait(cx.waker());
+        if cell.is_crowded() && !cell.is_deleted() {
+            return Poll::Pending;
+        }
+        self.crowded = None;
         Poll::Ready(())
     }
 
@@ -194,6 +209,11 @@ impl Session {
                 self.settle_with(&ids, outcome, work);
             }
         });
+        if !settles.is_empty() {
+            // What is settled cannot be brought back, so the publishes stay with it: in memory all of the commit
+            // has happened, on disk nothing. The client is told of the failure and may do it once more.
+            self.uncommitted.forget_applied();
+        }
         Ok(self.commit(changes))
     }
 
@@ -216,13 +236,13 @@ impl Session {
         match route.0.cells.as_slice() {
             [] => {}
             [cell] if route.0.reply.is_none() => {
-                cell.publish(&mut batch.drain(..).map(|(message, _)| message), work);
-                self.note_over(cell);
+                let seqs = cell.publish(&mut batch.drain(..).map(|(message, _)| message), work);
+                self.note_published(cell, seqs);
             }
             cells => {
                 for cell in cells {
-                    cell.publish(&mut batch.iter().map(|(message, _)| message.clone()), work);
-                    self.note_over(cell);
+                    let seqs = cell.publish(&mut batch.iter().map(|(message, _)| message.clone()), work);
+                    self.note_published(cell, seqs);
                 }
             }
         }
@@ -245,15 +265,18 @@ impl Session {
             }
         }
         for (cell, messages) in &mut groups.list {
-            cell.publish(&mut messages.drain(..), work);
-            self.note_over(cell);
+            let seqs = cell.publish(&mut messages.drain(..), work);
+            self.note_published(cell, seqs);
         }
         groups.clear();
         self.groups = groups;
     }
 
-    /// Remembers a queue that wants its publishers held back.
-    fn note_over(&mut self, cell: &Arc<QueueCell>) {
+    /// Remembers what may have to be taken out again, and a queue that wants its publishers held back.
+    fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Range<u64>) {
+        if cell.spec().is_stored() {
+            self.uncommitted.applied(cell, seqs);
+        }
         if cell.is_over() && !self.over.iter().any(|known| Arc::ptr_eq(known, cell)) {
             self.over.push(cell.clone());
         }

@@ -65,6 +65,61 @@ fn a_full_store_refuses_what_it_must_keep_and_takes_it_again_when_there_is_room(
 }
 
 #[test]
+fn messages_whose_commit_failed_are_not_in_their_queues() {
+    let fs = FakeFs::new(3);
+    let broker = on_fake(&fs);
+    let mut client = broker.session();
+    client.declare("q", "d");
+    client.declare("other", "d");
+    fs.set_capacity_bytes(Some(fs.used_bytes() + (300 << 10)));
+    let body = "x".repeat(20_000);
+    let mut confirmed = 0;
+    // Several commits are on their way at once, so that some pass the door and fail behind it.
+    let failed = loop {
+        let mut tokens = Vec::new();
+        for _ in 0..8 {
+            let mut batch =
+                ["q", "other"].map(|queue| client.message("", queue, &body, &persistent()).unwrap()).into();
+            if let Ok(durability) = client.session.publish(&mut batch) {
+                tokens.push(durability);
+            }
+        }
+        assert!(!tokens.is_empty(), "no commit failed behind the door");
+        let results: Vec<_> = tokens.into_iter().map(|token| client.commit_result(token)).collect();
+        confirmed += results.iter().filter(|result| result.is_ok()).count();
+        if results.iter().any(Result::is_err) {
+            break results;
+        }
+    };
+    assert!(
+        failed.iter().flat_map(|r| r.as_ref().err()).all(|e| matches!(e, CommitError::OutOfSpace { .. }))
+    );
+    for queue in ["q", "other"] {
+        assert_eq!(client.ready(queue), confirmed as u64);
+        assert_eq!(client.drain(queue).len(), confirmed);
+    }
+}
+
+#[test]
+fn messages_of_a_failed_commit_that_were_handed_out_stay_with_their_consumer() {
+    let fs = FakeFs::new(4);
+    let broker = on_fake(&fs);
+    let (mut client, mut consumer) = (broker.session(), broker.session());
+    client.declare("q", "d");
+    let mut request = consume_request("q", 1);
+    request.prefetch = 1;
+    consumer.session.consume(request).unwrap();
+    fs.plan(millpond_store::fs::Fault::FailSync(1));
+    let durability = client.publish_with("", "q", &["handed out", "ready"], &persistent());
+    client.commit_result(durability).unwrap_err();
+    let seen = consumer.deliveries(1);
+    assert_eq!(bodies(&seen), ["handed out"]);
+    assert_eq!(client.ready("q"), 0);
+    consumer.settle(&seen, Outcome::Accept);
+    assert!(consumer.take_deliveries().is_empty());
+}
+
+#[test]
 fn a_poisoned_store_confirms_nothing() {
     let fs = FakeFs::new(2);
     let broker = on_fake(&fs);

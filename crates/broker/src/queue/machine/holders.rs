@@ -77,6 +77,7 @@ pub(super) struct Holders {
 }
 
 impl Holders {
+    #[cfg(test)]
     pub(super) fn consumer_count(&self) -> usize {
         self.consumers.len()
     }
@@ -228,11 +229,6 @@ impl Holders {
     /// How many messages an owner holds.
     pub(super) fn unacked_of(&self, owner: OwnerKey) -> u64 {
         self.slots.iter().flatten().filter(|holder| holder.owner == owner).map(|holder| holder.unacked).sum()
-    }
-
-    pub(super) fn consumer_unacked(&self, key: ConsumerKey) -> Option<u64> {
-        let slot = *self.consumers.get(&key)?;
-        self.slots[slot as usize].as_ref().map(|holder| holder.unacked)
     }
 
     /// Puts a consumer into its round or takes it out, as its credit says.

@@ -15,9 +15,6 @@
 //! nanoseconds a message). Memory: nothing while idle, a few bytes a message that is unacked, nothing a message that
 //! is ready (`ready`: by piece, not by message).
 
-// Queue cells and sessions call this; what they do not need yet stays for the next issue.
-#![allow(dead_code)]
-
 mod holders;
 mod ready;
 #[cfg(test)]
@@ -248,42 +245,23 @@ impl Machine {
         n
     }
 
-    /// Whether `owner` holds `seq`.
-    pub(crate) fn owns(&self, owner: OwnerKey, seq: u64) -> bool {
-        self.unacked.holder(seq).is_some_and(|slot| self.holders.owner(slot) == Some(owner))
-    }
-
     /// Drops all ready messages; which they were, for the log.
     pub(crate) fn purge(&mut self) -> Vec<Range<u64>> {
         self.purged += self.ready.count();
         self.ready.drain()
     }
 
+    /// Drops those of `seqs` that are ready; which they were, for the log.
+    pub(crate) fn remove_ready(&mut self, seqs: Range<u64>) -> Vec<Range<u64>> {
+        let gone = self.ready.remove(seqs);
+        self.purged += gone.iter().map(|range| range.end - range.start).sum::<u64>();
+        gone
+    }
+
     /// Ready messages.
     #[inline]
     pub(crate) fn ready_count(&self) -> u64 {
         self.ready.count()
-    }
-
-    /// Messages handed out and not settled.
-    #[inline]
-    pub(crate) fn unacked_count(&self) -> u64 {
-        self.unacked.count()
-    }
-
-    /// Consumers, whether they could take anything or not.
-    pub(crate) fn consumer_count(&self) -> usize {
-        self.holders.consumer_count()
-    }
-
-    /// Unacked messages of one consumer; `None` if it is not there.
-    pub(crate) fn consumer_unacked(&self, key: ConsumerKey) -> Option<u64> {
-        self.holders.consumer_unacked(key)
-    }
-
-    /// Nothing ready, nothing unacked, nobody consuming.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.ready.count() == 0 && self.unacked.count() == 0 && self.consumer_count() == 0
     }
 
     fn take_back(&mut self, seqs: Range<u64>, whose: impl Fn(&Holders, u32) -> bool, deliveries: u16) -> u64 {
@@ -299,9 +277,45 @@ impl Machine {
         });
         n
     }
+}
+
+fn bring_back(holders: &mut Holders, ready: &mut Ready, slot: u32, seqs: Range<u64>, deliveries: u16) {
+    holders.returned(slot, seqs.end - seqs.start);
+    ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries });
+}
+
+/// Adds a range to ascending ranges.
+fn push_joined(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+/// Questions of tests.
+#[cfg(test)]
+impl Machine {
+    /// Whether `owner` holds `seq`.
+    pub(crate) fn owns(&self, owner: OwnerKey, seq: u64) -> bool {
+        self.unacked.holder(seq).is_some_and(|slot| self.holders.owner(slot) == Some(owner))
+    }
+
+    /// Messages handed out and not settled.
+    pub(crate) fn unacked_count(&self) -> u64 {
+        self.unacked.count()
+    }
+
+    /// Consumers, whether they could take anything or not.
+    pub(crate) fn consumer_count(&self) -> usize {
+        self.holders.consumer_count()
+    }
+
+    /// Nothing ready, nothing unacked, nobody consuming.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.count() == 0 && self.unacked.count() == 0 && self.consumer_count() == 0
+    }
 
     /// What breaks the law of conservation or the order of the insides, if anything does.
-    #[cfg(test)]
     pub(crate) fn check_conservation(&self) -> Result<(), String> {
         let (ready, unacked) = (self.ready.count(), self.unacked.count());
         let (enqueued, settled, purged) = (self.enqueued, self.settled, self.purged);
@@ -323,18 +337,5 @@ impl Machine {
             return Err(format!("ready pieces have {sum}, the count says {ready}"));
         }
         self.holders.check(unacked)
-    }
-}
-
-fn bring_back(holders: &mut Holders, ready: &mut Ready, slot: u32, seqs: Range<u64>, deliveries: u16) {
-    holders.returned(slot, seqs.end - seqs.start);
-    ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries });
-}
-
-/// Adds a range to ascending ranges.
-fn push_joined(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range),
     }
 }

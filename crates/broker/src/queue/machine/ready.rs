@@ -99,6 +99,30 @@ impl Ready {
         }
     }
 
+    /// Takes those of `seqs` that are here, ascending; ranges that touch are joined.
+    pub(super) fn remove(&mut self, seqs: Range<u64>) -> Vec<Range<u64>> {
+        let touched: Vec<Piece> =
+            self.pieces().filter(|piece| piece.start < seqs.end && piece.end > seqs.start).collect();
+        let mut gone = Vec::new();
+        for piece in touched {
+            self.take_piece(piece);
+            let (from, to) = (piece.start.max(seqs.start), piece.end.min(seqs.end));
+            super::push_joined(&mut gone, from..to);
+            self.insert(Piece { end: from, ..piece });
+            self.insert(Piece { start: to, ..piece });
+        }
+        gone
+    }
+
+    /// Takes a whole piece that is here.
+    fn take_piece(&mut self, piece: Piece) {
+        if piece == self.head {
+            self.take_first(piece.end - piece.start);
+        } else if self.rest.remove(&piece.start).is_some() {
+            self.count -= piece.end - piece.start;
+        }
+    }
+
     /// Takes all; ranges that touch are joined.
     pub(super) fn drain(&mut self) -> Vec<Range<u64>> {
         let mut ranges = Vec::new();

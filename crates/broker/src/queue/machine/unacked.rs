@@ -27,6 +27,7 @@ pub(super) struct Unacked {
 }
 
 impl Unacked {
+    #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
         self.count
     }
@@ -79,6 +80,7 @@ impl Unacked {
     }
 
     /// Who holds a message.
+    #[cfg(test)]
     pub(super) fn holder(&self, seq: u64) -> Option<u32> {
         let page = self.pages.get(&(seq / PAGE_MESSAGES))?;
         (page.held & mask(bit(seq), bit(seq) + 1) != 0).then(|| page.holders[bit(seq)])

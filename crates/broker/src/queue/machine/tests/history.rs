@@ -163,6 +163,7 @@ impl History {
             }
             81..86 => self.get(owner),
             86..90 => self.try_and_give_back(),
+            90..92 => self.remove_ready(),
             _ => {}
         }
         self.model.refresh();
@@ -194,6 +195,17 @@ impl History {
         self.model.gone += wanted.len() as u64;
         assert!(settled.windows(2).all(|w| w[0].end < w[1].start), "not joined: {settled:?}");
         assert_eq!(settled.into_iter().flatten().collect::<Vec<_>>(), wanted);
+    }
+
+    fn remove_ready(&mut self) {
+        let start = self.random.random_range(0..=self.model.next_seq);
+        let seqs = start..start + self.random.random_range(0..100);
+        let gone = self.machine.remove_ready(seqs.clone());
+        assert!(gone.windows(2).all(|w| w[0].end < w[1].start), "not joined: {gone:?}");
+        let wanted: Vec<u64> = self.model.ready.range(seqs).map(|(seq, _)| *seq).collect();
+        assert_eq!(gone.into_iter().flatten().collect::<Vec<_>>(), wanted);
+        self.model.ready.retain(|seq, _| !wanted.contains(seq));
+        self.model.gone += wanted.len() as u64;
     }
 
     fn get(&mut self, owner: u64) {
