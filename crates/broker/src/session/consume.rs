@@ -145,20 +145,18 @@ impl Session {
         });
     }
 
-    /// Names the channel that the next [`Session::route`] and [`Session::rewrite_properties`] are of, by the cookie
-    /// it would give to [`Session::open_reply_inbox`]; a reply consumer is a channel's own. `None` (from the start):
-    /// the reply inbox opened last is meant.
+    /// Says whose the next [`Session::route`] and [`Session::rewrite_properties`] are: a channel that has given this
+    /// cookie to [`Session::open_reply_inbox`], or (`None`, from the start) one without a reply consumer, which may
+    /// not ask for direct replies.
+    #[inline]
     pub fn set_reply_channel(&mut self, cookie: Option<u64>) {
         self.reply_channel = cookie;
     }
 
     /// What `amq.rabbitmq.reply-to` is rewritten to now.
     pub(super) fn reply_name(&self) -> Option<&str> {
-        let reply = match self.reply_channel {
-            Some(cookie) => self.replies.iter().find(|reply| reply.cookie == cookie),
-            None => self.replies.last(),
-        };
-        reply.map(|reply| reply.name.as_str())
+        let cookie = self.reply_channel?;
+        self.replies.iter().find(|reply| reply.cookie == cookie).map(|reply| reply.name.as_str())
     }
 
     // ---- finding queues

@@ -14,6 +14,8 @@ fn a_reply_goes_straight_to_the_requester() {
     assert!(matches!(requester.session.open_reply_inbox(3), Err(ConsumeError::ReplyInboxExists)));
     let mut properties = transient();
     properties.reply_to = Some("amq.rabbitmq.reply-to".into());
+    assert!(requester.message("", "rpc", "of another channel", &properties).is_err());
+    requester.session.set_reply_channel(Some(3));
     requester.publish_with("", "rpc", &["question"], &properties);
     let question = server.get("rpc", true).unwrap().delivery.message;
     let reply_to = RawProperties::parse(question.properties()).unwrap().reply_to().unwrap().to_vec();

@@ -29,6 +29,8 @@ pub(crate) struct Channel {
     pub(crate) prefetch: u16,
     /// Slots in the connection's table.
     pub(crate) consumers: Vec<u32>,
+    /// The cookie of its direct reply-to consumer.
+    pub(crate) replies: Option<u64>,
     /// What an empty queue name stands for.
     pub(crate) last_queue: Option<QueueName>,
     /// A publish whose content has not come whole.
@@ -46,6 +48,7 @@ impl Channel {
             unacked: Unacked::default(),
             prefetch: 0,
             consumers: Vec::new(),
+            replies: None,
             last_queue: None,
             assembly: None,
         }

@@ -23,15 +23,8 @@ impl Core {
             return Err(Fault::new(ReplyCode::NotImplemented, text));
         }
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        // For consumers started from now on, each; `global` makes no difference, as in RabbitMQ 4.3 (contract A2).
         channel.prefetch = m.prefetch_count;
-        if m.global {
-            // The whole channel's limit is kept consumer by consumer, as RabbitMQ 4.3 does; those there are included.
-            for slot in &channel.consumers {
-                if let Some(Kind::Queue(id)) = self.consumers.get(*slot).map(|consumer| consumer.kind) {
-                    self.session.set_prefetch(id, m.prefetch_count.into());
-                }
-            }
-        }
         self.reply(number, basic::QosOk {});
         Ok(())
     }
@@ -102,8 +95,7 @@ impl Core {
         if !m.no_ack {
             return Err(Fault::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
         }
-        let is_reply = |slot: &u32| self.consumers.get(*slot).is_some_and(|c| c.kind == Kind::Replies);
-        if self.channels.get(number).is_some_and(|channel| channel.consumers.iter().any(is_reply)) {
+        if self.channels.get(number).is_some_and(|channel| channel.replies.is_some()) {
             return Err(Fault::new(ReplyCode::PreconditionFailed, "reply consumer already set"));
         }
         let (slot, cookie) = self.consumers.insert(Consumer {
@@ -115,6 +107,9 @@ impl Core {
         if let Err(error) = self.session.open_reply_inbox(cookie) {
             self.consumers.remove(slot);
             return Err(error.into());
+        }
+        if let Some(channel) = self.channels.get_mut(number) {
+            channel.replies = Some(cookie);
         }
         self.consumer_started(number, slot, Kind::Replies, m.no_wait, tag);
         Ok(())
@@ -159,6 +154,9 @@ impl Core {
         let consumer = self.consumers.remove(slot)?;
         if let Some(channel) = self.channels.get_mut(consumer.channel) {
             channel.consumers.retain(|other| *other != slot);
+            if consumer.kind == Kind::Replies {
+                channel.replies = None;
+            }
         }
         Some(consumer)
     }

@@ -140,8 +140,10 @@ impl Core {
                 _ => return Ok(self.begin_assembly(number, publish)),
             }
         };
+        let replies = channel.replies;
         self.check_header_size(content.len())?;
         let session = &mut self.session;
+        session.set_reply_channel(replies);
         let route =
             session.route(publish.exchange, publish.routing_key, &header.properties, body.len() as u64)?;
         let rewritten = session.rewrite_properties(&header.properties);
@@ -216,6 +218,8 @@ impl Core {
         let header = ContentHeader::decode(frame.payload)?;
         self.check_header_size(frame.payload.len())?;
         let missing_bytes = header.body_size_bytes;
+        let replies = self.channels.get(frame.channel).and_then(|channel| channel.replies);
+        self.session.set_reply_channel(replies);
         let route = self.session.route(exchange, routing_key, &header.properties, missing_bytes)?;
         let rewritten = self.session.rewrite_properties(&header.properties);
         let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
