@@ -140,7 +140,7 @@ class Ledger:
 
     def add(self, method, properties, body):
         data = json.loads(body)
-        self.events[method.routing_key][data["order"]].append((data, properties.headers or {}))
+        self.events[method.routing_key][data["order"]].append((data, properties))
 
     def read(self, connection, until, what):
         """Takes events from the queue until the condition holds."""
@@ -232,6 +232,8 @@ def assert_outcome(broker, ledger, audit, orders):
                 # A rule's ack and its publishes are one commit: one receipt a charge, whatever happened.
                 expected = 0 if is_free(order) else ledger.count("charged", order)
                 demand(len(events) == expected, f"{order} has {len(events)} receipts for {expected} charges")
+                ids = {properties.message_id for _, properties in events}
+                demand(len(ids) <= 1, f"{order} has receipts of different ids, so nobody can tell they are one: {ids}")
             else:
                 assert_sent_once(broker, order, what, events)
         payments = {data["payment"] for data, _ in ledger.events[KEYS["charged"]][order]}
@@ -241,7 +243,7 @@ def assert_outcome(broker, ledger, audit, orders):
 
 def assert_sent_once(broker, order, what, events):
     """Sent once; or again after a kill, and then marked as such."""
-    first = [headers for _, headers in events if not headers["redelivered"]]
+    first = [properties for _, properties in events if not properties.headers["redelivered"]]
     demand(len(events) >= 1, f"{order} was never {what}")
     demand(len(first) <= 1, f"{order} was {what} {len(first)} times without a mark")
     demand(broker.kills or len(events) == 1, f"{order} was {what} {len(events)} times and nothing was killed")
