@@ -151,7 +151,22 @@ def test_a_client_that_says_connection_close_in_the_middle_of_deliveries_gets_cl
         frame = client.next_frame()
 
 
-def test_deliveries_stop_at_cancel_ok_and_close_ok(raw, name):
+def test_a_client_that_still_writes_after_connection_close_gets_close_ok_and_no_reset(raw, name):
+    """amqplib writes its channels in turns: frames of a large body may come after connection.close. A reset would
+    fail its writes, and it would not read the answer any more."""
+    client, queue = raw(), name()
+    client.open_channel()
+    client.call(1, "queue.declare", queue=queue)
+    client.method(1, "basic.publish", routing_key=queue)
+    client.content(1, b"", size=8 << 20)
+    client.method(0, "connection.close", reply_code=200)
+    client.write = client.socket.sendall  # Which says so when the server is gone.
+    for _ in range(64):
+        client.frame(3, 1, bytes(128 << 10)[:-8])
+    client.expect("connection.close-ok", 0)
+
+
+def test_deliveries_stop_at_channel_close_ok(raw, name):
     client, queue = raw(), name()
     client.open_channel()
     client.call(1, "queue.declare", queue=queue)
