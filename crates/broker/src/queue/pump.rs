@@ -176,6 +176,7 @@ impl QueueCell {
             let (open, waker) =
                 sink.inbox.deliver(sink.cookie, sink.queue, &mut out.items, out.size_bytes, stalled);
             wakers.extend(waker);
+            state.busy |= !open;
             if open == out.closed {
                 state.machine.set_open(consumer, open);
                 reopened |= open;

@@ -277,6 +277,9 @@ impl Session {
         if cell.spec().is_stored() {
             self.uncommitted.applied(cell, seqs);
         }
+        if self.crowded.is_none() && cell.is_too_crowded() {
+            self.crowded = Some(cell.clone());
+        }
         if cell.is_over() && !self.over.iter().any(|known| Arc::ptr_eq(known, cell)) {
             self.over.push(cell.clone());
         }

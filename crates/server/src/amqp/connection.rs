@@ -26,6 +26,11 @@ const BARRIERS_MAX: usize = 16 * 1024;
 /// After so many rounds other connections get their turn.
 const ROUNDS_MAX: usize = 16;
 
+/// How long publishers wait for consumers that read at full speed and are behind, and how long not again after
+/// they waited in vain: a slow consumer takes at most a tenth of a publisher's time.
+const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Half intervals of silence after which a client is given up: two intervals, and the half that has begun.
 const SILENT_TICKS_MAX: u32 = 5;
 
@@ -39,6 +44,14 @@ struct Connection {
     resume: bool,
     events: Vec<SessionEvent>,
     heartbeat: Option<Heartbeat>,
+    patience: Patience,
+}
+
+/// See [`PATIENCE`].
+#[derive(Default)]
+struct Patience {
+    timer: Option<Pin<Box<Sleep>>>,
+    not_before: Option<Instant>,
 }
 
 struct Heartbeat {
@@ -58,7 +71,8 @@ pub(super) async fn run(socket: TcpStream, opened: Opened, broker: Broker, optio
     let core = Core::new(broker, session, options.clone(), &agreed);
     let heartbeat = Heartbeat::new(&agreed);
     let resume = !unread.is_empty();
-    let mut this = Connection { socket, core, unread, resume, events: Vec::new(), heartbeat };
+    let patience = Patience::default();
+    let mut this = Connection { socket, core, unread, resume, events: Vec::new(), heartbeat, patience };
     this.core.reply(0, connection::OpenOk::default());
     let end = std::future::poll_fn(|cx| this.poll(cx)).await;
     let reason = match &end {
@@ -115,7 +129,7 @@ impl Connection {
         }
         let out = &self.core.out;
         let is_full = out.pending_bytes() >= OUTPUT_FULL_BYTES || out.barriers() >= BARRIERS_MAX;
-        if is_full || self.core.session.poll_publish_ready(cx).is_pending() {
+        if is_full || self.core.session.poll_publish_ready(cx).is_pending() || self.is_patient(cx) {
             self.keep_alive();
             return Ok(progress);
         }
@@ -128,6 +142,26 @@ impl Connection {
             return Ok(true);
         }
         Ok(self.poll_read(cx)? || progress)
+    }
+
+    /// Whether to wait for consumers that are behind.
+    fn is_patient(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.core.session.poll_consumers_caught_up(cx).is_ready() {
+            self.patience = Patience::default();
+            return false;
+        }
+        if let Some(not_before) = self.patience.not_before {
+            if Instant::now() < not_before {
+                return false;
+            }
+            self.patience.not_before = None;
+        }
+        let timer = self.patience.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return true;
+        }
+        self.patience = Patience { timer: None, not_before: Some(Instant::now() + PATIENCE_PAUSE) };
+        false
     }
 
     /// What input waits for: a message from disk, or room in the store.
