@@ -20,6 +20,8 @@ pub mod fs;
 mod options;
 mod queue;
 mod recovery;
+mod repair;
+mod replayed;
 mod status;
 mod store;
 mod values;
@@ -30,4 +32,7 @@ pub use error::{CommitError, OpenError, StoreStatus};
 pub use options::{StoreOptions, SyncMode, WAL_SEGMENT_SIZE_MIN_BYTES};
 pub use queue::{Fetch, OnQueue, QueueId, QueueLog};
 pub use recovery::{RecoveredQueue, Recovery};
+pub use repair::RepairReport;
+#[doc(hidden)]
+pub use replayed::fuzz_log;
 pub use store::{OnCommit, Store};

@@ -1,6 +1,5 @@
 //! Putting the store together at the start: B-tree, segment files, and the log's window on top.
 
-use crate::batch::{Op, Ops};
 use crate::checkpoint::{self, Tombstones};
 use crate::db::{Db, LIVE, QUEUES, SEGMENTS};
 use crate::encoding::Reader;
@@ -12,13 +11,14 @@ use crate::queue::memory::Memory;
 use crate::queue::seqset::SeqSet;
 use crate::queue::{Disk, Inner, QueueId, QueueLog, QueueState, pager};
 use crate::status::Status;
+use crate::replayed::{ReplayState, Replayed};
 use crate::store::{Shared, Store, Threads};
 use crate::values::Values;
 use crate::wal::record::{self, Position};
-use crate::wal::replay::{self, Damage};
+use crate::wal::replay;
 use crate::wal::segment::{Segment, SegmentDir};
 use crate::wal::writer::{Log, Segments, Writer};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use hashbrown::HashMap;
 use millpond_model::Message;
 use parking_lot::Mutex;
@@ -53,116 +53,21 @@ pub struct RecoveredQueue {
     pub next_seq: u64,
 }
 
-/// What the log's window says of one queue.
-#[derive(Debug, Default)]
-struct Replayed {
-    /// Appends below are in segment files or were settled before the window.
-    floor: u64,
-    files: VecDeque<SegmentFile>,
-    /// The window speaks of it.
-    touched: bool,
-    next_seq: u64,
-    messages: Vec<(u64, Message)>,
-    settled: Vec<Range<u64>>,
-    deleted: bool,
-}
-
-impl Replayed {
-    fn append(&mut self, seq: u64, message: Message) {
-        self.next_seq = self.next_seq.max(seq + 1);
-        if seq >= self.floor {
-            self.messages.push((seq, message));
-        }
-    }
-
-    fn settle(&mut self, seqs: Range<u64>) {
-        self.next_seq = self.next_seq.max(seqs.end);
-        match self.settled.last_mut() {
-            Some(last) if last.end == seqs.start => last.end = seqs.end,
-            _ => self.settled.push(seqs),
-        }
-    }
-
-    /// The carried messages replace all earlier ones of these numbers.
-    fn carry(&mut self, seqs: &Range<u64>) {
-        self.next_seq = self.next_seq.max(seqs.end);
-        self.messages.retain(|(seq, _)| !seqs.contains(seq));
-    }
-
-    /// The messages that live, ascending.
-    fn finish(&mut self) -> Vec<(u64, Message)> {
-        let mut messages = std::mem::take(&mut self.messages);
-        messages.sort_by_key(|(seq, _)| *seq);
-        messages.dedup_by_key(|(seq, _)| *seq);
-        self.settled.sort_unstable_by_key(|range| range.start);
-        let mut settled = self.settled.iter().peekable();
-        let mut settled_to = 0;
-        messages.retain(|(seq, _)| {
-            while let Some(range) = settled.next_if(|range| range.start <= *seq) {
-                settled_to = settled_to.max(range.end);
-            }
-            *seq >= settled_to
-        });
-        messages
-    }
-}
-
-/// The state that replay builds on what the B-tree says.
-struct State {
-    queues: HashMap<QueueId, Replayed>,
-    values: Values,
-}
-
-impl State {
-    fn queue(&mut self, id: QueueId) -> &mut Replayed {
-        let queue = self.queues.entry(id).or_default();
-        queue.touched = true;
-        queue
-    }
-
-    fn apply(&mut self, at: Position, payload: &Bytes) -> Result<(), Damage> {
-        let damage = |what: String| Damage { at, what };
-        let message = |record: &[u8]| {
-            Message::from_record(payload.slice_ref(record)).map_err(|e| damage(e.to_string()))
-        };
-        for op in Ops::new(payload) {
-            match op.map_err(|e| damage(e.to_string()))? {
-                Op::Append { queue, first_seq, records, .. } => {
-                    let queue = self.queue(queue);
-                    for (seq, record) in (first_seq..).zip(records) {
-                        queue.append(seq, message(record)?);
-                    }
-                }
-                Op::Settle { queue, seqs } => self.queue(queue).settle(seqs),
-                Op::DeleteQueue { queue } => self.queue(queue).deleted = true,
-                Op::Carry { queue, seqs, messages } => {
-                    let queue = self.queue(queue);
-                    queue.carry(&seqs);
-                    for (seq, record) in messages {
-                        queue.append(seq, message(record)?);
-                    }
-                }
-                Op::Put { key, value } => self.values.overlay().apply(key, Some(value)),
-                Op::Delete { key } => self.values.overlay().apply(key, None),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// See [`Store::open_on`].
 pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
     let lock = prepare_dir(&*fs, &options.dir)?;
     let db = open_db(&fs, &options.dir)?;
-    let unreadable = |e: io::Error| OpenError::Values { file: db.path().to_owned(), cause: e.to_string() };
+    let path = db.path().to_owned();
+    let unreadable = |e: io::Error| OpenError::Values { file: path.clone(), cause: e.to_string() };
     let start = db.wal_start().map_err(unreadable)?;
     let (queues, tombstones) = load_queues(&db).map_err(unreadable)?;
     check_files(&*fs, &options.dir, &queues)?;
     let dir = SegmentDir::new(fs.clone(), &options.dir, options.wal_segment_size());
-    let mut state = State { queues, values: Values::new(db.clone()) };
+    let mut state = ReplayState { queues, ..ReplayState::default() };
     let end = replay::replay(&dir, &options.dir, start, &mut |at, payload| state.apply(at, payload))?;
     let (first, segments) = go_on(&dir, &end).map_err(OpenError::io("make a log segment in", dir.dir()))?;
-    let State { mut queues, values } = state;
+    let ReplayState { mut queues, values } = state;
+    let values = Values::new(db, values);
     for (id, _) in &tombstones {
         queues.remove(id);
     }
@@ -188,7 +93,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(St
     Ok((Store::new(shared, threads), Recovery { queues: recovered }))
 }
 
-fn open_db(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Arc<Db>, OpenError> {
+pub(crate) fn open_db(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Arc<Db>, OpenError> {
     match Db::open(fs.clone(), dir) {
         Ok(db) => Ok(Arc::new(db)),
         Err((file, redb::Error::Io(e))) => Err(OpenError::io("open", &file)(e)),
@@ -197,7 +102,7 @@ fn open_db(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Arc<Db>, OpenError> {
 }
 
 /// What the B-tree says of queues, and which were deleted.
-fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, Tombstones)> {
+pub(crate) fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, Tombstones)> {
     let mut queues: HashMap<QueueId, Replayed> = HashMap::new();
     let mut tombstones = Tombstones::new();
     let mut bad = None;
@@ -235,7 +140,7 @@ fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, Tombstones)> 
 
 /// Segment files must be as long as the B-tree says; what it does not know is left from a write that was never
 /// finished and goes away, and so does what was only paged out.
-fn check_files(
+pub(crate) fn check_files(
     fs: &dyn FileSystem,
     dir: &Path,
     queues: &HashMap<QueueId, Replayed>,
@@ -278,7 +183,7 @@ fn check_files(
     Ok(())
 }
 
-fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
+pub(crate) fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
     make_dir(fs, dir).map_err(OpenError::io("make", dir))?;
     let lock = fs.lock(&dir.join("LOCK")).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { dir: dir.to_owned() },
@@ -439,15 +344,9 @@ fn start_threads(
     };
     // Made first: when a thread cannot be started, dropping it stops the others.
     let threads = Threads { shared: shared.clone(), handles: Mutex::default(), lock: Mutex::new(Some(lock)) };
-    let spawn = |name: &str, run: Box<dyn FnOnce(&Arc<Shared>) + Send>| {
-        let shared = shared.clone();
-        let handle = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared))?;
-        threads.handles.lock().push(handle);
-        io::Result::Ok(())
-    };
-    spawn("millpond-log", Box::new(move |_| writer.run()))?;
-    spawn("millpond-check", Box::new(move |shared| checkpoint::run(shared, tombstones)))?;
-    spawn("millpond-read", Box::new(pager::run_reads))?;
-    spawn("millpond-page", Box::new(pager::run_writes))?;
+    threads.spawn("millpond-log", move |_| writer.run())?;
+    threads.spawn("millpond-check", move |shared| checkpoint::run(shared, tombstones))?;
+    threads.spawn("millpond-read", pager::run_reads)?;
+    threads.spawn("millpond-page", pager::run_writes)?;
     Ok(threads)
 }

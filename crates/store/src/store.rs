@@ -59,6 +59,17 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let handle = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared))?;
+        self.handles.lock().push(handle);
+        Ok(())
+    }
+
     /// The log first, while the others may still wait for it; all are waited for.
     fn close(&self) {
         self.shared.epochs.close();

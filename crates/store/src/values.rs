@@ -50,8 +50,8 @@ impl Overlay {
 }
 
 impl Values {
-    pub(crate) fn new(db: Arc<Db>) -> Self {
-        Self { db, overlay: Mutex::default() }
+    pub(crate) fn new(db: Arc<Db>, overlay: Overlay) -> Self {
+        Self { db, overlay: Mutex::new(overlay) }
     }
 
     pub(crate) fn overlay(&self) -> MutexGuard<'_, Overlay> {

@@ -275,11 +275,14 @@ impl Files {
         let file = &self.files[self.file_from(seq)];
         let from = file.blocks.partition_point(|block| block.first_seq <= seq).checked_sub(1)?;
         let limit = file.blocks[from].position + READ_MAX_BYTES;
-        // At least one block, and no block twice.
+        // At least one block, no block twice, and none in which nothing lives.
         let mut to = from + 1;
         while let Some(block) = file.blocks.get(to) {
-            let end = file.blocks.get(to + 1).map_or(file.len, |next| next.position);
-            if end > limit || self.loaded.contains_key(&block.first_seq) {
+            let next = file.blocks.get(to + 1);
+            let end_seq = next.map_or(file.end_seq, |next| next.first_seq);
+            let lives = file.live.next(block.first_seq).is_some_and(|live| live < end_seq);
+            let end = next.map_or(file.len, |next| next.position);
+            if end > limit || !lives || self.loaded.contains_key(&block.first_seq) {
                 break;
             }
             to += 1;

@@ -36,6 +36,12 @@ pub(crate) struct Position {
     pub(crate) offset: u32,
 }
 
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "byte {} of segment {:016x}", self.offset, self.segment)
+    }
+}
+
 /// The header of a frame that lies at a place.
 pub(crate) fn header(at: Position, len: u32, payload_crc: u32) -> [u8; FRAME_HEADER_BYTES] {
     let mut out = [0; FRAME_HEADER_BYTES];

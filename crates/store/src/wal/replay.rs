@@ -41,7 +41,7 @@ pub(crate) fn replay(
     if numbers.binary_search(&start).is_err() {
         // A log that was never written, or one whose first segments are gone.
         if let Some(mark) = highest_mark_from(dir, &numbers, start, None)? {
-            let what = format!("the segment is missing, but the log was durable up to {mark:?}");
+            let what = format!("the segment is missing, but the log was durable up to {mark}");
             return Err(damaged(Damage { at: end.position, what }));
         }
         return Ok(end);
@@ -61,7 +61,7 @@ pub(crate) fn replay(
             None => {
                 let mark = highest_mark_from(dir, &numbers, number, Some((&bytes, offset)))?;
                 if let Some(mark) = mark.filter(|mark| *mark > end.position) {
-                    let what = format!("no valid record here, but the log was durable up to {mark:?}");
+                    let what = format!("no valid record here, but the log was durable up to {mark}");
                     return Err(damaged(Damage { at: end.position, what }));
                 }
                 return Ok(end);

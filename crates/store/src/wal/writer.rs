@@ -23,6 +23,8 @@ const LAZY_COMMIT_MS: u64 = 20;
 const LAZY_MAX_BYTES: usize = 1 << 20;
 /// Bytes waiting for the writer from which publishers are held back.
 const BACKLOG_MAX_BYTES: usize = 32 << 20;
+/// One in so many bytes of a segment is kept for settlements.
+const RESERVE_SHARE: u64 = 4;
 /// Largest batch: a position in a segment is a `u32`.
 const BATCH_MAX_BYTES: usize = 1 << 30;
 
@@ -211,6 +213,7 @@ impl Writer {
     }
 
     fn write_group(&mut self, group: &mut Vec<Submitted>) {
+        self.keep_reserve(group);
         self.refuse(group);
         let mut written = 0;
         while written < group.len() {
@@ -236,6 +239,26 @@ impl Writer {
         let result = self.sync_group(group);
         for batch in group.drain(..) {
             self.finish(batch, result.clone());
+        }
+    }
+
+    /// Without a segment to go on in, the last part of this one is for settlements: what grows is refused there.
+    fn keep_reserve(&self, group: &[Submitted]) {
+        let growth: usize = group.iter().filter(|batch| batch.grows()).map(Submitted::frame_len).sum();
+        let end = (self.offset + growth) as u64;
+        if growth == 0 || end <= self.segment.size_bytes / RESERVE_SHARE * (RESERVE_SHARE - 1) {
+            return;
+        }
+        let log = &self.shared.log;
+        let mut segments = log.segments.lock();
+        if segments.spare.is_none() {
+            match segments.make(&log.dir) {
+                Ok(spare) => segments.spare = Some(spare),
+                Err(e) => {
+                    drop(segments);
+                    self.shared.write_failed("make a log segment", &e);
+                }
+            }
         }
     }
 
@@ -274,7 +297,7 @@ impl Writer {
             .iter()
             .take_while(|batch| {
                 end += batch.frame_len();
-                end <= self.segment.size_bytes as usize
+                end <= self.segment.size_bytes as usize || batch.body.is_none()
             })
             .count()
     }
