@@ -67,9 +67,16 @@ impl Event {
             Some(id) if !id.is_empty() => text(id).into(),
             _ => made_up_id(),
         });
-        event
-            .entry("source")
-            .or_insert_with(|| format!("/{}/{exchange}", origin.vhost.trim_start_matches('/')).into());
+        event.entry("source").or_insert_with(|| {
+            format!(
+                "{}/{exchange}",
+                match origin.vhost {
+                    "/" => String::new(),
+                    other => format!("/{other}"),
+                }
+            )
+            .into()
+        });
         event.entry("type").or_insert_with(|| match properties.type_() {
             Some(kind) if !kind.is_empty() => text(kind).into(),
             _ => routing_key.clone().into(),

@@ -198,7 +198,11 @@ impl Context<'_> {
         for (name, value) in &action.headers {
             let value = match value {
                 HeaderValue::Fixed(value) => show_header(value),
-                HeaderValue::Template(template) => template.text(self.val)?,
+                HeaderValue::Template(template) => match template.value(self.val)? {
+                    Value::Null => continue,
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                },
             };
             let text = Text::from_str(&value)
                 .map_err(|_| unusable(format!("the header '{name}' cannot have the value {value:?}")))?;

@@ -286,9 +286,9 @@ fn read_actions(node: &Node, path: &str, report: &mut Report) -> Vec<Action> {
         };
         let inner = format!("{path}.{}", entry.key);
         let action = match &*entry.key {
-            "publish" => read_publish(&entry.value, &inner, report).map(Action::Publish),
-            "http" => read_http(&entry.value, &inner, report).map(Action::Http),
-            "file" => read_file(&entry.value, &inner, report).map(Action::File),
+            "publish" => read_publish(&entry.value, entry.line, &inner, report).map(Action::Publish),
+            "http" => read_http(&entry.value, entry.line, &inner, report).map(Action::Http),
+            "file" => read_file(&entry.value, entry.line, &inner, report).map(Action::File),
             other => {
                 let guess = did_you_mean(other, ACTIONS);
                 let text =
@@ -302,7 +302,7 @@ fn read_actions(node: &Node, path: &str, report: &mut Report) -> Vec<Action> {
     actions
 }
 
-fn read_publish(node: &Node, path: &str, report: &mut Report) -> Option<PublishAction> {
+fn read_publish(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<PublishAction> {
     let known = ["exchange", "routing_key", "headers", "content_type", "body"];
     let fields = Fields::read(node, path, &known, report);
     fields.required(
@@ -322,7 +322,7 @@ fn read_publish(node: &Node, path: &str, report: &mut Report) -> Option<PublishA
     let content_type = template(&fields, "content_type", report);
     let body = fields.get("body").and_then(|node| jq(node, &fields.path_of("body"), report));
     Some(PublishAction {
-        place: format!("{}:{}", report.file, node.line),
+        place: format!("{}:{line}", report.file),
         exchange: exchange?,
         routing_key,
         headers,
@@ -331,7 +331,7 @@ fn read_publish(node: &Node, path: &str, report: &mut Report) -> Option<PublishA
     })
 }
 
-fn read_http(node: &Node, path: &str, report: &mut Report) -> Option<HttpAction> {
+fn read_http(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<HttpAction> {
     let known = ["method", "endpoint", "headers", "body", "expect", "timeout"];
     let fields = Fields::read(node, path, &known, report);
     let method = match fields.text("method", "an HTTP method", report) {
@@ -369,7 +369,7 @@ fn read_http(node: &Node, path: &str, report: &mut Report) -> Option<HttpAction>
     );
     let timeout = fields.duration("timeout", Duration::from_secs(10), HTTP_TIMEOUT_MAX, report);
     Some(HttpAction {
-        place: format!("{}:{}", report.file, node.line),
+        place: format!("{}:{line}", report.file),
         method,
         endpoint: endpoint?,
         headers,
@@ -419,7 +419,7 @@ fn statuses(node: &Node) -> Option<Vec<RangeInclusive<u16>>> {
     }
 }
 
-fn read_file(node: &Node, path: &str, report: &mut Report) -> Option<FileAction> {
+fn read_file(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<FileAction> {
     let fields = Fields::read(node, path, &["path", "line", "max_size", "keep"], report);
     fields.required("path", "'path', the file to append to", report);
     let file = template(&fields, "path", report);
@@ -431,11 +431,11 @@ fn read_file(node: &Node, path: &str, report: &mut Report) -> Option<FileAction>
             report.expected(node, &fields.path_of("path"), "the path of a file");
         }
     }
-    let line = fields.get("line").and_then(|node| jq(node, &fields.path_of("line"), report));
+    let text = fields.get("line").and_then(|node| jq(node, &fields.path_of("line"), report));
     Some(FileAction {
-        place: format!("{}:{}", report.file, node.line),
+        place: format!("{}:{line}", report.file),
         path: file?,
-        line,
+        line: text,
         size_max_bytes: fields.size("max_size", FILE_SIZE_DEFAULT_BYTES, 1, report),
         keep: fields.integer("keep", 5, 1..=KEEP_MAX, report) as u32,
     })

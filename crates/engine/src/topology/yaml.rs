@@ -91,9 +91,13 @@ const SHOWN_MAX_CHARS: usize = 60;
 
 /// The beginning of a text, on one line.
 pub(crate) fn shorten(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX_CHARS).flat_map(char::escape_debug).collect();
-    // A quote needs no escape here.
-    shown = shown.replace("\\'", "'").replace("\\\"", "\"");
+    let mut shown = String::new();
+    for c in text.chars().take(SHOWN_MAX_CHARS) {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
     if text.chars().nth(SHOWN_MAX_CHARS).is_some() {
         shown.push_str("...");
     }
@@ -167,8 +171,6 @@ impl Builder {
                 if self.awaits_key() {
                     return self.put_key(&text, line);
                 }
-                // A block's text begins on the line after its `|` or `>`.
-                let line = line + usize::from(matches!(style, ScalarStyle::Literal | ScalarStyle::Folded));
                 let kind = if is_plain { plain(&text) } else { Kind::Text((*text).into()) };
                 let node = Node::leaf(line, kind);
                 self.keep(anchor, &node)?;

@@ -1,0 +1,55 @@
+//! The guide's examples are files that are taken, and do what the guide says.
+
+use millpond_engine::{check, dry_run};
+use std::path::Path;
+
+/// The blocks of a language in a page of the guide, each with the line where it begins.
+fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide").join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        match &mut open {
+            None if line == format!("```{language}") => open = Some((number, String::new())),
+            None => {}
+            Some(_) if line == "```" => blocks.extend(open.take()),
+            Some((_, block)) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_example_of_the_guide_is_a_topology() {
+    for page in ["topology.md", "rules.md"] {
+        let examples = blocks(page, "yaml");
+        assert!(!examples.is_empty(), "{page} has no examples");
+        for (line, example) in examples {
+            // A page shows parts; each has its sections at the left edge.
+            if let Err(error) = check(page, &example) {
+                panic!("{page}:{line}:\n{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dry_run_of_the_guide_is_a_real_one() {
+    let (_, example) = blocks("rules.md", "yaml").remove(0);
+    let (_, event) = blocks("rules.md", "json").remove(0);
+    let (_, shown) = blocks("rules.md", "text").remove(0);
+    let topology = check("topology.yaml", &example).unwrap();
+    let event = serde_json::from_str(&event).unwrap();
+    assert_eq!(dry_run(&topology, "receipt", &event).unwrap().to_string(), shown.trim_end());
+}
+
+#[test]
+fn the_topology_of_the_orders_example_is_taken() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/orders/topology.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    check("topology.yaml", &text).unwrap_or_else(|error| panic!("{error}"));
+}
