@@ -131,7 +131,7 @@ impl Core {
         let taken = self.take_frames(input);
         // On a fault too: what came before it is valid.
         self.flush();
-        if let Some((number, fault)) = self.take_overfull() {
+        if let Some((number, fault)) = self.take_publish_fault() {
             self.fail(number, fault)?;
         }
         taken

@@ -4,15 +4,19 @@ use super::channel::Mode;
 use super::confirm::Range;
 use super::core::Core;
 use super::reply::Fault;
+use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     ContentHeader, Frame, FrameKind, FrameReader, ReplyCode, basic, encode_return_head,
 };
-use millpond_broker::{Durability, Publish, Route, WriteRefused};
+use millpond_broker::{CommitError, Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
 
 /// A publish that is not whole in the read buffer waits there for the rest if it is no larger than this; a larger
 /// one is assembled apart. Bytes of body.
 const WAIT_IN_BUFFER_MAX_BYTES: u64 = 32 * 1024;
+
+/// Memory for a body is taken as it comes, and not more than this because its header says so. Bytes.
+const BODY_RESERVE_MAX_BYTES: u64 = 1024 * 1024;
 
 /// An idle connection keeps room for so many publishes.
 const KEPT_MAX: usize = 16;
@@ -67,8 +71,8 @@ pub(crate) struct Publisher {
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
     refusal_logged: bool,
-    /// A channel whose transaction has grown over its limit.
-    overfull: Option<u16>,
+    /// What went wrong with publishes that were taken already, and on which channel.
+    fault: Option<(u16, Fault)>,
 }
 
 impl Publisher {
@@ -229,7 +233,7 @@ impl Core {
             routing_key,
             properties,
             header.properties.is_persistent(),
-            missing_bytes as usize,
+            missing_bytes.min(BODY_RESERVE_MAX_BYTES) as usize,
         );
         if missing_bytes == 0 {
             self.complete(frame.channel, batch, route, mandatory);
@@ -286,7 +290,7 @@ impl Core {
                 Mode::Transaction(transaction) => {
                     transaction.publish(message, publish.route, publish.mandatory);
                     if transaction.size_bytes() > self.options.transaction_max_bytes {
-                        self.publisher.overfull = Some(publish.channel);
+                        self.publisher.fault = Some((publish.channel, overfull(&self.options)));
                     }
                     continue;
                 }
@@ -368,6 +372,10 @@ impl Core {
                     self.confirms.resolve(range, true, &self.channels, &mut self.out);
                 }
             }
+            Kind::Plain if matches!(refused.0, CommitError::Poisoned { .. }) => {
+                publisher.publishes.clear();
+                publisher.fault = Some((0, lost(refused)));
+            }
             Kind::Plain => {
                 publisher.held.append(&mut publisher.publishes);
                 // Now the publisher does wait until there is room.
@@ -376,23 +384,25 @@ impl Core {
         }
     }
 
-    /// A transaction that has grown over its limit since the last call: its channel and the fault.
-    pub(crate) fn take_overfull(&mut self) -> Option<(u16, Fault)> {
-        let number = self.publisher.overfull.take()?;
-        let limit = self.options.transaction_max_bytes;
-        let text = format_args!("a transaction holds more than {limit} bytes: commit more often");
-        Some((number, Fault::new(ReplyCode::PreconditionFailed, text).of(60, 40)))
+    /// What went wrong since the last call with publishes that were taken: the channel (0 for all) and the fault.
+    pub(crate) fn take_publish_fault(&mut self) -> Option<(u16, Fault)> {
+        self.publisher.fault.take()
     }
 
-    /// Tries again what a full store refused; whether it was taken.
+    /// Tries again what a full store refused; false: it still waits.
     pub(crate) fn retry_held(&mut self) -> bool {
-        let taken = self.session.publish(&mut self.publisher.held).is_ok();
-        if taken {
-            self.publisher.held = Vec::new();
-            self.session.set_confirming(true);
-            self.publisher.refusal_logged = false;
+        let publisher = &mut self.publisher;
+        match self.session.publish(&mut publisher.held) {
+            Ok(_) => publisher.refusal_logged = false,
+            // There will be no room any more.
+            Err(refused) if matches!(refused.0, CommitError::Poisoned { .. }) => {
+                publisher.fault = Some((0, lost(&refused)));
+            }
+            Err(_) => return false,
         }
-        taken
+        publisher.held = Vec::new();
+        self.session.set_confirming(true);
+        true
     }
 }
 
@@ -407,6 +417,19 @@ impl Publisher {
             _ => self.ranges.push(Range { channel, epoch, first: number, last: number }),
         }
     }
+}
+
+#[cold]
+fn overfull(options: &AmqpOptions) -> Fault {
+    let limit = options.transaction_max_bytes;
+    let text = format_args!("a transaction holds more than {limit} bytes: commit more often");
+    Fault::new(ReplyCode::PreconditionFailed, text).of(60, 40)
+}
+
+/// For a publisher that asked for no confirms and whose messages are not taken and never will be.
+#[cold]
+fn lost(refused: &WriteRefused) -> Fault {
+    Fault::new(ReplyCode::InternalError, format_args!("publishes are lost: {refused}")).of(60, 40)
 }
 
 #[cold]
