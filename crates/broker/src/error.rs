@@ -233,7 +233,7 @@ pub enum DeleteQueueError {
         vhost: VhostName,
     },
     /// if-empty, and it has messages (406).
-    #[error("queue '{queue}' in vhost '{vhost}' is not empty")]
+    #[error("queue '{queue}' in vhost '{vhost}' not empty")]
     NotEmpty {
         /// Which.
         queue: QueueName,

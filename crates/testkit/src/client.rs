@@ -257,6 +257,11 @@ impl Client {
         let _ = self.socket.write_all(bytes).await;
     }
 
+    /// Says no more: the server sees the end of the stream and can still be heard.
+    pub async fn end_input(&mut self) {
+        let _ = self.socket.shutdown().await;
+    }
+
     /// What comes next; heartbeats included.
     pub async fn next(&mut self) -> Event {
         tokio::time::timeout(HANG, self.read_event()).await.expect("the server says nothing")

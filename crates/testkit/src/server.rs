@@ -3,9 +3,11 @@
 use millpond_broker::{Broker, BrokerOptions};
 use millpond_model::UserName;
 use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
-use millpond_store::{Store, StoreOptions};
+use millpond_store::fs::FileSystem;
+use millpond_store::{Recovery, Store, StoreOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -52,8 +54,33 @@ impl TestServer {
         Self::start_in(amqp, dir).await
     }
 
+    /// Starts one whose queues keep next to nothing in memory: all but a few messages are on disk.
+    pub async fn start_paging() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            queue_memory_max_bytes: 1000,
+            wal_segment_size_bytes: 16 << 10,
+            queue_segment_size_bytes: 8 << 10,
+            ..store_options(dir.path())
+        };
+        let opened = Store::open(options).unwrap();
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir)).await
+    }
+
+    /// Starts one with default settings on this file system, which may fail.
+    pub async fn start_on(fs: Arc<dyn FileSystem>) -> Self {
+        let options = StoreOptions { wal_segment_size_bytes: 64 << 10, ..store_options(Path::new("/data")) };
+        let opened = Store::open_on(fs, options).unwrap();
+        Self::start_on_store(AmqpOptions::default(), opened, None).await
+    }
+
     async fn start_in(amqp: AmqpOptions, dir: TempDir) -> Self {
-        let (store, recovery) = Store::open(store_options(dir.path())).unwrap();
+        let opened = Store::open(store_options(dir.path())).unwrap();
+        Self::start_on_store(amqp, opened, Some(dir)).await
+    }
+
+    async fn start_on_store(amqp: AmqpOptions, opened: (Store, Recovery), dir: Option<TempDir>) -> Self {
+        let (store, recovery) = opened;
         let broker = Broker::open(store.clone(), recovery, broker_options()).unwrap();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::bind(ServerOptions {
@@ -66,7 +93,7 @@ impl TestServer {
         let (amqp, http) = (server.amqp_addresses()[0], server.http_addresses()[0]);
         let (stop, stopped) = stop_pair();
         let running = tokio::spawn(server.run(broker.clone(), stopped));
-        Self { broker, store, amqp, http, stop, running, dir: Some(dir) }
+        Self { broker, store, amqp, http, stop, running, dir }
     }
 
     /// Where AMQP is served.
@@ -84,7 +111,7 @@ impl TestServer {
         &self.broker
     }
 
-    /// Stops it, closes its store, and hands the directory out.
+    /// Stops it, closes its store, and hands the directory out; not for one on a file system of its own.
     pub async fn stop(mut self) -> TempDir {
         self.stop.stop();
         (&mut self.running).await.unwrap();

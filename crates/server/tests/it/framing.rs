@@ -27,16 +27,18 @@ fn header(class: u16, weight: u16, size: u64, properties: &[u8]) -> Vec<u8> {
     out
 }
 
-#[tokio::test]
-async fn every_malformed_frame_closes_with_its_code_and_another_connection_is_unharmed() {
-    let server = TestServer::start().await;
-    let mut bystander = Client::connect(server.amqp()).await;
-    bystander.open_channel(1).await;
-    let publish = || method(1, basic::Publish { routing_key: b"q", ..Default::default() });
-    let good_header = frame(2, 1, &header(60, 0, 3, &[0, 0]));
+/// What is wrong, the bytes, the code.
+type Case = (&'static str, Vec<u8>, u16);
+
+/// A header frame of the basic class for a body of three bytes.
+fn good_header() -> Vec<u8> {
+    frame(2, 1, &header(60, 0, 3, &[0, 0]))
+}
+
+fn bad_frames() -> Vec<Case> {
     let mut bad_end = frame(1, 1, &[0, 20, 0, 10]);
     *bad_end.last_mut().unwrap() = 0;
-    let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+    vec![
         ("frame end", bad_end, 501),
         ("unknown frame type", frame(4, 1, &[]), 501),
         ("frame over frame_max", [1u8, 0, 1, 0, 2, 0, 1].to_vec(), 501),
@@ -48,6 +50,13 @@ async fn every_malformed_frame_closes_with_its_code_and_another_connection_is_un
         ("a bad field table", frame(1, 1, b"\0\x32\0\x0a\0\0\x01q\0\0\0\0\x03\x01xU"), 501),
         ("a queue name that is not UTF-8", frame(1, 1, b"\0\x32\0\x0a\0\0\x01\xff\0\0\0\0\0"), 501),
         ("unknown class", frame(1, 1, &[0, 99, 0, 10]), 540),
+    ]
+}
+
+fn bad_contents() -> Vec<Case> {
+    let publish = || method(1, basic::Publish { routing_key: b"q", ..Default::default() });
+    let good_header = good_header();
+    vec![
         ("header without a method", good_header.clone(), 505),
         ("body without a method", frame(3, 1, b"abc"), 505),
         ("content on channel 0", frame(3, 0, b"abc"), 505),
@@ -74,6 +83,11 @@ async fn every_malformed_frame_closes_with_its_code_and_another_connection_is_un
             [publish(), frame(2, 1, &header(60, 0, 0, &[0x80, 0, 5, b'a']))].concat(),
             501,
         ),
+    ]
+}
+
+fn wrong_states() -> Vec<Case> {
+    vec![
         ("second channel.open", method(1, channel::Open::default()), 504),
         ("a method on a channel not open", method(9, queue::Purge::default()), 504),
         ("publish on a channel not open", method(9, basic::Publish::default()), 504),
@@ -87,12 +101,19 @@ async fn every_malformed_frame_closes_with_its_code_and_another_connection_is_un
         ("immediate", method(1, basic::Publish { immediate: true, ..Default::default() }), 540),
         ("prefetch_size", method(1, basic::Qos { prefetch_size: 1, prefetch_count: 1, global: false }), 540),
         ("recover without requeue", method(1, basic::Recover { requeue: false }), 540),
-    ];
-    for (what, bytes, code) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn every_malformed_frame_closes_with_its_code_and_another_connection_is_unharmed() {
+    let server = TestServer::start().await;
+    let mut bystander = Client::connect(server.amqp()).await;
+    bystander.open_channel(1).await;
+    for (what, bytes, code) in [bad_frames(), bad_contents(), wrong_states()].concat() {
         let mut client = Client::connect(server.amqp()).await;
         client.open_channel(1).await;
         // The content that some need is there, too.
-        client.send_bytes(&[bytes, good_header.clone()].concat()).await;
+        client.send_bytes(&[bytes, good_header()].concat()).await;
         match client.event().await {
             Event::Closed { code: found, text } => assert_eq!(found, code, "{what}: {text}"),
             other => panic!("{what}: expected connection.close {code}, got {other:?}"),

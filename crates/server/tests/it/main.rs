@@ -8,5 +8,7 @@ mod framing;
 mod handshake;
 mod health;
 mod heartbeats;
+mod noise;
 mod publishing;
+mod store;
 mod transactions;
