@@ -108,3 +108,17 @@ fn properties(data: &[u8]) {
     assert_eq!((bare.headers(), bare.timestamp()), (None, raw.timestamp()));
     assert_eq!(bare.with_headers(raw.headers()), data, "headers put back change the list");
 }
+
+/// A topology file: it is taken or refused, and every refusal names a line that is there.
+pub fn topology_parser(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match millpond_engine::check("f.yaml", &text) {
+        Ok(topology) => assert!(!topology.to_string().is_empty()),
+        Err(error) => {
+            // A text may end its lines in more ways than one; there are never more lines than characters.
+            let lines = text.chars().count() + 1;
+            assert!(!error.diagnostics.is_empty(), "a refusal without a reason");
+            assert!(error.diagnostics.iter().all(|it| (1..=lines).contains(&it.line)), "a line that is not there");
+        }
+    }
+}
