@@ -196,7 +196,8 @@ fn checkpoint(shared: &Arc<Shared>, all: bool, tombstones: &mut Tombstones) -> R
             shared.checkpointer.add_dirty(queue);
         }
     }
-    let outcome = outcome.and_then(|()| {
+    // Synced even if a queue could not be looked at: the others' files are no longer marked as unsynced.
+    let outcome = sync_files(shared, &ahead).and(outcome).and_then(|()| {
         let (generation, values) = shared.values.overlay().snapshot();
         make_durable(shared, ahead)?;
         let behind = shared.log.current.load(SeqCst);
@@ -327,18 +328,21 @@ impl Barrier {
     }
 }
 
-/// Syncs segment files, waits for the batches that were open, and for the log.
-fn make_durable(shared: &Arc<Shared>, ahead: Ahead) -> Result<(), Failure> {
+fn sync_files(shared: &Shared, ahead: &Ahead) -> Result<(), Failure> {
     let sync = || {
         ahead.files.iter().try_for_each(|file| file.sync_data())?;
         ahead.dirs.iter().try_for_each(|dir| shared.fs.sync_dir(dir))?;
         if ahead.dirs.is_empty() { Ok(()) } else { shared.fs.sync_dir(&shared.options.dir.join("queues")) }
     };
-    if let Err(e) = sync() {
+    sync().map_err(|e| {
         // What a failed sync leaves in a file cannot be trusted, whatever the next one says.
         shared.status.poison("sync a queue's segment files", &e);
-        return Err(Failure::Refused);
-    }
+        Failure::Refused
+    })
+}
+
+/// Waits for the batches that were open, and for the log; writes the carries to it.
+fn make_durable(shared: &Arc<Shared>, ahead: Ahead) -> Result<(), Failure> {
     if !shared.epochs.wait_for_open() {
         return Err(Failure::Refused);
     }
