@@ -23,28 +23,36 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn command() -> Command {
-    let file = || Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf));
+    let file =
+        || Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf));
     let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
     let rules = Command::new("rules")
         .about("List, start, stop and try rules")
         .subcommand_required(true)
-        .subcommand(client(Command::new("list").about("Show every rule, its state and its counts")))
-        .subcommand(client(Command::new("start").about("Start a rule; what waits in its queue is acted on").arg(rule())))
-        .subcommand(client(Command::new("stop").about("Stop a rule; its queue goes on collecting").arg(rule())))
-        .subcommand(client(
-            Command::new("test").about("Show what a rule would do with an event, without doing it").arg(rule()).args([
-                Arg::new("event")
-                    .long("event")
-                    .value_name("FILE")
-                    .required(true)
-                    .value_parser(clap::value_parser!(PathBuf))
-                    .help("The event as JSON: a CloudEvent, or {data: ...}; - for standard input"),
-                Arg::new("topology")
-                    .long("topology")
-                    .value_name("FILE")
-                    .value_parser(clap::value_parser!(PathBuf))
-                    .help("Take the rule from this file instead of from the running broker"),
-            ]),
+        .subcommand(in_data_dir(Command::new("list").about("Show every rule, its state and its counts")))
+        .subcommand(in_data_dir(
+            Command::new("start").about("Start a rule; what waits in its queue is acted on").arg(rule()),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("stop").about("Stop a rule; its queue goes on collecting").arg(rule()),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("test")
+                .about("Show what a rule would do with an event, without doing it")
+                .arg(rule())
+                .args([
+                    Arg::new("event")
+                        .long("event")
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(clap::value_parser!(PathBuf))
+                        .help("The event as JSON: a CloudEvent, or {data: ...}; - for standard input"),
+                    Arg::new("topology")
+                        .long("topology")
+                        .value_name("FILE")
+                        .value_parser(clap::value_parser!(PathBuf))
+                        .help("Take the rule from this file instead of from the running broker"),
+                ]),
         ));
     Command::new("millpond")
         .about("A message broker that any RabbitMQ client talks to, and an engine that acts on the messages")
@@ -52,13 +60,15 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("serve").about("Start the broker")))
-        .subcommand(client(
-            Command::new("apply").about("Make a topology file's exchanges, queues, bindings and rules so").arg(file()),
+        .subcommand(in_data_dir(
+            Command::new("apply")
+                .about("Make a topology file's exchanges, queues, bindings and rules so")
+                .arg(file()),
         ))
         .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
         .subcommand(rules)
         .subcommand(Command::new("settings").about("Print every setting as a table"))
-        .subcommand(with_settings(
+        .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
         ))
 }
@@ -77,25 +87,29 @@ fn with_settings(command: Command) -> Command {
             _ => format!("{} [default: {default}] [env {}]", setting.help.trim(), setting.variable()),
         };
         let action = if setting.repeats { ArgAction::Append } else { ArgAction::Set };
-        command.arg(Arg::new(setting.key).long(setting.flag()).value_name(setting.shape).action(action).help(help))
+        command.arg(
+            Arg::new(setting.key).long(setting.flag()).value_name(setting.shape).action(action).help(help),
+        )
     })
 }
 
-/// Adds what a command needs to find a running broker.
-fn client(command: Command) -> Command {
+/// Adds what a command needs to find a broker, running or not.
+fn in_data_dir(command: Command) -> Command {
     command.arg(
         Arg::new("data_dir")
             .long("data-dir")
             .value_name("PATH")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("Data directory of the running broker [default: that of the settings]"),
+            .help("Data directory of the broker [default: that of the settings]"),
     )
 }
 
 fn dispatch(matches: &ArgMatches) -> Result<()> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(&settings_of(matches)?),
-        Some(("repair", matches)) => repair(&settings_of(matches)?.data_dir),
+        Some(("repair", matches)) => {
+            print(&millpond_store::Store::repair(&data_dir_of(matches)?)?.to_string())
+        }
         Some(("settings", _)) => print(settings::table().trim_end()),
         Some(("check", matches)) => check(path(matches, "file")),
         Some(("apply", matches)) => {
@@ -134,18 +148,16 @@ fn check(file: &Path) -> Result<()> {
     print(&format!("{}: {topology}", file.display()))
 }
 
-fn repair(data_dir: &Path) -> Result<()> {
-    let report = format!("{}: not yet", data_dir.display());
-    print(&report.to_string())
-}
-
 /// Asks the running broker and prints its answer.
 fn ask(matches: &ArgMatches, request: &Request) -> Result<()> {
-    let data_dir = match matches.get_one::<PathBuf>("data_dir") {
-        Some(dir) => dir.clone(),
-        None => settings::load(None, &environment(), &[])?.data_dir,
-    };
-    print(&control::ask(&data_dir, request)?)
+    print(&control::ask(&data_dir_of(matches)?, request)?)
+}
+
+fn data_dir_of(matches: &ArgMatches) -> Result<PathBuf> {
+    match matches.get_one::<PathBuf>("data_dir") {
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(settings::load(None, &environment(), &[])?.data_dir),
+    }
 }
 
 fn settings_of(matches: &ArgMatches) -> Result<Settings> {
@@ -164,7 +176,9 @@ fn settings_of(matches: &ArgMatches) -> Result<Settings> {
 
 /// The environment as text; a variable that is not is none of ours.
 fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn path<'a>(matches: &'a ArgMatches, id: &str) -> &'a Path {

@@ -66,14 +66,17 @@ fn socket_path(data_dir: &Path) -> PathBuf {
 /// Asks a running broker; its refusal is an error.
 pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
     let path = socket_path(data_dir);
-    let mut stream = std::os::unix::net::UnixStream::connect(&path)
-        .with_context(|| format!("no broker answers at {}: is it running with this --data-dir?", path.display()))?;
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).with_context(|| {
+        format!("no broker answers at {}: is it running with this --data-dir?", path.display())
+    })?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(stream.take(REQUEST_MAX_BYTES)).read_line(&mut answer).context("the broker did not answer")?;
+    BufReader::new(stream.take(REQUEST_MAX_BYTES))
+        .read_line(&mut answer)
+        .context("the broker did not answer")?;
     match serde_json::from_str(&answer).context("the broker's answer")? {
         Answer::Ok(text) => Ok(text),
         Answer::Error(text) => Err(anyhow!(text)),
@@ -118,7 +121,9 @@ async fn serve_one(stream: UnixStream, engine: &Engine) -> Result<()> {
     tokio::io::BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
-        Ok(request) => carry_out(request, engine).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok),
+        Ok(request) => {
+            carry_out(request, engine).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
+        }
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -155,7 +160,12 @@ fn rule_table(engine: &Engine) -> String {
     lines.extend(rules.iter().map(|rule| {
         format!(
             "{:width$}  {:8}  {:>10}  {:>10}  {:>8}  {:>8}",
-            rule.name, rule.state.to_string(), rule.seen, rule.acted, rule.retried, rule.failed
+            rule.name,
+            rule.state.to_string(),
+            rule.seen,
+            rule.acted,
+            rule.retried,
+            rule.failed
         )
     }));
     lines.join("\n")

@@ -61,7 +61,12 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     };
     let amqp = server.amqp_addresses();
     let mut out = std::io::stdout();
-    writeln!(out, "Millpond {} keeps its messages in {}", env!("CARGO_PKG_VERSION"), settings.data_dir.display())?;
+    writeln!(
+        out,
+        "Millpond {} keeps its messages in {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.data_dir.display()
+    )?;
     writeln!(out, "  AMQP 0-9-1  {}", list(amqp.clone()))?;
     if let Some(first) = amqp.first() {
         writeln!(out, "              connect with amqp://{}:PASSWORD@{first}/", settings.default_user)?;
@@ -138,7 +143,8 @@ fn server_options(settings: &Settings) -> Result<ServerOptions> {
             connections_max: settings.connections_max,
             channel_max: settings.channels_max,
             frame_max_bytes: frame_max.context("`frame_size_max` must be between 4KiB and 4GiB")?,
-            heartbeat_secs: u16::try_from(settings.heartbeat.as_secs()).context("`heartbeat` is at most 65535s")?,
+            heartbeat_secs: u16::try_from(settings.heartbeat.as_secs())
+                .context("`heartbeat` is at most 65535s")?,
             handshake_timeout: settings.handshake_timeout,
             header_max_bytes: size(settings.header_size_max.0, "header_size_max")?,
             consumers_max_per_channel: settings.consumers_per_channel_max,

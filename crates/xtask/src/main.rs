@@ -10,7 +10,22 @@ use std::path::{Path, PathBuf};
 
 const USAGE: &str = "usage: cargo xtask layers | tidy | tidy --tighten";
 
-fn main() -> Result<()> {
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("xtask: {error:#}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a tool's output is its purpose")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+fn run() -> Result<()> {
     let root = root()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -119,7 +119,7 @@ settings! {
     /// Deliveries that may wait for one connection before its consumers are passed over.
     inbox_size_max: ByteSize = ["1MiB"];
     /// Messages one queue may hold in memory before it pages out to disk.
-    queue_memory_max: ByteSize = ["32MiB"];
+    queue_memory_max: ByteSize = ["24MiB"];
     /// Messages all queues may hold in memory before the largest page out.
     memory_max: ByteSize = ["256MiB"];
     /// Length of one segment of the write-ahead log.

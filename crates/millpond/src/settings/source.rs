@@ -48,9 +48,11 @@ pub(crate) fn load(
     environment: &[(String, String)],
     flags: &[(&'static str, Vec<String>)],
 ) -> Result<Settings, SettingsError> {
-    let built_in = |reason| SettingsError::BadValue { place: "default".into(), key: "settings".into(), reason };
+    let built_in =
+        |reason| SettingsError::BadValue { place: "default".into(), key: "settings".into(), reason };
     let mut settings = Settings::defaults().map_err(built_in)?;
-    let named = environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| PathBuf::from(path));
+    let named =
+        environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| PathBuf::from(path));
     match config.map(Path::to_owned).or(named) {
         Some(path) => from_file(&mut settings, &path)?,
         None if Path::new(DEFAULT_FILE).exists() => from_file(&mut settings, Path::new(DEFAULT_FILE))?,
@@ -85,7 +87,9 @@ fn plain(value: &toml::Value) -> String {
 
 fn from_environment(settings: &mut Settings, environment: &[(String, String)]) -> Result<(), SettingsError> {
     for (name, value) in environment {
-        let Some(key) = name.strip_prefix(VARIABLE_PREFIX).filter(|_| name != CONFIG_VARIABLE) else { continue };
+        let Some(key) = name.strip_prefix(VARIABLE_PREFIX).filter(|_| name != CONFIG_VARIABLE) else {
+            continue;
+        };
         let key = key.to_lowercase();
         let written = |key: &str| format!("{VARIABLE_PREFIX}{}", key.to_uppercase());
         known("environment", &key, name.clone(), written)?;
@@ -99,7 +103,12 @@ fn from_environment(settings: &mut Settings, environment: &[(String, String)]) -
     Ok(())
 }
 
-fn known(place: &str, key: &str, shown: String, written: impl Fn(&str) -> String) -> Result<(), SettingsError> {
+fn known(
+    place: &str,
+    key: &str,
+    shown: String,
+    written: impl Fn(&str) -> String,
+) -> Result<(), SettingsError> {
     if SETTINGS.iter().any(|setting| setting.key == key) {
         return Ok(());
     }

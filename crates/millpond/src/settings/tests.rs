@@ -71,6 +71,9 @@ fn errors_name_the_place_the_value_and_the_way_out() {
 #[test]
 fn the_guide_lists_every_setting_as_it_is() {
     let guide = include_str!("../../../../docs/guide/settings.md");
-    assert!(guide.contains(&table()), "docs/guide/settings.md is stale: paste what `millpond settings` prints");
+    assert!(
+        guide.contains(&table()),
+        "docs/guide/settings.md is stale: paste what `millpond settings` prints"
+    );
     assert!(SETTINGS.iter().all(|setting| guide.contains(&setting.variable())));
 }

@@ -106,7 +106,8 @@ impl SettingValue for ByteSize {
         };
         let number: Option<u64> = digits.parse().ok();
         let size = number.and_then(|number| number.checked_mul(unit));
-        size.map(ByteSize).ok_or_else(|| format!("must be a size such as 4096, 64KiB, 16MiB or 1GiB, not `{text}`"))
+        size.map(ByteSize)
+            .ok_or_else(|| format!("must be a size such as 4096, 64KiB, 16MiB or 1GiB, not `{text}`"))
     }
 }
 
