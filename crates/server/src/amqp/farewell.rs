@@ -14,7 +14,9 @@ pub(super) async fn answer(mut socket: TcpStream, mut out: Outbox, limit: Durati
     // Nobody is left to tell if the client is gone already.
     let _ = timeout(limit, async {
         out.write_all(&mut socket).await?;
-        socket.shutdown().await
+        socket.shutdown().await?;
+        // Some clients still write on other channels.
+        drain(&mut socket).await
     })
     .await;
 }
@@ -30,10 +32,9 @@ pub(super) async fn close(
     put_close(&mut out, fault);
     let _ = timeout(limit, async {
         out.write_all(socket).await?;
-        let confirmed = await_close_ok(socket, unread).await?;
+        await_close_ok(socket, unread).await?;
         socket.shutdown().await?;
-        // Who has confirmed has read all.
-        if confirmed { Ok(()) } else { drain(socket).await }
+        drain(socket).await
     })
     .await;
 }
@@ -64,39 +65,38 @@ async fn drain(socket: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether it came. All but close and close-ok is ignored. Bytes that are no frames may follow a frame error; then the end of the
+/// All but close and close-ok is ignored. Bytes that are no frames may follow a frame error; then the end of the
 /// socket is waited for.
-async fn await_close_ok(socket: &mut TcpStream, mut unread: Vec<u8>) -> std::io::Result<bool> {
+async fn await_close_ok(socket: &mut TcpStream, mut unread: Vec<u8>) -> std::io::Result<()> {
     loop {
         let mut reader = FrameReader::new(&unread, 0);
         loop {
             match reader.next() {
                 Ok(Some(frame)) if frame.kind == FrameKind::Method && frame.channel == 0 => {
                     match Method::decode(frame.payload) {
-                        Ok(Method::ConnectionCloseOk(_)) => return Ok(true),
+                        Ok(Method::ConnectionCloseOk(_)) => return Ok(()),
                         Ok(Method::ConnectionClose(_)) => {
                             let mut answer = Vec::new();
                             Method::from(connection::CloseOk {}).encode(0, &mut answer);
-                            socket.write_all(&answer).await?;
-                            return Ok(true);
+                            return socket.write_all(&answer).await;
                         }
                         _ => {}
                     }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(_) => return Ok(false),
+                Err(_) => return Ok(()),
             }
         }
         let taken = reader.consumed();
         unread.drain(..taken);
         if unread.len() > UNREAD_MAX_BYTES {
-            return Ok(false);
+            return Ok(());
         }
         let mut block = [0; 1024];
         let read = socket.read(&mut block).await?;
         if read == 0 {
-            return Ok(false);
+            return Ok(());
         }
         unread.extend_from_slice(&block[..read]);
     }

@@ -159,11 +159,11 @@ impl Handshake<'_> {
         let start = self.method(connection::StartOk::NAME, (10, 11), |method| match method {
             Method::ConnectionStartOk(m) => {
                 let capabilities = Capabilities::of_client(&m.client_properties);
-                Some((capabilities, sasl::credentials(m.mechanism, m.response)))
+                Some((capabilities, m.mechanism.to_owned(), sasl::credentials(m.mechanism, m.response)))
             }
             _ => None,
         });
-        let (capabilities, credentials) = start.await?;
+        let (capabilities, mechanism, credentials) = start.await?;
         let credentials = credentials.map_err(|error| {
             tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");
             let code = match error {
@@ -180,8 +180,9 @@ impl Handshake<'_> {
                 if !capabilities.authentication_failure_close {
                     return Err(Refusal::HangUp);
                 }
-                let text =
-                    "Login was refused using authentication mechanism. For details see the broker logfile.";
+                let text = format_args!(
+                    "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+                );
                 Err(Fault::new(ReplyCode::AccessRefused, text).into())
             }
         }
