@@ -192,6 +192,15 @@ impl MessageBatch {
         self.open = true;
     }
 
+    /// Makes room for so many bytes of records in one piece, unless the batch has begun: whoever knows about how
+    /// much will come spares the batch from growing, and copying, by doubling.
+    #[inline]
+    pub fn reserve(&mut self, size_bytes: usize) {
+        if self.heads.is_empty() && self.buffer.capacity() < size_bytes {
+            self.buffer = BytesMut::with_capacity(size_bytes);
+        }
+    }
+
     /// Adds a piece to the body of the message begun last.
     #[inline]
     pub fn push_body(&mut self, piece: &[u8]) {

@@ -110,7 +110,7 @@ settings! {
     consumers_per_channel_max: usize = ["100000"];
     /// Largest frame offered to clients.
     frame_size_max: ByteSize = ["128KiB"];
-    /// Largest property list of a message; a larger one closes the connection with 501.
+    /// Largest property list of a message; a larger one closes the channel with 406.
     header_size_max: ByteSize = ["128KiB"];
     /// Heartbeat offered to clients; `0s` for none.
     heartbeat: Duration = ["60s"];

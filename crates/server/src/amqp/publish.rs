@@ -63,6 +63,8 @@ enum Kind {
 pub(crate) struct Publisher {
     batch: MessageBatch,
     batch_used: bool,
+    /// Length of the input being taken: its records take no more.
+    input_bytes: usize,
     pending: Vec<Pending>,
     messages: Vec<Message>,
     publishes: Vec<Publish>,
@@ -79,6 +81,11 @@ impl Publisher {
     /// Whether publishes wait for the store to take writes.
     pub(crate) fn is_held(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Input of so many bytes is about to be taken.
+    pub(crate) fn expect(&mut self, input_bytes: usize) {
+        self.input_bytes = input_bytes;
     }
 
     /// Gives memory back when nothing is on its way: the rest of the batch's block, which others may hold too, and
@@ -154,6 +161,7 @@ impl Core {
         let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
         let persistent = header.properties.is_persistent();
         let batch = &mut self.publisher.batch;
+        batch.reserve(self.publisher.input_bytes);
         batch.start(publish.exchange, publish.routing_key, properties, persistent, body.len());
         batch.push_body(body);
         batch.end();
