@@ -1,6 +1,6 @@
 """Contracts 6.1: the opening of a connection, framing, and what ends a connection."""
 
-import socket
+import os
 import struct
 import time
 
@@ -256,21 +256,11 @@ def test_C7_without_the_capability_a_refused_login_just_closes_the_socket(raw, a
     assert client.expect_end() == b""
 
 
-def own_address():
-    """The address by which others would reach this machine; no packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return None
-        found = probe.getsockname()[0]
-        return None if found.startswith("127.") else found
-
-
 def test_C8_the_default_user_is_refused_when_it_does_not_come_over_loopback(raw, address):
-    host = own_address()
+    # Where the broker listens beside loopback is for whoever runs the suite to say; the suite itself stays on loopback.
+    host = os.environ.get("AMQP_OTHER_HOST")
     if host is None:
-        pytest.skip("this machine has no address but loopback")
+        pytest.skip("AMQP_OTHER_HOST names no address beside loopback")
     try:
         client = raw(opened=False, host=host)
     except OSError:
