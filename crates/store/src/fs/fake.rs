@@ -116,6 +116,11 @@ impl FakeFs {
         });
     }
 
+    /// Calls off what was planned and has not happened.
+    pub fn forget_faults(&self) {
+        self.0.lock().faults.clear();
+    }
+
     /// How many operations there were so far.
     pub fn counts(&self) -> OpCounts {
         self.0.lock().counts
