@@ -71,7 +71,7 @@ impl Server {
         }
         stop.stopped().await;
         accepting.stop();
-        broker.shut_down();
+        broker.announce_shutdown();
         while loops.join_next().await.is_some() {}
     }
 }
