@@ -216,6 +216,40 @@ async fn direct_reply_to_brings_an_answer_without_a_queue() {
 }
 
 #[tokio::test]
+async fn direct_replies_go_to_the_channel_that_asked() {
+    let server = TestServer::start().await;
+    let mut asker = Client::connect(server.amqp()).await;
+    let mut answerer = with_queue(&server).await;
+    let question = Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
+    let question = question.encode().unwrap();
+    let to_queue = basic::Publish { routing_key: b"q", ..Default::default() };
+    for number in [1, 2] {
+        asker.open_channel(number).await;
+        asker.consume(number, "amq.rabbitmq.reply-to", "", true).await;
+    }
+    for number in [1, 2, 1] {
+        asker.publish(number, to_queue, &question, b"?").await;
+        asker.expect_nothing(number).await;
+        answerer.send(1, basic::Get { queue: "q", no_ack: true, ..Default::default() }).await;
+        let Event::Got { content, .. } = answerer.event().await else { panic!("no question") };
+        let reply_to = RawProperties::parse(&content.properties).unwrap().reply_to().unwrap();
+        let to_asker = basic::Publish { routing_key: reply_to, ..Default::default() };
+        answerer.publish(1, to_asker, &[0, 0], b"!").await;
+        assert!(matches!(asker.event().await, Event::Deliver { channel, .. } if channel == number));
+    }
+    // Others on the connection do not make up for a consumer of one's own, nor does one that was cancelled.
+    asker.open_channel(3).await;
+    asker.publish(3, to_queue, &question, b"?").await;
+    asker.expect_channel_close(406).await;
+    asker.open_channel(4).await;
+    asker.consume(4, "amq.rabbitmq.reply-to", "c", true).await;
+    asker.send(4, basic::Cancel { consumer_tag: "c", no_wait: false }).await;
+    asker.expect("basic.cancel-ok").await;
+    asker.publish(4, to_queue, &question, b"?").await;
+    asker.expect_channel_close(406).await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_does_not_read_gets_all_of_it_later_and_holds_nobody_up() {
     let server = TestServer::start().await;
     let mut slow = with_queue(&server).await;
