@@ -41,7 +41,9 @@ impl Uncommitted {
     /// A commit has come to its end, and so all before it; what a failed one brought to its queues.
     pub(super) fn committed(&mut self, token: u64, durable: bool) -> Vec<Applied> {
         let mut failed = Vec::new();
-        while let Some((of, applied)) = self.waiting.pop_front_if(|(of, _)| *of <= token) {
+        while self.waiting.front().is_some_and(|(of, _)| *of <= token)
+            && let Some((of, applied)) = self.waiting.pop_front()
+        {
             if of == token && !durable {
                 failed.push(applied);
             }

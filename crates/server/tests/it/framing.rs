@@ -74,7 +74,7 @@ fn bad_contents() -> Vec<Case> {
             [publish(), good_header.clone(), method(1, channel::Flow { active: true })].concat(),
             505,
         ),
-        ("a body too long", [publish(), good_header.clone(), frame(3, 1, b"abcd")].concat(), 505),
+        ("a body too long", [publish(), good_header, frame(3, 1, b"abcd")].concat(), 505),
         ("header of class 50", [publish(), frame(2, 1, &header(50, 0, 0, &[0, 0]))].concat(), 505),
         ("header with weight", [publish(), frame(2, 1, &header(60, 1, 0, &[0, 0]))].concat(), 505),
         ("header cut short", [publish(), frame(2, 1, &[0, 60, 0])].concat(), 501),
