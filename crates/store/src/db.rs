@@ -185,7 +185,7 @@ impl Db {
     /// Reads; opens the file again if a write has failed before.
     pub(crate) fn read<R>(
         &self,
-        read: impl FnOnce(&redb::ReadTransaction) -> Result<R, redb::Error>,
+        read: impl Fn(&redb::ReadTransaction) -> Result<R, redb::Error>,
     ) -> io::Result<R> {
         let attempt = || -> Result<R, redb::Error> {
             self.reopen()?;
@@ -193,7 +193,11 @@ impl Db {
             let database = database.as_ref().ok_or_else(closed)?;
             read(&database.begin_read()?)
         };
-        attempt().map_err(io_error)
+        attempt().or_else(|_| {
+            // A write may have failed at the same moment: once more, on the file opened anew.
+            drop(self.database.write().take());
+            attempt().map_err(io_error)
+        })
     }
 
     /// The first segment of the log that is needed.

@@ -10,8 +10,8 @@ use crate::queue::disk::{Files, SegmentFile};
 use crate::queue::memory::Memory;
 use crate::queue::seqset::SeqSet;
 use crate::queue::{Disk, Inner, QueueId, QueueLog, QueueState, pager};
-use crate::status::Status;
 use crate::replayed::{ReplayState, Replayed};
+use crate::status::{POISONED_MARK, Status};
 use crate::store::{Shared, Store, Threads};
 use crate::values::Values;
 use crate::wal::record::{self, Position};
@@ -74,7 +74,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(St
     let shared = Arc::new(Shared {
         epochs: Default::default(),
         pool: Default::default(),
-        status: Status::new(options.dir.clone()),
+        status: Status::new(fs.clone(), options.dir.clone()),
         log: Log::new(dir, segments, first.number, options.sealed_max()),
         values,
         checkpointer: Default::default(),
@@ -103,10 +103,10 @@ pub(crate) fn open_db(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Arc<Db>, O
 
 /// What the B-tree says of queues, and which were deleted.
 pub(crate) fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, Tombstones)> {
-    let mut queues: HashMap<QueueId, Replayed> = HashMap::new();
-    let mut tombstones = Tombstones::new();
-    let mut bad = None;
-    db.read(|transaction| {
+    let (queues, tombstones, bad) = db.read(|transaction| {
+        let mut queues: HashMap<QueueId, Replayed> = HashMap::new();
+        let mut tombstones = Tombstones::new();
+        let mut bad = None;
         for row in transaction.open_table(QUEUES)?.iter()? {
             let (id, row) = row?;
             let mut reader = Reader::new(row.value());
@@ -130,7 +130,7 @@ pub(crate) fn load_queues(db: &Db) -> io::Result<(HashMap<QueueId, Replayed>, To
                 None => bad = Some(format!("the index of segment file {number} of queue {queue} is not one")),
             }
         }
-        Ok(())
+        Ok((queues, tombstones, bad))
     })?;
     match bad {
         Some(what) => Err(io::Error::new(io::ErrorKind::InvalidData, what)),
@@ -195,7 +195,44 @@ pub(crate) fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn Fil
         fs.create_dir_all(&sub).map_err(OpenError::io("make", &sub))?;
     }
     fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+    let mark = dir.join(POISONED_MARK);
+    if fs.exists(&mark).map_err(OpenError::io("look for", &mark))? {
+        tracing::warn!(
+            "the last run in {} ended with a failed write: all files are written again",
+            dir.display()
+        );
+        write_again(fs, dir).map_err(OpenError::io("write again the files in", dir))?;
+        fs.remove_file(&mark).map_err(OpenError::io("remove", &mark))?;
+    }
     Ok(lock)
+}
+
+/// Writes every file below a directory again, with what can be read from it, and syncs it.
+fn write_again(fs: &dyn FileSystem, dir: &Path) -> io::Result<()> {
+    const PIECE_BYTES: usize = 1 << 20;
+    for entry in fs.list(dir)? {
+        let path = dir.join(&entry.name);
+        if entry.is_dir {
+            write_again(fs, &path)?;
+            continue;
+        }
+        if entry.name == "LOCK" {
+            continue;
+        }
+        let file = fs.open(&path, OpenMode::Write)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = 0;
+        loop {
+            let read = file.read_at(&mut piece, at)?;
+            if read == 0 {
+                break;
+            }
+            file.write_at(&piece[..read], at)?;
+            at += read as u64;
+        }
+        file.sync_all()?;
+    }
+    fs.sync_dir(dir)
 }
 
 /// Makes the data directory and its parents, so that their names survive a power loss.
