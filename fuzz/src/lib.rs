@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame_decoder", run: targets::frame_decoder },
     Target { name: "method_decoder", run: targets::method_decoder },
     Target { name: "field_table", run: targets::field_table },
+    Target { name: "log_recovery", run: targets::log_recovery },
     Target { name: "topology_parser", run: targets::topology_parser },
 ];
 

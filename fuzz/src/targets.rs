@@ -122,3 +122,8 @@ pub fn topology_parser(data: &[u8]) {
         }
     }
 }
+
+/// A segment of the write-ahead log as a crash may leave it, and the payload of a batch.
+pub fn log_recovery(data: &[u8]) {
+    millpond_store::fuzz_log(data);
+}
