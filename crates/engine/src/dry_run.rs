@@ -1,6 +1,7 @@
 //! What a rule would do, shown and not done.
 
 use crate::event::Event;
+use crate::jq::with_deep_stack;
 use crate::plan::{FileStep, HttpStep, Plan, PlanError, PublishStep, Step, plan};
 use crate::topology::{Rule, Topology, did_you_mean};
 use millpond_model::table::{Table, Value};
@@ -64,7 +65,7 @@ impl DryRun {
             rule: rule.name.clone(),
             place: rule.place.clone(),
             has_condition: rule.when.is_some(),
-            result: plan(rule, &event),
+            result: with_deep_stack(|| plan(rule, &event)),
             parking_queue: rule.parking_queue().as_str().to_owned(),
         }
     }

@@ -50,9 +50,6 @@ pub enum StartError {
     /// The kept topology is not valid for this version.
     #[error("the topology kept in the data directory is not valid any more: {0}")]
     Topology(#[from] TopologyError),
-    /// The kept topology does not fit what is in the broker.
-    #[error("the topology kept in the data directory could not be applied: {0}")]
-    Apply(#[from] ApplyError),
     /// The HTTP client could not be made.
     #[error("no HTTP client: {reason}")]
     Http {
@@ -128,6 +125,15 @@ impl Running {
         Self { rule, vitals: Arc::new(Vitals::default()), task: None }
     }
 
+    fn state(&self) -> RuleState {
+        match &self.task {
+            Some(task) if task.handle.is_finished() => {
+                RuleState::Waiting { reason: "its task broke off: stop and start it".to_owned() }
+            }
+            _ => self.vitals.state.lock().clone(),
+        }
+    }
+
     fn start(&mut self, tools: &Tools) {
         if self.task.is_none() {
             let (stop, stopped) = watch::channel(false);
@@ -157,14 +163,14 @@ impl Engine {
         let (file, text) = kept.transpose()?.unwrap_or_default();
         let topology = match text.as_str() {
             "" => Topology::default(),
-            text => check(&file, text)?,
+            text => check_aside(&file, text).await?,
         };
         let tools = Tools { broker, vhost, http, files };
-        if !text.is_empty() {
-            let mut changer = Changer::open(&tools.broker, &tools.vhost, &file).map_err(ApplyError::from)?;
-            changer.check(&topology)?;
-            changer.declare(&topology)?;
-            changer.settle().await?;
+        if !text.is_empty()
+            && let Err(error) = declare(&tools, &file, &topology).await
+        {
+            // Clients may have changed what is there; that is no reason to keep them out.
+            tracing::error!(%error, "the kept topology does not fit the broker: apply it again when it does");
         }
         let state = State { topology: Arc::new(Topology::default()), stopped, rules: BTreeMap::new() };
         let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
@@ -180,7 +186,7 @@ impl Engine {
         if *changing {
             return Err(ApplyError::ShutDown);
         }
-        let topology = Arc::new(check(file, text)?);
+        let topology = Arc::new(check_aside(file, text).await?);
         let tools = &self.inner.tools;
         let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
         changer.check(&topology)?;
@@ -266,7 +272,7 @@ impl Engine {
                 let vitals = &running.vitals;
                 RuleStatus {
                     name: name.clone(),
-                    state: vitals.state.lock().clone(),
+                    state: running.state(),
                     seen: vitals.seen.load(Ordering::Relaxed),
                     acted: vitals.acted.load(Ordering::Relaxed),
                     retried: vitals.retried.load(Ordering::Relaxed),
@@ -352,6 +358,23 @@ impl Engine {
         self.inner.tools.broker.put_value(ROOM, key, value, Some((told, 0)));
         receiver.await.unwrap_or(Err(CommitError::Closed))
     }
+}
+
+/// As [`check`], away from the runtime's threads: a large file takes a while.
+async fn check_aside(file: &str, text: &str) -> Result<Topology, TopologyError> {
+    let (file, text) = (file.to_owned(), text.to_owned());
+    match tokio::task::spawn_blocking(move || check(&file, &text)).await {
+        Ok(checked) => checked,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Makes the kept topology so again.
+async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), ApplyError> {
+    let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
+    changer.check(topology)?;
+    changer.declare(topology)?;
+    changer.settle().await
 }
 
 /// Passes the end of a commit on to whoever waits for it.

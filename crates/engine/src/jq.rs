@@ -1,7 +1,9 @@
 //! jq: expressions and texts with `\( )` in them, compiled once.
 //!
 //! An expression sees the event. It cannot see the environment, other files or the process: `env` and `halt` are
-//! errors here.
+//! errors here. The interpreter recurses as deep as an expression nests, both when it compiles and when it runs, so
+//! expressions are short, define no functions (which could call themselves), and are handled on threads with room:
+//! [`with_deep_stack`].
 
 use jaq_core::data::JustLut;
 use jaq_core::load::{Arena, File, Loader, lex, parse};
@@ -9,12 +11,29 @@ use jaq_core::native::{Fun, bome, run};
 use jaq_core::{Compiler, Ctx, Filter, Vars};
 use jaq_json::{Num, Val};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 type Data = JustLut<Val>;
 
 /// How deep a result may nest; guards the stack where it is turned into JSON.
 const RESULT_DEPTH_MAX: usize = 128;
+
+/// Longest expression. Bytes.
+const EXPRESSION_MAX_BYTES: usize = 8 * 1024;
+
+/// Stack of a thread that compiles or runs expressions: enough for the deepest that fits [`EXPRESSION_MAX_BYTES`],
+/// which is one of nothing but opening brackets. Bytes; used is only what is needed.
+pub(crate) const STACK_BYTES: usize = 128 * 1024 * 1024;
+
+/// Runs `work` on a thread whose stack has room for expressions.
+pub(crate) fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("millpond-jq".into()).stack_size(STACK_BYTES);
+        let thread =
+            thread.spawn_scoped(scope, work).expect("a machine that runs a broker has room for a thread");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
 
 /// A compiled expression. Cloning counts references.
 #[derive(Clone)]
@@ -67,18 +86,22 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
         .chain(here.into_iter().map(|fun| run::<Data>(fun)))
 }
 
+/// jq's own definitions, parsed once.
+static DEFINITIONS: LazyLock<Vec<parse::Def<&'static str>>> =
+    LazyLock::new(|| jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).collect());
+
 fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
     let offset = |part: &str| (part.as_ptr() as usize).saturating_sub(code.as_ptr() as usize).min(code.len());
-    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let arena = Arena::default();
-    let modules = Loader::new(defs).load(&arena, File { path: (), code }).map_err(|errors| {
-        let first = errors.into_iter().next().map(|(_, error)| error);
-        match first {
-            Some(jaq_core::load::Error::Lex(errors)) => lex_error(&errors, offset),
-            Some(jaq_core::load::Error::Parse(errors)) => parse_error(&errors, offset),
-            _ => CompileError { at: 0, reason: "modules cannot be loaded".to_owned() },
-        }
-    })?;
+    let modules =
+        Loader::new(DEFINITIONS.iter().cloned()).load(&arena, File { path: (), code }).map_err(|errors| {
+            let first = errors.into_iter().next().map(|(_, error)| error);
+            match first {
+                Some(jaq_core::load::Error::Lex(errors)) => lex_error(&errors, offset),
+                Some(jaq_core::load::Error::Parse(errors)) => parse_error(&errors, offset),
+                _ => CompileError { at: 0, reason: "modules cannot be loaded".to_owned() },
+            }
+        })?;
     Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         match first {
@@ -119,6 +142,14 @@ fn found_expected(found: &str, expected: &str) -> String {
 impl Jq {
     /// Compiles; `place` is `FILE:LINE`.
     pub(crate) fn new(source: &str, place: &str) -> Result<Self, CompileError> {
+        if source.len() > EXPRESSION_MAX_BYTES {
+            let reason = format!("found {} bytes, expected at most {EXPRESSION_MAX_BYTES}", source.len());
+            return Err(CompileError { at: 0, reason });
+        }
+        if let Some(at) = definition(source) {
+            let reason = "found 'def', expected an expression: functions cannot be defined here".to_owned();
+            return Err(CompileError { at, reason });
+        }
         let filter = compile(source)?;
         Ok(Self { source: source.into(), place: place.into(), filter: Arc::new(filter) })
     }
@@ -310,37 +341,69 @@ impl Template {
     }
 }
 
-/// Where the parenthesis that is open at the beginning of a jq text closes.
-fn closing(code: &str) -> Option<usize> {
+/// Walks through jq code and calls `visit` with every byte that is code, not text or comment, with its place and how
+/// many parentheses are open there; stops when `visit` says so.
+fn walk_code(code: &str, mut visit: impl FnMut(usize, u8, usize) -> bool) {
     /// What is open.
     #[derive(PartialEq)]
     enum Open {
         Paren,
         Quote,
     }
-    let mut open = vec![Open::Paren];
+    let mut open: Vec<Open> = Vec::new();
     let mut bytes = code.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
-        match (open.last()?, byte) {
-            (Open::Quote, b'\\') => {
-                if bytes.next()?.1 == b'(' {
-                    open.push(Open::Paren);
-                }
+        if open.last() == Some(&Open::Quote) {
+            match byte {
+                // What stands in an interpolation is code again.
+                b'\\' if bytes.next().is_some_and(|next| next.1 == b'(') => open.push(Open::Paren),
+                b'"' => drop(open.pop()),
+                _ => {}
             }
-            (Open::Quote, b'"') => {
-                open.pop();
-            }
-            (Open::Quote, _) => {}
-            (Open::Paren, b'"') => open.push(Open::Quote),
-            (Open::Paren, b'(') => open.push(Open::Paren),
-            (Open::Paren, b')') => {
-                open.pop();
-                if open.is_empty() {
-                    return Some(at);
-                }
-            }
-            (Open::Paren, _) => {}
+            continue;
+        }
+        if visit(at, byte, open.len()) {
+            return;
+        }
+        match byte {
+            b'"' => open.push(Open::Quote),
+            b'(' => open.push(Open::Paren),
+            b')' => drop(open.pop()),
+            b'#' => drop(bytes.find(|next| next.1 == b'\n')),
+            _ => {}
         }
     }
-    None
+}
+
+/// Where the parenthesis that is open at the beginning of a jq text closes.
+fn closing(code: &str) -> Option<usize> {
+    let mut found = None;
+    walk_code(code, |at, byte, depth| {
+        if byte == b')' && depth == 0 {
+            found = Some(at);
+        }
+        found.is_some()
+    });
+    found
+}
+
+/// Where a function is defined: the word `def` and a name.
+fn definition(code: &str) -> Option<usize> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = code.as_bytes();
+    let mut found = None;
+    walk_code(code, |at, _, _| {
+        let is_start = at.checked_sub(1).is_none_or(|at| !is_word(bytes[at]) && !b".$@".contains(&bytes[at]));
+        let is_keyword = is_start
+            && code.get(at..).and_then(|rest| rest.strip_prefix("def")).is_some_and(|rest| {
+                let name = rest.trim_start();
+                name.len() < rest.len()
+                    && name.starts_with(|c: char| c.is_ascii_alphabetic() || "_#".contains(c))
+            });
+        if is_keyword {
+            found = Some(at);
+        }
+        found.is_some()
+    });
+    found
 }

@@ -1,14 +1,17 @@
 //! Topology files: exchanges, queues, bindings and rules in YAML. See docs/guide/topology.md.
 
+mod action;
 mod read;
 mod rule;
 mod yaml;
 
+pub(crate) use action::{Action, FileAction, HeaderValue, HttpAction, PublishAction};
 pub(crate) use read::did_you_mean;
 pub use read::{Diagnostic, TopologyError};
-pub(crate) use rule::{Action, FileAction, HeaderValue, HttpAction, PublishAction, Rule, Trigger};
+pub(crate) use rule::{Rule, Trigger};
 pub(crate) use yaml::shorten;
 
+use crate::jq::with_deep_stack;
 use millpond_broker::{Binding, DeclareExchange, DeclareQueue, Destination};
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName};
@@ -119,7 +122,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         topology.bindings = read_bindings(node, &mut report);
     }
     if let Some(node) = fields.get("rules") {
-        topology.rules = rule::read_rules(node, &mut report);
+        topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));
     }
     topology.check_triggers(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }

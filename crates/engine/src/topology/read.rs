@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Diagnostics shown of one file; the rest is counted.
 pub(crate) const DIAGNOSTICS_MAX: usize = 50;
 
+/// Expressions in one file, those of repeated aliases included; each takes a fraction of a millisecond to compile.
+pub(crate) const EXPRESSIONS_MAX: usize = 20_000;
+
 /// Something wrong at one place of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -52,16 +55,31 @@ impl fmt::Display for TopologyError {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) file: String,
+    expressions: usize,
     found: Vec<Diagnostic>,
 }
 
 impl Report {
     pub(crate) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new() }
+        Self { file: file.to_owned(), expressions: 0, found: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, line: usize, path: &str, text: impl Into<String>) {
         self.found.push(Diagnostic { line, path: path.to_owned(), text: text.into() });
+    }
+
+    /// Counts expressions; `false`: there are too many, which is reported once.
+    pub(crate) fn may_compile(&mut self, line: usize, path: &str, expressions: usize) -> bool {
+        let before = self.expressions;
+        self.expressions += expressions;
+        if before <= EXPRESSIONS_MAX && self.expressions > EXPRESSIONS_MAX {
+            self.add(
+                line,
+                path,
+                format!("found more than {EXPRESSIONS_MAX} expressions, expected fewer: split the file"),
+            );
+        }
+        self.expressions <= EXPRESSIONS_MAX
     }
 
     /// `found X, expected Y`.

@@ -47,6 +47,8 @@ struct Done {
     publishes: Vec<Publish>,
     parked: Option<Message>,
     id: DeliveryId,
+    /// What the source message holds of the session's inbox until now.
+    held_bytes: usize,
 }
 
 /// See the module.
@@ -58,8 +60,8 @@ pub(super) struct Commits {
 
 impl Commits {
     /// The source message is done.
-    pub(super) fn settle(&mut self, id: DeliveryId) {
-        self.done.push_back(Done { publishes: Vec::new(), parked: None, id });
+    pub(super) fn settle(&mut self, id: DeliveryId, held_bytes: usize) {
+        self.done.push_back(Done { publishes: Vec::new(), parked: None, id, held_bytes });
     }
 
     /// Takes all publishes of a message and its ack, or nothing.
@@ -75,13 +77,14 @@ impl Commits {
             let properties = rewritten.as_deref().unwrap_or(&step.encoded);
             publishes.push((Message::new(exchange, key, properties, true, &step.body), route));
         }
-        self.done.push_back(Done { publishes, parked: None, id: held.id });
+        let held_bytes = held.delivery.message.size_bytes();
+        self.done.push_back(Done { publishes, parked: None, id: held.id, held_bytes });
         Ok(())
     }
 
     /// A message goes to the parking queue and leaves its own.
-    pub(super) fn park(&mut self, message: Message, id: DeliveryId) {
-        self.done.push_back(Done { publishes: Vec::new(), parked: Some(message), id });
+    pub(super) fn park(&mut self, message: Message, id: DeliveryId, held_bytes: usize) {
+        self.done.push_back(Done { publishes: Vec::new(), parked: Some(message), id, held_bytes });
     }
 
     /// A commit has come to its end.
@@ -105,7 +108,7 @@ impl Commits {
                 poll_fn(|cx| session.poll_events(cx, events)).await;
                 self.take_committed(events, before)?;
             }
-            self.take_some(session, rule, &mut publishes, &mut settles)?;
+            let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles)?;
             loop {
                 poll_fn(|cx| session.poll_publish_ready(cx)).await;
                 match session.transact(&mut publishes, &settles) {
@@ -122,6 +125,7 @@ impl Commits {
                 }
             }
             settles.clear();
+            session.deliveries_written(held_bytes);
         }
         Ok(())
     }
@@ -145,15 +149,15 @@ impl Commits {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes what fits one commit; all of a message is in one.
+    /// Takes what fits one commit, all of a message in one; the bytes that their source messages held.
     fn take_some(
         &mut self,
         session: &mut Session,
         rule: &Rule,
         publishes: &mut Vec<Publish>,
         settles: &mut Vec<Settle>,
-    ) -> Result<(), String> {
-        let mut size_bytes = 0;
+    ) -> Result<usize, String> {
+        let (mut size_bytes, mut held_bytes) = (0, 0);
         while size_bytes < COMMIT_MAX_BYTES
             && let Some(done) = self.done.pop_front()
         {
@@ -164,8 +168,9 @@ impl Commits {
                 publishes.push(route_parked(message, session, rule)?);
             }
             settles.push((done.id, Outcome::Accept));
+            held_bytes += done.held_bytes;
         }
-        Ok(())
+        Ok(held_bytes)
     }
 }
 

@@ -1,16 +1,17 @@
 //! A running rule: a task with a session of its own, which consumes the rule's queue.
 
 mod commit;
+mod evaluate;
 mod outside;
 mod parking;
 mod retry;
 
 use crate::action::{FileWriter, HttpClient};
-use crate::event::{Event, Origin};
-use crate::plan::{Plan, PlanError, PublishStep, Step, plan};
+use crate::plan::{Plan, PublishStep, Step};
 use crate::topology::Rule;
 use commit::Commits;
 pub(crate) use commit::parking_queue;
+use evaluate::{Evaluated, Evaluator};
 use millpond_broker::{
     Broker, ConsumeRequest, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
 };
@@ -22,7 +23,7 @@ use retry::Retries;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Messages a rule has in hand, those waiting for another attempt included. While all of them wait, no others flow.
@@ -125,9 +126,11 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
             Err(reason) => Err(End::Broken(reason)),
         };
         let end = match worker {
-            Ok(worker) => {
+            Ok(mut worker) => {
                 *vitals.state.lock() = RuleState::Running;
-                worker.work(&mut stop).await
+                let end = worker.work(&mut stop).await;
+                worker.finish().await;
+                end
             }
             Err(end) => end,
         };
@@ -154,18 +157,11 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A message with what the rule makes of it.
-struct Evaluated {
-    id: DeliveryId,
-    delivery: Delivery,
-    plan: Result<Plan, PlanError>,
-}
-
 struct Worker<'r> {
     rule: &'r Arc<Rule>,
-    tools: &'r Tools,
     vitals: &'r Arc<Vitals>,
     session: Session,
+    evaluator: Evaluator,
     commits: Commits,
     outside: Outside,
     retries: Retries,
@@ -173,7 +169,7 @@ struct Worker<'r> {
 }
 
 impl<'r> Worker<'r> {
-    fn new(rule: &'r Arc<Rule>, tools: &'r Tools, vitals: &'r Arc<Vitals>) -> Result<Self, String> {
+    fn new(rule: &'r Arc<Rule>, tools: &Tools, vitals: &'r Arc<Vitals>) -> Result<Self, String> {
         let request = OpenSession {
             login: tools.broker.internal_login(),
             vhost: tools.vhost.clone(),
@@ -194,9 +190,9 @@ impl<'r> Worker<'r> {
         session.consume(consume).map_err(|error| error.to_string())?;
         Ok(Self {
             rule,
-            tools,
             vitals,
             session,
+            evaluator: Evaluator::start(rule, tools)?,
             commits: Commits::default(),
             outside: Outside::new(rule, tools),
             retries: Retries::default(),
@@ -204,7 +200,7 @@ impl<'r> Worker<'r> {
         })
     }
 
-    async fn work(mut self, stop: &mut watch::Receiver<bool>) -> End {
+    async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> End {
         loop {
             let due = self.retries.next();
             let wait = async move {
@@ -213,13 +209,10 @@ impl<'r> Worker<'r> {
                     None => std::future::pending().await,
                 }
             };
-            let Self { session, events, outside, .. } = &mut self;
+            let Self { session, events, outside, .. } = &mut *self;
             tokio::select! {
                 biased;
-                () = told_to_stop(stop) => {
-                    self.finish().await;
-                    return End::Stopped;
-                }
+                () = told_to_stop(stop) => return End::Stopped,
                 done = outside.next() => match done {
                     Ok((held, result)) => self.outside_done(held, result),
                     Err(reason) => return End::Broken(reason),
@@ -236,17 +229,12 @@ impl<'r> Worker<'r> {
             for held in self.retries.take_due() {
                 self.proceed(held);
             }
-            let stopped = tokio::select! {
+            tokio::select! {
                 biased;
-                () = told_to_stop(stop) => true,
-                result = self.take_all_events() => match result {
-                    Ok(()) => false,
-                    Err(end) => return end,
+                () = told_to_stop(stop) => return End::Stopped,
+                result = self.take_all_events() => if let Err(end) = result {
+                    return end;
                 },
-            };
-            if stopped {
-                self.finish().await;
-                return End::Stopped;
             }
         }
     }
@@ -263,12 +251,10 @@ impl<'r> Worker<'r> {
     /// Deals with what the broker said, and commits what is done.
     async fn take_events(&mut self) -> Result<(), End> {
         let mut fresh = Vec::new();
-        let mut size_bytes = 0;
         for event in std::mem::take(&mut self.events) {
             match event {
                 SessionEvent::Deliveries(deliveries) => {
                     for delivery in deliveries.items {
-                        size_bytes += delivery.message.size_bytes();
                         let id = DeliveryId { queue: deliveries.queue, seq: delivery.seq };
                         fresh.push((id, delivery));
                     }
@@ -287,7 +273,6 @@ impl<'r> Worker<'r> {
             }
         }
         if !fresh.is_empty() {
-            self.session.deliveries_written(size_bytes);
             add(&self.vitals.seen, fresh.len() as u64);
         }
         let mut fresh = fresh.into_iter();
@@ -296,7 +281,7 @@ impl<'r> Worker<'r> {
             if batch.is_empty() {
                 break;
             }
-            for evaluated in self.evaluate(batch).await.map_err(End::Broken)? {
+            for evaluated in self.evaluator.evaluate(batch).await.map_err(End::Broken)? {
                 self.begin(evaluated);
             }
             self.commit().await?;
@@ -304,28 +289,9 @@ impl<'r> Worker<'r> {
         self.commit().await
     }
 
-    /// Works out what to do, on a thread that may be busy: an expression can take long, and the runtime's threads
-    /// serve everybody.
-    async fn evaluate(&self, batch: Vec<(DeliveryId, Delivery)>) -> Result<Vec<Evaluated>, String> {
-        let rule = self.rule.clone();
-        let vhost = self.tools.vhost.clone();
-        let evaluated = tokio::task::spawn_blocking(move || {
-            let queue = rule.queue();
-            let origin = Origin { vhost: vhost.as_str(), queue: queue.as_str(), now: SystemTime::now() };
-            batch
-                .into_iter()
-                .map(|(id, delivery)| {
-                    let event = Event::of_delivery(&delivery, origin);
-                    Evaluated { id, plan: plan(&rule, &event), delivery }
-                })
-                .collect()
-        });
-        evaluated.await.map_err(|error| format!("a message could not be evaluated: {error}"))
-    }
-
     fn begin(&mut self, Evaluated { id, delivery, plan }: Evaluated) {
         match plan {
-            Ok(Plan::Skip) => self.commits.settle(id),
+            Ok(Plan::Skip) => self.commits.settle(id, delivery.message.size_bytes()),
             Err(error) => self.park(id, &delivery, 1, &error),
             Ok(Plan::Act(steps)) => {
                 let mut held =
@@ -348,10 +314,7 @@ impl<'r> Worker<'r> {
             return;
         }
         match self.commits.publish(&mut self.session, &held) {
-            Ok(()) => {
-                self.commits.settle(held.id);
-                add(&self.vitals.acted, 1);
-            }
+            Ok(()) => add(&self.vitals.acted, 1),
             Err(error) if error.is_retryable() => self.failed(held, &error.to_string()),
             Err(error) => self.park(held.id, &held.delivery, held.attempts + 1, &error),
         }
@@ -382,7 +345,7 @@ impl<'r> Worker<'r> {
         tracing::warn!(rule = %self.rule.name, attempts, reason, "the rule gives a message up: it is parked");
         add(&self.vitals.failed, 1);
         let parked = parking::message(self.rule, delivery, attempts, &reason);
-        self.commits.park(parked, id);
+        self.commits.park(parked, id, delivery.message.size_bytes());
     }
 
     /// Commits what is done. Waits while the store takes no writes.

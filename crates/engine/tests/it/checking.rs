@@ -1,6 +1,6 @@
 //! What is said of files with mistakes.
 
-use millpond_engine::check;
+use millpond_engine::{check, dry_run};
 
 /// Checks a file and compares everything that is said of it.
 #[track_caller]
@@ -191,6 +191,85 @@ fn rules_are_checked() {
             "t.yaml:5: rules.r.retry.factor: found the number 0.5, expected a number from 1 to 100",
         ],
     );
+}
+
+#[test]
+fn nothing_nests_so_deep_that_it_cannot_be_refused() {
+    for text in
+        ["- ", "? ", "[", "{", "[{", "{a: [", "a: ", "&a ", "*a ", "!a ", "- - ", "\"", "|\n ", "a:\n "]
+    {
+        let _ = check("t.yaml", &text.repeat(20_000));
+        let _ = check("t.yaml", &format!("queues: {}", text.repeat(20_000)));
+    }
+    let indented: String = (0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    assert!(check("t.yaml", &indented).is_err());
+    // The longest expressions of each shape: what compiles also runs.
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("{a:", "}"),
+        (".|", ""),
+        ("1,", ""),
+        ("-", ""),
+        ("1+", ""),
+        ("null//", ""),
+        ("true and ", ""),
+        (". as $x|", ""),
+        ("if 1 then ", " else 2 end"),
+        ("try ", ""),
+        ("[0]?", ""),
+        ("\"\\(", ")\""),
+        (".[", "]"),
+        ("[.[]|", "]"),
+        ("reduce 1 as $x (.;", ")"),
+        ("first(", ")"),
+        ("..|", ""),
+        ("not|", ""),
+        ("label $x|", ""),
+        ("1 as [$x]|", ""),
+        ("(.a|=", ")"),
+    ] {
+        let fitting = 8192 / (open.len() + close.len()) - 2;
+        for count in [fitting, fitting * 2, fitting / 100] {
+            let jq = format!("{}1{}", open.repeat(count), close.repeat(count));
+            let quoted = serde_json::to_string(&jq).unwrap();
+            let text = format!("rules: {{r: {{on: {{queue: q}}, do: [file: {{path: x, line: {quoted}}}]}}}}");
+            if let Ok(topology) = check("t.yaml", &text) {
+                let _ = dry_run(&topology, "r", &serde_json::json!({"data": 1}));
+            }
+        }
+    }
+}
+
+#[test]
+fn expressions_define_nothing_and_are_limited() {
+    let line = |jq: &str| {
+        let quoted = serde_json::to_string(jq).unwrap();
+        format!("rules: {{r: {{on: {{queue: q}}, do: [file: {{path: x, line: {quoted}}}]}}}}")
+    };
+    let refused = "found 'def', expected an expression: functions cannot be defined here";
+    for jq in [
+        "def f: 1; f",
+        "1 | def f(x): f(x); f(.)",
+        "\"a\\(def f: 1; f)\"",
+        "[def\nf: 1; f]",
+        "def #c\n f: 1; f",
+    ] {
+        let error = check("t.yaml", &line(jq)).unwrap_err().to_string();
+        assert!(error.ends_with(refused), "{jq}: {error}");
+    }
+    for jq in [".def", "{def: 1}", "{def :1}", "\"def f: 1;\"", ".undef x"] {
+        if let Err(error) = check("t.yaml", &line(jq)) {
+            assert!(!error.to_string().ends_with(refused), "{jq}: {error}");
+        }
+    }
+    let long = format!("1{}", " ".repeat(8192));
+    let error = check("t.yaml", &line(&long)).unwrap_err().to_string();
+    assert!(error.ends_with("found 8193 bytes, expected at most 8192"), "{error}");
+    let many =
+        format!("rules: {{r: {{on: {{queue: q}}, do: [file: {{path: '{}'}}]}}}}", "\\(1)".repeat(20_001));
+    let error = check("t.yaml", &many).unwrap_err().to_string();
+    assert!(error.ends_with("found more than 20000 expressions, expected fewer: split the file"), "{error}");
 }
 
 #[test]

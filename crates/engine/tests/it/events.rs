@@ -119,7 +119,9 @@ async fn cloud_events_are_taken_in_both_content_modes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_become_data_by_their_content_type() {
     let it = TestEngine::with(MIRROR).await;
-    let cases: [(Option<&str>, Option<&str>, &[u8], Value); 14] = [
+    /// Content type, content encoding, body, and what becomes of it.
+    type Case = (Option<&'static str>, Option<&'static str>, &'static [u8], Value);
+    let cases: [Case; 14] = [
         (None, None, b"{\"a\":1}", json!({"data": {"a": 1}})),
         (None, None, b"plain", json!({"data": "plain"})),
         (None, None, b"\xff\x00", json!({"data_base64": "/wA="})),

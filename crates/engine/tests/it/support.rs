@@ -280,11 +280,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn start(statuses: &[&'static str]) -> Self {
+    pub(crate) async fn start(statuses: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, requests) = mpsc::unbounded_channel();
-        let mut statuses = statuses.to_vec().into_iter();
+        let mut statuses = statuses.iter().copied();
         let mut status = "200 OK";
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {

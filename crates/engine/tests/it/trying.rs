@@ -101,7 +101,7 @@ fn expressions_are_jq() {
     gives("empty", "jq 'empty': it gave no result, one is expected");
     gives("1, 2", "jq '1, 2': it gave more than one result, one is expected: collect them with [...]");
     gives("error(\"no\")", "jq 'error(\"no\")': \"no\"");
-    gives("env", "jq 'env': the environment cannot be read by a rule");
+    gives("env", "jq 'env': \"the environment cannot be read by a rule\"");
     gives("halt", "jq 'halt': 'halt' and 'break' out of the expression have no meaning here");
     gives(
         "reduce range(200) as $i (1; [.])",
