@@ -129,6 +129,10 @@ fn rules_are_checked() {
             "t.yaml:6: rules.b.on: found exchange 'h' alone, expected 'headers', for it is a headers exchange",
         ],
     );
+}
+
+#[test]
+fn actions_are_checked() {
     let rule = |action: &str| format!("rules:\n  r:\n    on: {{queue: q}}\n    do:\n      - {action}\n");
     for (action, expected) in [
         (
