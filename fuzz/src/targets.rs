@@ -118,7 +118,10 @@ pub fn topology_parser(data: &[u8]) {
             // A text may end its lines in more ways than one; there are never more lines than characters.
             let lines = text.chars().count() + 1;
             assert!(!error.diagnostics.is_empty(), "a refusal without a reason");
-            assert!(error.diagnostics.iter().all(|it| (1..=lines).contains(&it.line)), "a line that is not there");
+            assert!(
+                error.diagnostics.iter().all(|it| (1..=lines).contains(&it.line)),
+                "a line that is not there"
+            );
         }
     }
 }

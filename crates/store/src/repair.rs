@@ -62,6 +62,7 @@ impl Store {
     }
 
     /// As [`Store::repair`], on another file system.
+    #[expect(clippy::needless_pass_by_value, reason = "the same signature as `Store::open_on`")]
     pub fn repair_on(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<RepairReport, OpenError> {
         fs.list(dir).map_err(OpenError::io("look into", dir))?;
         let _lock = recovery::prepare_dir(&*fs, dir)?;
