@@ -357,7 +357,7 @@ fn submit(shared: &Shared, mut body: Option<Body>) -> Arc<Barrier> {
     let barrier = Arc::new(Barrier::default());
     let told: Arc<dyn OnCommit> = barrier.clone();
     let payload_crc = body.as_mut().map_or(0, Body::seal);
-    shared.log.submit(Submitted { body, payload_crc, on_commit: Some((told, 0)) });
+    shared.log.submit(Submitted { body, payload_crc, on_commit: Some((told, 0)), refused: None });
     barrier
 }
 

@@ -167,18 +167,17 @@ impl Shared {
         let payload_crc = body.seal();
         if body.grows && (self.status.is_full() || self.status.is_poisoned()) {
             self.pool.give(body);
-            if let Some((listener, token)) = on_commit {
-                listener.committed(token, Err(self.status.refusal()));
-            }
+            let refused = Some(self.status.refusal());
+            self.log.submit(Submitted { body: None, payload_crc, on_commit, refused });
             return;
         }
         if body.has_values {
             // Submitted under the values' lock, so that values and log agree on the order.
             let mut overlay = self.values.overlay();
             body.for_each_value(|key, value| overlay.apply(key, value));
-            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit });
+            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit, refused: None });
         } else {
-            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit });
+            self.log.submit(Submitted { body: Some(body), payload_crc, on_commit, refused: None });
         }
     }
 }

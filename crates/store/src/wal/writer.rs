@@ -30,10 +30,12 @@ const BATCH_MAX_BYTES: usize = 1 << 30;
 
 /// A batch on its way to the log.
 pub(crate) struct Submitted {
-    /// `None`: only wants to know that everything before it is durable.
+    /// `None`: only wants to know that everything before it is durable, or is refused.
     pub(crate) body: Option<Body>,
     pub(crate) payload_crc: u32,
     pub(crate) on_commit: Option<(Arc<dyn OnCommit>, u64)>,
+    /// Not to be written. It keeps its place, so that a session's commits end in the order they were given.
+    pub(crate) refused: Option<CommitError>,
 }
 
 impl Submitted {
@@ -214,7 +216,7 @@ impl Writer {
 
     fn write_group(&mut self, group: &mut Vec<Submitted>) {
         self.keep_reserve(group);
-        self.refuse(group);
+        self.refuse_what_grows(group);
         let mut written = 0;
         while written < group.len() {
             let fitting = self.fitting(&group[written..]);
@@ -223,8 +225,7 @@ impl Writer {
                 match self.switch(needed) {
                     Ok(()) => continue,
                     Err(Switch::Refused(error)) => {
-                        let refused = group.remove(written);
-                        self.finish(refused, Err(error));
+                        self.refuse(&mut group[written], error);
                         continue;
                     }
                     Err(Switch::Failed) => break,
@@ -262,26 +263,34 @@ impl Writer {
         }
     }
 
-    /// Answers the batches that are not taken in the present state, before anything is written.
-    fn refuse(&mut self, group: &mut Vec<Submitted>) {
+    /// Refuses the batches that are not taken in the present state, before anything is written.
+    fn refuse_what_grows(&self, group: &mut [Submitted]) {
         let status = self.status();
         if !status.is_poisoned() && !status.is_full() {
             return;
         }
         let error = status.refusal();
         let all = status.is_poisoned();
-        for at in (0..group.len()).rev() {
-            if all || group[at].grows() {
-                let refused = group.remove(at);
-                self.finish(refused, Err(error.clone()));
-            }
+        for batch in group.iter_mut().filter(|batch| all || batch.grows()) {
+            self.refuse(batch, error.clone());
         }
     }
 
-    fn finish(&self, batch: Submitted, result: Result<(), CommitError>) {
+    /// Takes from a batch what would be written.
+    fn refuse(&self, batch: &mut Submitted, error: CommitError) {
+        self.release(batch);
+        batch.refused = Some(error);
+    }
+
+    fn finish(&self, mut batch: Submitted, result: Result<(), CommitError>) {
+        self.release(&mut batch);
+        complete(batch.on_commit.as_ref(), batch.refused.map_or(result, Err));
+    }
+
+    /// Gives a batch's buffer back.
+    fn release(&self, batch: &mut Submitted) {
         let len = batch.frame_len();
-        complete(batch.on_commit.as_ref(), result);
-        if let Some(body) = batch.body {
+        if let Some(body) = batch.body.take() {
             self.shared.pool.give(body);
         }
         let before = self.shared.log.backlog_bytes.fetch_sub(len, Relaxed);
@@ -338,7 +347,7 @@ impl Writer {
             SyncMode::Interval(every) => self.synced_at.elapsed() >= every,
         };
         // A barrier asks for the disk, whatever the mode.
-        let asked = group.iter().any(|batch| batch.body.is_none());
+        let asked = group.iter().any(|batch| batch.body.is_none() && batch.refused.is_none());
         if self.unsynced && (due || asked) {
             self.sync()?;
         }
