@@ -2,7 +2,7 @@
 //!
 //! `fixtures/v1` was written by the first version; `fixtures/v1-damaged` holds a file to be put over it, in which
 //! one bit of the log is changed, and `fixtures/v1-damaged.message` what is said of it. They are never written again; a new format gets fixtures of its own:
-//! `cargo test --release -p millpond-store --test it write_the_fixtures -- --ignored` writes those of this
+//! `MILLPOND_WRITE_FIXTURES=1 cargo test --release -p millpond-store --test it write_the_fixtures` writes those of this
 //! version to `<target>/tmp/fixtures`, from where they are copied by hand once the format is final.
 
 use crate::harness::{close, commit, message, read_all};
