@@ -24,15 +24,21 @@ const PREFETCH: u16 = 100;
 /// How long the drain goes on after every promised message has come: what comes then must be whole, too.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// How long clients may take to notice that the broker is gone.
+const NOTICE: Duration = Duration::from_secs(2);
+
 /// Running clients; they end when the broker does.
 pub(crate) struct Load(Vec<JoinHandle<()>>);
 
 impl Load {
-    /// Waits until every client has noticed that the broker is gone.
+    /// Waits until every client has noticed that the broker is gone, and ends those that do not.
     pub(crate) async fn wait(self) {
-        for task in self.0 {
-            // A client ends with the error of its cut connection; that is the point of the exercise.
-            let _ = task.await;
+        for mut task in self.0 {
+            // A client ends with the error of its cut connection; that is the point of the exercise. One that was
+            // cut off in its handshake may wait for ever; it can learn nothing any more, so it is ended.
+            if tokio::time::timeout(NOTICE, &mut task).await.is_err() {
+                task.abort();
+            }
         }
     }
 }
