@@ -53,6 +53,7 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Threads {
     pub(crate) shared: Arc<Shared>,
+    /// The log's writer first.
     pub(crate) handles: Mutex<Vec<JoinHandle<()>>>,
     /// Held until the store is closed.
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
@@ -70,20 +71,27 @@ impl Threads {
         Ok(())
     }
 
-    /// The log first, while the others may still wait for it; all are waited for.
+    /// The log last: until they have stopped the others wait for it, and commit what queues did when they were told
+    /// of a load.
     fn close(&self) {
         self.shared.epochs.close();
         self.shared.checkpointer.close();
         self.shared.pager.close();
+        let mut handles = std::mem::take(&mut *self.handles.lock()).into_iter();
+        let writer = handles.next();
+        handles.for_each(join);
         self.shared.log.close();
-        for handle in std::mem::take(&mut *self.handles.lock()) {
-            if handle.thread().id() != std::thread::current().id() {
-                let _ = handle.join();
-            }
-        }
+        writer.into_iter().for_each(join);
         self.shared.checkpointer.clear();
         self.shared.values.db.close();
         drop(self.lock.lock().take());
+    }
+}
+
+/// Waits for a thread, unless it is this one: the last handle of a store may be dropped on one of its own threads.
+fn join(handle: JoinHandle<()>) {
+    if handle.thread().id() != std::thread::current().id() {
+        let _ = handle.join();
     }
 }
 
