@@ -56,5 +56,10 @@ lint: ## Format check, clippy with warnings denied, licences and bans
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; else echo 'cargo-deny is not installed: licences were not checked'; fi
 
+# Each of these has a folder a language, and its packages are installed there.
+SUITES := conformance $(wildcard examples/*)
+
 clean: ## Remove what was built and what tests installed
-	rm -rf target .venv conformance/*/node_modules conformance/java/target examples/orders/node/node_modules
+	rm -rf target .venv
+	rm -rf $(addsuffix /node/node_modules,$(SUITES)) $(addsuffix /java/target,$(SUITES)) $(addsuffix /python/.venv,$(SUITES))
+	find conformance examples -name __pycache__ -prune -exec rm -rf {} +
