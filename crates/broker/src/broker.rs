@@ -36,7 +36,7 @@ impl Broker {
                 failed = Some(error);
                 HashMap::new()
             });
-            Core::new(store, options, vhosts, found.next_queue_id)
+            Core::new(store, options, vhosts, found.next_queue_id, core.clone())
         });
         match failed {
             None => Ok(Self { core }),
@@ -120,6 +120,7 @@ impl Broker {
     /// Tells every session to close, if that was not done yet, and closes the store: commits what waits and syncs.
     pub fn shut_down(&self) {
         self.core.announce_shutdown();
+        self.core.timer.close();
         self.core.store.close();
     }
 }

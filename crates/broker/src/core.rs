@@ -3,6 +3,7 @@
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
 use crate::queue::{Scratch, Work};
 use crate::session::inbox::Inbox;
+use crate::timer::Timer;
 use crate::vhost::Vhost;
 use crate::{BrokerOptions, OpenSessionError, WriteRefused};
 use hashbrown::HashMap;
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) options: BrokerOptions,
     /// Fixed after the start; more vhosts come with their management.
     pub(crate) vhosts: HashMap<VhostName, Arc<Vhost>>,
+    pub(crate) timer: Timer,
     queue_ids: Mutex<QueueIds>,
     sessions: Mutex<Sessions>,
     shutting_down: AtomicBool,
@@ -60,8 +62,10 @@ impl Core {
         options: BrokerOptions,
         vhosts: HashMap<VhostName, Arc<Vhost>>,
         next_queue_id: u64,
+        this: Weak<Self>,
     ) -> Self {
         Self {
+            timer: Timer::new(options.clock.clone(), this),
             store,
             options,
             vhosts,
@@ -86,7 +90,7 @@ impl Core {
     pub(crate) fn with_batch<R>(&self, f: impl FnOnce(&mut Work<'_>) -> R) -> (R, Batch) {
         Scratch::with(|scratch| {
             let mut batch = self.store.begin();
-            let result = f(&mut Work { batch: &mut batch, scratch });
+            let result = f(&mut Work { core: self, batch: &mut batch, scratch });
             (result, batch)
         })
     }

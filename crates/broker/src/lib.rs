@@ -5,6 +5,7 @@
 //! See docs/ARCHITECTURE.md, "Broker".
 
 mod broker;
+mod clock;
 mod core;
 mod definition;
 pub mod error;
@@ -14,12 +15,14 @@ mod reply;
 pub mod request;
 mod routing;
 pub mod session;
+mod timer;
 mod vhost;
 
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
 
 pub use broker::Broker;
+pub use clock::Clock;
 pub use error::*;
 pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, StoreStatus};
@@ -43,6 +46,8 @@ pub struct BrokerOptions {
     pub default_password: Box<str>,
     /// Whether that user may only come from this machine (loopback), as RabbitMQ's guest.
     pub default_user_loopback_only: bool,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// A user who has shown who they are.

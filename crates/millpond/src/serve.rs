@@ -3,7 +3,7 @@
 use crate::control;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
-use millpond_broker::{Broker, BrokerOptions};
+use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
@@ -130,6 +130,7 @@ fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
         default_user: UserName::new(&settings.default_user)?,
         default_password: settings.default_password.as_str().into(),
         default_user_loopback_only: settings.default_user_loopback_only,
+        clock: Clock::system(),
     })
 }
 

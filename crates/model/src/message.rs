@@ -7,11 +7,12 @@
 //!
 //! ```text
 //! flags u8 | exchange length u8 | exchange | routing key length u8 | routing key
-//!          | properties length, LEB128 u32 | properties | body
+//!          | properties length, LEB128 u32 | properties | published at u64 | body
 //! ```
 //!
-//! `flags`: bit 0 = persistent (delivery-mode 2). The other bits are zero and refused, so that a later
-//! version can give them meaning. `properties` is the AMQP 0-9-1 basic property list (section 4.2.6.1:
+//! `flags`: bit 0 = persistent (delivery-mode 2), bit 1 = it says when it was published (milliseconds since 1970,
+//! little-endian; absent otherwise). The other bits are zero and refused, so that a later version can give them
+//! meaning. `properties` is the AMQP 0-9-1 basic property list (section 4.2.6.1:
 //! flag words and values), see [`crate::properties`]. The body takes what is left.
 
 use crate::limits::SHORT_STRING_MAX_BYTES;
@@ -19,6 +20,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::ops::Range;
 
 const FLAG_PERSISTENT: u8 = 1;
+const FLAG_STAMPED: u8 = 2;
+/// In memory only: the property list has an expiration.
+const FLAG_EXPIRES: u8 = 0x80;
+
+/// Of the time of publishing.
+const STAMP_BYTES: usize = 8;
 
 /// Why bytes are not a message record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +53,20 @@ pub struct Message {
     routing_key_at: u16,
     properties_at: u32,
     body_at: u32,
+    /// Those of the record, and those in memory only: no need to touch the record for them.
+    flags: u8,
+}
+
+/// What the flags in memory say beside those of the record.
+#[inline]
+fn memory_flags(properties: &[u8]) -> u8 {
+    // The expiration's bit in the property flags, see [`crate::properties`].
+    if properties.first().is_some_and(|high| high & 1 != 0) { FLAG_EXPIRES } else { 0 }
 }
 
 impl Message {
-    /// Builds a message of its own; batches off a socket use [`MessageBatch`].
+    /// Builds a message of its own that does not say when it was published; batches off a socket use
+    /// [`MessageBatch`].
     pub fn new(
         exchange: &[u8],
         routing_key: &[u8],
@@ -57,7 +74,20 @@ impl Message {
         persistent: bool,
         body: &[u8],
     ) -> Self {
+        Self::published_at(0, exchange, routing_key, properties, persistent, body)
+    }
+
+    /// As [`Self::new`], published at a time in milliseconds since 1970 (0: it does not say).
+    pub fn published_at(
+        now_ms: u64,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        persistent: bool,
+        body: &[u8],
+    ) -> Self {
         let mut batch = MessageBatch::default();
+        batch.set_time(now_ms);
         batch.start(exchange, routing_key, properties, persistent, body.len());
         batch.push_body(body);
         batch.end();
@@ -68,7 +98,7 @@ impl Message {
     pub fn from_record(record: Bytes) -> Result<Self, RecordError> {
         let cut = |field| RecordError::Truncated { field, size_bytes: record.len() };
         let flags = *record.first().ok_or(cut("flags"))?;
-        if flags & !FLAG_PERSISTENT != 0 {
+        if flags & !(FLAG_PERSISTENT | FLAG_STAMPED) != 0 {
             return Err(RecordError::UnknownFlags { flags });
         }
         let exchange_len = *record.get(1).ok_or(cut("exchange"))? as usize;
@@ -76,7 +106,9 @@ impl Message {
         let key_len = *record.get(routing_key_at).ok_or(cut("exchange"))? as usize;
         let (properties_len, at) =
             read_varint(&record, routing_key_at + 1 + key_len).ok_or(cut("routing key"))?;
-        let body_at = at + properties_len as usize;
+        let properties_end = at + properties_len as usize;
+        let stamp_bytes = if flags & FLAG_STAMPED != 0 { STAMP_BYTES } else { 0 };
+        let body_at = properties_end + stamp_bytes;
         if body_at > record.len() {
             return Err(cut("properties"));
         }
@@ -84,6 +116,7 @@ impl Message {
             routing_key_at: routing_key_at as u16,
             properties_at: at as u32,
             body_at: body_at as u32,
+            flags: flags | memory_flags(&record[at..properties_end]),
             record,
         })
     }
@@ -113,7 +146,27 @@ impl Message {
 
     /// The encoded property list.
     pub fn properties(&self) -> &[u8] {
-        &self.record[self.properties_at as usize..self.body_at as usize]
+        let stamp_bytes = if self.flags & FLAG_STAMPED != 0 { STAMP_BYTES } else { 0 };
+        &self.record[self.properties_at as usize..self.body_at as usize - stamp_bytes]
+    }
+
+    /// When it was published, in milliseconds since 1970; `None` if the record does not say.
+    pub fn published_ms(&self) -> Option<u64> {
+        let at = self.body_at as usize;
+        let stamp = (self.flags & FLAG_STAMPED != 0).then(|| &self.record[at - STAMP_BYTES..at])?;
+        Some(u64::from_le_bytes(stamp.try_into().ok()?))
+    }
+
+    /// Whether its property list has an expiration. Costs no look at the record.
+    #[inline]
+    pub fn has_expiration(&self) -> bool {
+        self.flags & FLAG_EXPIRES != 0
+    }
+
+    /// Length of the body in bytes. Costs no look at the record.
+    #[inline]
+    pub fn body_size_bytes(&self) -> usize {
+        self.record.len() - self.body_at as usize
     }
 
     /// The body.
@@ -128,7 +181,7 @@ impl Message {
 
     /// Whether it asked to survive a restart (delivery-mode 2).
     pub fn is_persistent(&self) -> bool {
-        self.record[0] & FLAG_PERSISTENT != 0
+        self.flags & FLAG_PERSISTENT != 0
     }
 
     /// Length of the whole record in bytes: what it costs in memory and in the log.
@@ -143,6 +196,8 @@ pub struct MessageBatch {
     buffer: BytesMut,
     heads: Vec<Head>,
     open: bool,
+    /// When the messages begun from now on were published; 0: they do not say.
+    time_ms: u64,
 }
 
 #[derive(Debug)]
@@ -151,9 +206,16 @@ struct Head {
     routing_key_at: u16,
     properties_at: u32,
     body_at: u32,
+    flags: u8,
 }
 
 impl MessageBatch {
+    /// Says when the messages begun from now on were published: milliseconds since 1970, 0 for not known.
+    #[inline]
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.time_ms = now_ms;
+    }
+
     /// Begins a message; its body follows in pieces. `exchange` and `routing_key` have at most 255 bytes
     /// each (they came as short strings). A message begun before and not ended is dropped.
     #[inline]
@@ -172,8 +234,10 @@ impl MessageBatch {
             self.abandon();
         }
         let start = self.buffer.len();
-        self.buffer.reserve(exchange.len() + routing_key.len() + properties.len() + body_size_bytes + 8);
-        self.buffer.put_u8(if persistent { FLAG_PERSISTENT } else { 0 });
+        self.buffer.reserve(exchange.len() + routing_key.len() + properties.len() + body_size_bytes + 16);
+        let persistence = if persistent { FLAG_PERSISTENT } else { 0 };
+        let flags = persistence | if self.time_ms != 0 { FLAG_STAMPED } else { 0 };
+        self.buffer.put_u8(flags);
         self.buffer.put_u8(exchange.len() as u8);
         self.buffer.put_slice(exchange);
         let routing_key_at = self.buffer.len() - start;
@@ -182,12 +246,16 @@ impl MessageBatch {
         put_varint(&mut self.buffer, properties.len() as u32);
         let properties_at = self.buffer.len() - start;
         self.buffer.put_slice(properties);
+        if self.time_ms != 0 {
+            self.buffer.put_u64_le(self.time_ms);
+        }
         let body_at = self.buffer.len() - start;
         self.heads.push(Head {
             record: start as u32..start as u32,
             routing_key_at: routing_key_at as u16,
             properties_at: properties_at as u32,
             body_at: body_at as u32,
+            flags: flags | memory_flags(properties),
         });
         self.open = true;
     }
@@ -259,6 +327,7 @@ impl MessageBatch {
             routing_key_at: head.routing_key_at,
             properties_at: head.properties_at,
             body_at: head.body_at,
+            flags: head.flags,
         }));
         if let Some(head) = self.heads.first_mut() {
             head.record = 0..0;

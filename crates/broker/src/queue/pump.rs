@@ -2,6 +2,7 @@
 
 use super::cell::{QueueCell, State};
 use super::machine::{ConsumerKey, Run};
+use crate::core::Core;
 use crate::event::Delivery;
 use crate::session::inbox::Stalled;
 use millpond_model::Message;
@@ -19,6 +20,7 @@ const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 
 /// What one call into queues works with: the batch that its changes go to, and reusable memory.
 pub(crate) struct Work<'a> {
+    pub(crate) core: &'a Core,
     pub(crate) batch: &'a mut Batch,
     pub(crate) scratch: &'a mut Scratch,
 }

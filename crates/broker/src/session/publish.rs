@@ -88,6 +88,12 @@ impl Session {
         Poll::Ready(())
     }
 
+    /// What time it is, for the messages that are about to be published: milliseconds since 1970.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        self.core.options.clock.now_ms()
+    }
+
     /// Confirm mode of this connection's publishers: decides what a full store does (nack or wait).
     pub fn set_confirming(&mut self, confirming: bool) {
         self.confirming = confirming;

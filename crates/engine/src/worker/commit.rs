@@ -75,7 +75,9 @@ impl Commits {
                 .map_err(|error| PublishFailed { place: step.place.clone(), error })?;
             let rewritten = session.rewrite_properties(&raw);
             let properties = rewritten.as_deref().unwrap_or(&step.encoded);
-            publishes.push((Message::new(exchange, key, properties, true, &step.body), route));
+            let now_ms = session.now_ms();
+            let message = Message::published_at(now_ms, exchange, key, properties, true, &step.body);
+            publishes.push((message, route));
         }
         let held_bytes = held.delivery.message.size_bytes();
         self.done.push_back(Done { publishes, parked: None, id: held.id, held_bytes });

@@ -41,6 +41,7 @@ fn open_broker(dir: &std::path::Path) -> Broker {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
+        clock: millpond_broker::Clock::system(),
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir)).unwrap();
     Broker::open(store, recovery, options).unwrap()

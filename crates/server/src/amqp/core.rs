@@ -128,7 +128,7 @@ impl Core {
 
     /// Takes as many whole frames as there are and as the broker allows; how many bytes that were.
     pub(crate) fn take_input(&mut self, input: &[u8]) -> Result<usize, End> {
-        self.publisher.expect(input.len());
+        self.publisher.expect(input.len(), self.session.now_ms());
         let taken = self.take_frames(input);
         // On a fault too: what came before it is valid.
         self.flush();

@@ -83,9 +83,10 @@ impl Publisher {
         !self.held.is_empty()
     }
 
-    /// Input of so many bytes is about to be taken.
-    pub(crate) fn expect(&mut self, input_bytes: usize) {
+    /// Input of so many bytes is about to be taken, which came just now.
+    pub(crate) fn expect(&mut self, input_bytes: usize, now_ms: u64) {
         self.input_bytes = input_bytes;
+        self.batch.set_time(now_ms);
     }
 
     /// Gives memory back when nothing is on its way: the rest of the batch's block, which others may hold too, and
@@ -236,6 +237,7 @@ impl Core {
         let rewritten = self.session.rewrite_properties(&header.properties);
         let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
         let mut batch = MessageBatch::default();
+        batch.set_time(self.session.now_ms());
         batch.start(
             exchange,
             routing_key,
