@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 CRASH_ROUNDS ?= 50
 ARGS ?=
 
-.PHONY: run build test rust house fuzz crash conformance examples bench soak fmt lint clean help
+.PHONY: run build test rust house fuzz crash conformance examples bench soak fmt lint deny clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,10 +51,15 @@ soak: build ## The long forms: store histories and crash rounds for minutes
 fmt: ## Format
 	$(CARGO) fmt --all
 
-lint: ## Format check, clippy with warnings denied, licences and bans
+lint: ## Format check, clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
-	if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; else echo 'cargo-deny is not installed: licences were not checked'; fi
+
+# Not part of `make test`: cargo-deny is a tool of its own that takes minutes to build.
+deny: ## Licences, bans and sources of what is depended on; then, over the network, advisories
+	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is not installed: cargo install --locked cargo-deny'; exit 1; }
+	$(CARGO) deny check licenses bans sources
+	$(CARGO) deny check advisories
 
 # Each of these has a folder a language, and its packages are installed there.
 SUITES := conformance $(wildcard examples/*)
