@@ -125,6 +125,9 @@ fn show_publish(f: &mut fmt::Formatter<'_>, step: &PublishStep) -> fmt::Result {
 fn show_http(f: &mut fmt::Formatter<'_>, step: &HttpStep) -> fmt::Result {
     write!(f, "http ({})", step.place)?;
     write!(f, "\n   {} {}", step.method, step.url)?;
+    if let Some(path) = &step.ca_file {
+        write!(f, "\n   ca file: {path}")?;
+    }
     for (name, value) in &step.headers {
         write!(f, "\n   header {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
     }

@@ -50,12 +50,6 @@ pub enum StartError {
     /// The kept topology is not valid for this version.
     #[error("the topology kept in the data directory is not valid any more: {0}")]
     Topology(#[from] TopologyError),
-    /// The HTTP client could not be made.
-    #[error("no HTTP client: {reason}")]
-    Http {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// A rule with its counts since the start of the process.
@@ -148,7 +142,7 @@ impl Running {
 impl Engine {
     /// Starts with the topology and the rules' states that were kept; must be called inside a tokio runtime.
     pub async fn start(broker: Broker, options: EngineOptions) -> Result<Self, StartError> {
-        let http = HttpClient::new().map_err(|reason| StartError::Http { reason })?;
+        let http = HttpClient::new(options.data_dir.clone());
         let files = FileWriter::start(options.data_dir.join("files"));
         let vhost = VhostName::new("/").expect("a short name");
         let values = broker.values(ROOM);
@@ -190,6 +184,7 @@ impl Engine {
         let tools = &self.inner.tools;
         let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
         changer.check(&topology)?;
+        check_authorities(&tools.http, &topology).await?;
         changer.declare(&topology)?;
         changer.settle().await?;
         let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text}).to_string();
@@ -365,6 +360,27 @@ async fn check_aside(file: &str, text: &str) -> Result<Topology, TopologyError> 
     let (file, text) = (file.to_owned(), text.to_owned());
     match tokio::task::spawn_blocking(move || check(&file, &text)).await {
         Ok(checked) => checked,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Whether requests can be sent with the authorities that rules name. Asked when a topology is applied and not at a
+/// start: a file that has gone since holds up the requests that need it, and nothing else.
+async fn check_authorities(http: &HttpClient, topology: &Arc<Topology>) -> Result<(), ApplyError> {
+    let (http, topology) = (http.clone(), topology.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut conflicts = Vec::new();
+        for rule in &topology.rules {
+            for (place, ca_file) in rule.ca_files() {
+                let reason = http.check(ca_file).err();
+                conflicts.extend(reason.map(|reason| format!("{place}: rules.{}.do: {reason}", rule.name)));
+            }
+        }
+        conflicts
+    });
+    match looked.await {
+        Ok(conflicts) if conflicts.is_empty() => Ok(()),
+        Ok(conflicts) => Err(ApplyError::Conflicts { conflicts }),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

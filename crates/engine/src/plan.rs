@@ -9,6 +9,7 @@ use millpond_model::properties::Properties;
 use millpond_model::table::{Table, Value as Header};
 use serde_json::Value;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rules a message may come through, one publishing to the next, before it is taken for a loop.
@@ -51,6 +52,8 @@ pub(crate) struct HttpStep {
     pub(crate) body: Vec<u8>,
     pub(crate) expect: Vec<RangeInclusive<u16>>,
     pub(crate) timeout: Duration,
+    /// Authorities to trust beside the system's: a file in the data directory, or absolute.
+    pub(crate) ca_file: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -218,6 +221,7 @@ impl Context<'_> {
             body,
             expect: action.expect.clone(),
             timeout: action.timeout,
+            ca_file: action.ca_file.clone(),
         })
     }
 

@@ -2,8 +2,13 @@
 
 use super::ActionError;
 use crate::plan::HttpStep;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::OnceCell;
 
 /// Longest time to make a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,48 +19,117 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept a host.
 const IDLE_MAX_PER_HOST: usize = 32;
 
+/// Largest file of authorities; the system's whole list has a quarter of it. Bytes.
+const CA_FILE_MAX_BYTES: u64 = 1024 * 1024;
+
 /// An answer's body is read up to here, so that its connection can be used again; beyond, it is closed. Bytes.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
 /// So much of an unexpected answer goes into the error. Characters.
 const ANSWER_SHOWN_MAX_CHARS: usize = 200;
 
-/// Sends requests; connections are shared by all rules. Cloning counts a reference.
+/// Sends requests; connections are shared by all rules that trust the same authorities. Cloning counts a reference.
+///
+/// A client is made when a request first needs it: where the system has no authorities, one for TLS cannot be made, and
+/// that must not keep a broker from starting.
 #[derive(Debug, Clone)]
-pub(crate) struct HttpClient(reqwest::Client);
+pub(crate) struct HttpClient(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Relative names of `ca_file` begin here.
+    base: PathBuf,
+    clients: Mutex<HashMap<Trust, Made>>,
+}
+
+/// Whom a client trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Trust {
+    /// Nobody: for requests without TLS, which then need no authorities.
+    Nobody,
+    /// The system's authorities.
+    System,
+    /// Those and the ones of a `ca_file`.
+    File(Arc<str>),
+}
+
+/// Made of one state of the file; the cell makes those wait that ask while it is made.
+#[derive(Debug, Clone)]
+struct Made {
+    state: Option<FileState>,
+    client: Arc<OnceCell<reqwest::Client>>,
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileState {
+    modified: Option<SystemTime>,
+    size_bytes: u64,
+}
 
 impl HttpClient {
-    /// Redirects are not followed: a rule names its endpoint, and nobody else may name another.
-    pub(crate) fn new() -> Result<Self, String> {
-        reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_MAX_PER_HOST)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("millpond/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(Self)
-            .map_err(|error| with_causes(&error))
+    /// Relative names of `ca_file` are under `base`.
+    pub(crate) fn new(base: PathBuf) -> Self {
+        Self(Arc::new(Inner { base, clients: Mutex::default() }))
+    }
+
+    /// Whether a request that trusts the authorities of `ca_file` could be sent; blocks on the disk.
+    pub(crate) fn check(&self, ca_file: &str) -> Result<(), String> {
+        build(Some(&self.0.base.join(ca_file))).map(drop)
+    }
+
+    /// The client for a step, with its `ca_file` as that is now.
+    async fn client(&self, step: &HttpStep) -> Result<reqwest::Client, String> {
+        let trust = match &step.ca_file {
+            _ if step.url.scheme() == "http" => Trust::Nobody,
+            None => Trust::System,
+            Some(file) => Trust::File(file.clone()),
+        };
+        let path = match &trust {
+            Trust::File(file) => Some(self.0.base.join(&**file)),
+            Trust::System | Trust::Nobody => None,
+        };
+        let state = match path.clone() {
+            None => None,
+            Some(path) => Some(blocking(move || state_of(&path)).await?),
+        };
+        let cell = {
+            let mut clients = self.0.clients.lock();
+            let made = clients
+                .entry(trust.clone())
+                .or_insert_with(|| Made { state: state.clone(), client: Arc::default() });
+            if made.state != state {
+                *made = Made { state, client: Arc::default() };
+            }
+            made.client.clone()
+        };
+        let make = move || match trust {
+            Trust::Nobody => finish(builder().tls_certs_only([])),
+            Trust::System | Trust::File(_) => build(path.as_deref()),
+        };
+        cell.get_or_try_init(|| blocking(make)).await.cloned()
     }
 
     /// Sends one request and judges the answer's status.
     pub(crate) async fn send(&self, step: &HttpStep) -> Result<(), ActionError> {
-        let failed = |error: &reqwest::Error| ActionError::Http {
+        let failed = |reason: String| ActionError::Http {
             place: step.place.clone(),
             method: step.method.to_string(),
             url: step.url.to_string(),
-            reason: match error.is_timeout() {
-                true => format!("no answer within {} ms", step.timeout.as_millis()),
-                false => with_causes(error),
-            },
+            reason,
         };
-        let request = self
-            .0
+        let client = self.client(step).await.map_err(failed)?;
+        let request = client
             .request(step.method.clone(), step.url.clone())
             .headers(step.headers.clone())
             .timeout(step.timeout)
             .body(step.body.clone());
-        let mut answer = request.send().await.map_err(|error| failed(&error))?;
+        let mut answer = request.send().await.map_err(|error| {
+            failed(match error.is_timeout() {
+                true => format!("no answer within {} ms", step.timeout.as_millis()),
+                false => with_causes(&error),
+            })
+        })?;
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         while body.len() < ANSWER_MAX_BYTES {
@@ -76,6 +150,58 @@ impl HttpClient {
             expected: show_ranges(&step.expect),
             answer: show_answer(&body),
         })
+    }
+}
+
+/// Redirects are not followed: a rule names its endpoint, and nobody else may name another.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX_PER_HOST)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("millpond/", env!("CARGO_PKG_VERSION")))
+}
+
+fn finish(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+    builder.build().map_err(|error| with_causes(&error))
+}
+
+/// A client for TLS that trusts the system's authorities and those of `ca_file`.
+fn build(ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
+    match ca_file {
+        None => finish(builder()),
+        Some(path) => finish(builder().tls_certs_merge(read_authorities(path)?))
+            .map_err(|reason| format!("ca_file '{}': {reason}", path.display())),
+    }
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let size_bytes = state_of(path)?.size_bytes;
+    let unusable = |reason: String| format!("ca_file '{}': {reason}", path.display());
+    if size_bytes > CA_FILE_MAX_BYTES {
+        return Err(unusable(format!("it has {size_bytes} bytes, at most {CA_FILE_MAX_BYTES} are read")));
+    }
+    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(with_causes(&error)))?;
+    match found.is_empty() {
+        true => Err(unusable("there is no certificate in it: PEM is expected".to_owned())),
+        false => Ok(found),
+    }
+}
+
+fn state_of(path: &Path) -> Result<FileState, String> {
+    let state = std::fs::metadata(path).map_err(|error| format!("ca_file '{}': {error}", path.display()))?;
+    Ok(FileState { modified: state.modified().ok(), size_bytes: state.len() })
+}
+
+/// Does what blocks on the disk away from the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(format!("the client could not be made: {error}")),
     }
 }
 
@@ -110,6 +236,9 @@ fn with_causes(error: &reqwest::Error) -> String {
     }
     match text.as_str() {
         "" => error.to_string(),
+        root if root.contains("UnknownIssuer") => {
+            format!("no connection: {root}: its authority is not known here; 'ca_file' can name it")
+        }
         root if error.is_connect() => format!("no connection: {root}"),
         root => root.to_owned(),
     }

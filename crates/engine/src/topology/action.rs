@@ -7,10 +7,14 @@ use crate::jq::{CompileError, Jq, Template};
 use millpond_model::ExchangeName;
 use millpond_model::table::Value;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time an HTTP action may take.
 const HTTP_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// What `ca_file` is.
+const CA_FILE: &str = "the path of a file with certificates of authorities, in PEM";
 
 /// Old files kept beside a rotated one, at most.
 const KEEP_MAX: i64 = 1000;
@@ -47,6 +51,8 @@ pub(crate) struct HttpAction {
     pub(crate) body: Option<Jq>,
     pub(crate) expect: Vec<RangeInclusive<u16>>,
     pub(crate) timeout: Duration,
+    /// Never taken from an event: who is trusted is for the file to say.
+    pub(crate) ca_file: Option<Arc<str>>,
 }
 
 /// Appends a line to a file.
@@ -136,7 +142,7 @@ fn read_publish(node: &Node, line: usize, path: &str, report: &mut Report) -> Op
 }
 
 fn read_http(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<HttpAction> {
-    let known = ["method", "endpoint", "headers", "body", "expect", "timeout"];
+    let known = ["method", "endpoint", "headers", "body", "expect", "timeout", "ca_file"];
     let fields = Fields::read(node, path, &known, report);
     let method = match fields.text("method", "an HTTP method", report) {
         None => reqwest::Method::POST,
@@ -171,6 +177,13 @@ fn read_http(node: &Node, line: usize, path: &str, report: &mut Report) -> Optio
             })
         },
     );
+    let ca_file = fields.text("ca_file", CA_FILE, report).filter(|path| {
+        if path.is_empty() {
+            let line = fields.get("ca_file").map_or(node.line, |node| node.line);
+            report.add(line, &fields.path_of("ca_file"), format!("found nothing, expected {CA_FILE}"));
+        }
+        !path.is_empty()
+    });
     let timeout = fields.duration("timeout", Duration::from_secs(10), HTTP_TIMEOUT_MAX, report);
     Some(HttpAction {
         place: format!("{}:{line}", report.file),
@@ -180,6 +193,7 @@ fn read_http(node: &Node, line: usize, path: &str, report: &mut Report) -> Optio
         body,
         expect,
         timeout,
+        ca_file: ca_file.map(Into::into),
     })
 }
 

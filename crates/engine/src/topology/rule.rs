@@ -106,6 +106,14 @@ impl Rule {
             _ => None,
         })
     }
+
+    /// Files of authorities that its requests trust, with the places that say so.
+    pub(crate) fn ca_files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Http(action) => Some((action.place.as_str(), action.ca_file.as_deref()?)),
+            _ => None,
+        })
+    }
 }
 
 pub(super) fn read_rules(node: &Node, report: &mut Report) -> Vec<Arc<Rule>> {

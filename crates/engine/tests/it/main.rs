@@ -6,6 +6,7 @@ mod applying;
 mod checking;
 mod docs;
 mod events;
+mod https;
 mod outside;
 mod rules;
 mod support;

@@ -11,10 +11,15 @@ use millpond_model::{ExchangeName, Message, QueueName, UserName, VhostName};
 use millpond_store::{Store, StoreOptions};
 use std::future::{Future, poll_fn};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A test that waits longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,6 +82,10 @@ impl TestEngine {
         let options = EngineOptions { data_dir: dir.path().to_owned() };
         let engine = Engine::start(broker.clone(), options).await.unwrap();
         Self { engine, broker, dir }
+    }
+
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -285,30 +294,28 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, requests) = mpsc::unbounded_channel();
-        let mut statuses = statuses.iter().copied();
-        let mut status = "200 OK";
+        let mut script = Script { statuses: statuses.iter(), status: "200 OK", requests: sender };
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut bytes = Vec::new();
-                let request = loop {
-                    let mut block = [0; 4096];
-                    let read = stream.read(&mut block).await.unwrap_or(0);
-                    bytes.extend_from_slice(&block[..read]);
-                    if let Some(request) = whole(&bytes) {
-                        break Some(request);
-                    }
-                    if read == 0 {
-                        break None;
-                    }
-                };
-                let Some(request) = request else { continue };
-                status = statuses.next().unwrap_or(status);
-                if sender.send(request).is_err() {
-                    return;
+            while let Ok((stream, _)) = listener.accept().await {
+                script.answer(stream).await;
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// With TLS; says 200 to everything. See `tests/tls/make` for its certificate.
+    pub(crate) async fn start_tls() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let (sender, requests) = mpsc::unbounded_channel();
+        let mut script = Script { statuses: [].iter(), status: "200 OK", requests: sender };
+        let acceptor = tls();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that does not trust this server ends the handshake.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    script.answer(stream).await;
                 }
-                let answer =
-                    format!("HTTP/1.1 {status}\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsaid");
-                let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
         Self { url, requests }
@@ -317,6 +324,56 @@ impl Server {
     pub(crate) async fn request(&mut self) -> Request {
         in_time("a request", self.requests.recv()).await.unwrap()
     }
+}
+
+/// What a server answers.
+struct Script {
+    statuses: std::slice::Iter<'static, &'static str>,
+    status: &'static str,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Script {
+    /// Reads one request and answers it, then closes.
+    async fn answer(&mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut bytes = Vec::new();
+        let request = loop {
+            let mut block = [0; 4096];
+            let read = stream.read(&mut block).await.unwrap_or(0);
+            bytes.extend_from_slice(&block[..read]);
+            if let Some(request) = whole(&bytes) {
+                break request;
+            }
+            if read == 0 {
+                return;
+            }
+        };
+        self.status = self.statuses.next().unwrap_or(&self.status);
+        // A test that has ended looks at no more requests.
+        let _ = self.requests.send(request);
+        let status = self.status;
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsaid");
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// A file of `tests/tls`.
+pub(crate) fn tls_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
+}
+
+fn tls() -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificate = CertificateDer::from_pem_file(tls_file("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls_file("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn whole(bytes: &[u8]) -> Option<Request> {
