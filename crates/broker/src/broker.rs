@@ -38,10 +38,14 @@ impl Broker {
             });
             Core::new(store, options, vhosts, found.next_queue_id, core.clone())
         });
-        match failed {
-            None => Ok(Self { core }),
-            Some(error) => Err(error),
+        if let Some(error) = failed {
+            return Err(error);
         }
+        for vhost in core.vhosts.values() {
+            let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
+            cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
+        }
+        Ok(Self { core })
     }
 
     /// Checks a password. The error's text is for the log only.
@@ -235,7 +239,7 @@ impl Found {
                 Some(queue) => (queue.log, Machine::new(&queue.live, queue.next_seq)),
                 None => (store.create_queue(definition.id, true), Machine::default()),
             };
-            let cell = QueueCell::new(spec, log, machine, core.clone());
+            let cell = QueueCell::new(spec, log, machine, core, &vhosts[vhost]);
             vhosts[vhost].write().add_queue(name.clone(), QueueHandle(cell));
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.

@@ -1,7 +1,9 @@
 //! What every part of the broker shares: the store, the settings, numbers that are given once.
 
+use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
-use crate::queue::{Scratch, Work};
+use crate::queue::cell::DeleteIf;
+use crate::queue::{QueueCell, Scratch, Work};
 use crate::session::inbox::Inbox;
 use crate::timer::Timer;
 use crate::vhost::Vhost;
@@ -90,7 +92,11 @@ impl Core {
     pub(crate) fn with_batch<R>(&self, f: impl FnOnce(&mut Work<'_>) -> R) -> (R, Batch) {
         Scratch::with(|scratch| {
             let mut batch = self.store.begin();
-            let result = f(&mut Work { core: self, batch: &mut batch, scratch });
+            let mut work = Work { core: self, batch: &mut batch, scratch };
+            let result = f(&mut work);
+            if !work.scratch.dead.is_empty() {
+                dead_letter::carry_out(&mut work);
+            }
             (result, batch)
         })
     }
@@ -118,6 +124,30 @@ impl Core {
             }
             StoreStatus::Poisoned { cause } => Err(WriteRefused(CommitError::Poisoned { cause })),
         }
+    }
+
+    // ---- queues that go by themselves
+
+    /// Deletes a queue if the conditions hold and it is still there.
+    pub(crate) fn delete_queue_if(&self, cell: &Arc<QueueCell>, when: DeleteIf) {
+        let Some(vhost) = cell.vhost() else { return };
+        let mut router = vhost.write();
+        let is_there = router.queue(cell.spec().name.as_str()).is_some_and(|it| Arc::ptr_eq(&it.0, cell));
+        if !is_there {
+            return;
+        }
+        self.work(|work| {
+            if let Ok((_, consumers)) = cell.delete(when, work) {
+                vhost.remove_queue(&mut router, cell, consumers, work);
+                work.scratch.wake();
+            }
+        });
+    }
+
+    /// Deletes a queue that nobody has used for as long as its `x-expires` says (T3).
+    pub(crate) fn delete_expired(&self, cell: &Arc<QueueCell>) {
+        let expired_ms = Some(self.options.clock.now_ms());
+        self.delete_queue_if(cell, DeleteIf { expired_ms, ..DeleteIf::default() });
     }
 
     // ---- sessions

@@ -7,6 +7,7 @@
 mod broker;
 mod clock;
 mod core;
+mod dead_letter;
 mod definition;
 pub mod error;
 pub mod event;

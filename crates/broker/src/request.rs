@@ -119,9 +119,11 @@ pub struct DeliveryId {
 pub enum Outcome {
     /// Done.
     Accept,
-    /// Back to where it was, marked as redelivered (basic.nack/reject/recover with requeue; closing channel).
+    /// Back to where it was, marked as redelivered (basic.nack/recover with requeue).
     Requeue,
-    /// Not wanted: dead-lettered (later) or dropped.
+    /// As `Requeue`, and counts as a failed delivery (basic.reject with requeue; X9).
+    Fail,
+    /// Not wanted: dead-lettered or dropped.
     Reject,
 }
 
@@ -135,11 +137,18 @@ pub(crate) struct RouteInner {
     pub(crate) cells: Vec<Arc<QueueCell>>,
     /// Whether any of them keeps persistent messages.
     pub(crate) stored: bool,
+    /// Whether any of them may refuse a message.
+    pub(crate) refuses: bool,
     /// The requester that a direct reply goes to.
     pub(crate) reply: Option<ReplyBox>,
 }
 
 impl Route {
+    /// Whether a queue on it may refuse a message: ask [`crate::Session::take_refused`] after the publish.
+    pub fn may_refuse(&self) -> bool {
+        self.0.refuses
+    }
+
     /// Whether nothing takes the message: a mandatory one is returned.
     pub fn is_unroutable(&self) -> bool {
         self.0.cells.is_empty() && self.0.reply.is_none()

@@ -50,6 +50,8 @@ pub struct Session {
     uncommitted: Uncommitted,
     /// Queues this session published to that were over their limits.
     over: Vec<Arc<QueueCell>>,
+    /// Places in the last publish of messages that a queue refused.
+    refused: Vec<u32>,
     /// One of the queues this session published to whose consumers are behind.
     crowded: Option<Arc<QueueCell>>,
     /// The queue whose get waits for the disk, and its number of loads then.
@@ -94,6 +96,7 @@ impl Session {
             next_token: 0,
             confirming: false,
             uncommitted: Uncommitted::default(),
+            refused: Vec::new(),
             over: Vec::new(),
             crowded: None,
             loading: None,

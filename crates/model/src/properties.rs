@@ -307,6 +307,18 @@ impl<'a> RawProperties<'a> {
         out
     }
 
+    /// A copy without its expiration; `None` when it has none, and the bytes may stay as they are.
+    pub fn without_expiration(&self) -> Option<Vec<u8>> {
+        if self.flags & EXPIRATION == 0 {
+            return None;
+        }
+        let (at, end) = self.position(EXPIRATION);
+        let mut out = (self.flags & !EXPIRATION).to_be_bytes().to_vec();
+        out.extend_from_slice(&self.bytes[2..at]);
+        out.extend_from_slice(&self.bytes[end..]);
+        Some(out)
+    }
+
     fn header_bytes(&self) -> &'a [u8] {
         self.bytes.get(self.headers_at as usize + 4..self.rest_at as usize).unwrap_or_default()
     }

@@ -1,11 +1,14 @@
 //! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
 
-use super::machine::{ConsumerKey, Machine, OwnerKey, Terms};
+use super::care::Care;
+use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
 use super::pump::{Work, push_range};
+use super::settings::{DeadLetterTo, QueueSettings};
 use crate::core::Core;
 use crate::event::Delivery;
 use crate::request::{Outcome, QueueRef};
 use crate::session::inbox::Inbox;
+use crate::vhost::Vhost;
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
 use millpond_store::{Fetch, OnQueue, QueueId, QueueLog};
@@ -38,19 +41,22 @@ impl QueueSpec {
 pub(crate) struct QueueCell {
     spec: QueueSpec,
     pub(super) log: QueueLog,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
+    vhost: Weak<Vhost>,
 }
 
 pub(super) struct State {
     pub(super) machine: Machine,
     /// Ascending by key.
-    sinks: Vec<Sink>,
+    pub(super) sinks: Vec<Sink>,
     next_consumer: u64,
     /// The first ready message is on disk; `OnQueue::loaded` will tell.
     pub(super) loading: bool,
     /// How often `OnQueue::loaded` has told.
     loads: u32,
-    deleted: bool,
+    pub(super) deleted: bool,
+    pub(super) settings: Arc<QueueSettings>,
+    pub(super) care: Care,
     /// One of the consumers wants no other.
     exclusive_consumer: Option<ConsumerKey>,
     /// An inbox was full when messages were handed out last: the consumers take them as fast as they read.
@@ -111,6 +117,8 @@ pub(crate) enum NotDeleted {
 pub(crate) struct DeleteIf {
     pub(crate) unused: bool,
     pub(crate) empty: bool,
+    /// Only if nobody has used it for as long as `x-expires` says, at this time.
+    pub(crate) expired_ms: Option<u64>,
 }
 
 impl State {
@@ -121,7 +129,17 @@ impl State {
 
 impl QueueCell {
     /// A cell over a log with what is live in it. `core` is told of nothing; it is there for the store's calls.
-    pub(crate) fn new(spec: QueueSpec, log: QueueLog, machine: Machine, core: Weak<Core>) -> Arc<Self> {
+    pub(crate) fn new(
+        spec: QueueSpec,
+        log: QueueLog,
+        mut machine: Machine,
+        core: &Weak<Core>,
+        vhost: &Arc<Vhost>,
+    ) -> Arc<Self> {
+        let settings = Arc::new(QueueSettings::of(&spec.arguments));
+        let care = Care::new(&settings, machine.ready_count() > 0);
+        machine.set_delivery_limit(settings.delivery_limit);
+        machine.weigh(settings.max_length_bytes.is_some());
         let state = State {
             machine,
             sinks: Vec::new(),
@@ -129,12 +147,14 @@ impl QueueCell {
             loading: false,
             loads: 0,
             deleted: false,
+            settings,
+            care,
             exclusive_consumer: None,
             busy: false,
             waiters: Vec::new(),
         };
-        let cell = Arc::new(Self { spec, log, state: Mutex::new(state) });
-        cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core }));
+        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), vhost: Arc::downgrade(vhost) });
+        cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core: core.clone() }));
         cell
     }
 
@@ -149,10 +169,11 @@ impl QueueCell {
             if state.deleted {
                 return 0..0;
             }
-            let seqs = self.log.append(work.batch, messages);
-            state.machine.enqueued(seqs.clone());
-            self.pump(&mut state, work);
-            seqs
+            if state.care.refuses {
+                self.publish_bounded(&mut state, messages, work)
+            } else {
+                self.append(&mut state, messages, work)
+            }
         };
         work.scratch.wake();
         seqs
@@ -169,6 +190,11 @@ impl QueueCell {
         {
             let mut state = self.state.lock();
             match outcome {
+                Outcome::Reject if state.settings.dead_letter.is_some() => {
+                    for range in seqs {
+                        state.machine.doom(owner, range.clone(), Reason::Rejected);
+                    }
+                }
                 Outcome::Accept | Outcome::Reject => {
                     let settled = &mut work.scratch.settled;
                     for range in seqs {
@@ -179,9 +205,10 @@ impl QueueCell {
                         settled.clear();
                     }
                 }
-                Outcome::Requeue => {
+                Outcome::Requeue | Outcome::Fail => {
+                    let how = if outcome == Outcome::Fail { Return::Failed } else { Return::Given };
                     for range in seqs {
-                        state.machine.requeue(owner, range.clone());
+                        state.machine.requeue(owner, range.clone(), how);
                     }
                 }
             }
@@ -192,13 +219,15 @@ impl QueueCell {
 
     /// Takes the first ready message; with how many are left.
     pub(crate) fn get(
-        &self,
+        self: &Arc<Self>,
         owner: OwnerKey,
         no_ack: bool,
         work: &mut Work<'_>,
     ) -> Result<(Delivery, u64), CellGetError> {
         let mut state = self.state.lock();
+        state.care.used(work);
         let mut fetched = Vec::with_capacity(1);
+        self.tend(&mut state, work);
         while let Some(first) = state.machine.first_ready() {
             let one = first.start..first.start + 1;
             if self.log.fetch(one.clone(), usize::MAX, &mut fetched) == Fetch::Loading {
@@ -213,7 +242,9 @@ impl QueueCell {
             if no_ack {
                 self.log.settle(work.batch, std::slice::from_ref(&one));
             }
-            let delivery = Delivery { seq, redelivered: taken.redelivered, message };
+            let message = state.counted(message, taken.past);
+            self.tend(&mut state, work);
+            let delivery = Delivery { seq, redelivered: taken.past.handed != 0, message };
             return Ok((delivery, state.machine.ready_count()));
         }
         Err(CellGetError::Empty)
@@ -294,9 +325,10 @@ impl QueueCell {
                     push_range(&mut ranges, seq..seq + 1);
                 }
                 for range in ranges {
-                    state.machine.release(sink.owner, range);
+                    state.machine.requeue(sink.owner, range, Return::Untouched);
                 }
             }
+            state.care.used(work);
             self.pump(&mut state, work);
             state.sinks.is_empty()
         };
@@ -314,6 +346,7 @@ impl QueueCell {
             let left = state.exclusive_consumer.filter(|key| state.sink(*key).is_some());
             state.exclusive_consumer = left;
             state.machine.close_owner(owner);
+            state.care.used(work);
             self.pump(&mut state, work);
             had_consumers && state.sinks.is_empty()
         };
@@ -356,6 +389,9 @@ impl QueueCell {
         if when.unused && !state.sinks.is_empty() {
             return Err(NotDeleted::InUse);
         }
+        if when.expired_ms.is_some_and(|now_ms| !state.is_expired(now_ms)) {
+            return Err(NotDeleted::InUse);
+        }
         let ready = state.machine.ready_count();
         if when.empty && ready > 0 {
             return Err(NotDeleted::NotEmpty);
@@ -369,6 +405,21 @@ impl QueueCell {
     }
 
     // ---- questions
+
+    /// Where it is.
+    pub(crate) fn vhost(&self) -> Option<Arc<Vhost>> {
+        self.vhost.upgrade()
+    }
+
+    /// Where its dead messages go.
+    pub(crate) fn dead_letter_to(&self) -> Option<DeadLetterTo> {
+        self.state.lock().settings.dead_letter.clone()
+    }
+
+    /// Whether it may refuse publishes.
+    pub(crate) fn may_refuse(&self) -> bool {
+        self.state.lock().care.refuses
+    }
 
     /// What it is.
     pub(crate) fn spec(&self) -> &QueueSpec {

@@ -1,9 +1,11 @@
 //! Queues: the machine that decides, and what carries its decisions out.
 
 pub(crate) mod arguments;
+mod care;
 pub(crate) mod cell;
 pub(crate) mod machine;
 mod pump;
+pub(crate) mod settings;
 
 pub(crate) use cell::QueueCell;
 pub(crate) use pump::{Scratch, Work};

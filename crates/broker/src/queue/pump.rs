@@ -3,6 +3,7 @@
 use super::cell::{QueueCell, State};
 use super::machine::{ConsumerKey, Run};
 use crate::core::Core;
+use crate::dead_letter::Dead;
 use crate::event::Delivery;
 use crate::session::inbox::Stalled;
 use millpond_model::Message;
@@ -31,6 +32,10 @@ pub(crate) struct Scratch {
     fetched: Vec<(u64, Message)>,
     pub(super) settled: Vec<Range<u64>>,
     outgoing: Vec<Outgoing>,
+    /// What died in this work and is to be moved.
+    pub(crate) dead: Vec<Dead>,
+    /// How many publishes were refused in this work.
+    pub(crate) refused: u64,
     wakers: Vec<Waker>,
 }
 
@@ -75,8 +80,16 @@ impl Scratch {
 }
 
 impl QueueCell {
-    /// Hands out all that can be handed out now.
+    /// Hands out all that can be handed out now, and looks after what is left.
     pub(super) fn pump(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        self.hand_out(state, work);
+        self.tend(state, work);
+    }
+
+    pub(super) fn hand_out(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        if state.expires() {
+            self.expire(state, work);
+        }
         while !state.loading && state.machine.has_work() {
             self.assign(state, work);
             let reopened = self.flush(state, work.scratch);
@@ -103,16 +116,22 @@ impl QueueCell {
                 work.scratch.outgoing[at].room_bytes.saturating_sub(work.scratch.outgoing[at].size_bytes);
             work.scratch.fetched.clear();
             let fetch = self.log.fetch(run.seqs.clone(), room.max(1), &mut work.scratch.fetched);
-            let reached = self.take_fetched(state, work.scratch, &run, at, fetch, room.max(1));
+            let cut = state.expires() && state.cut_expired(&mut work.scratch.fetched, work.core);
+            let limited = cut || fetch == Fetch::Loading;
+            let reached = self.take_fetched(state, work.scratch, &run, at, limited, room.max(1));
             if reached < run.seqs.end {
                 state.machine.give_back(&run, reached);
             }
             if run.no_ack && run.seqs.start < reached {
                 push_range(&mut work.scratch.settled, run.seqs.start..reached);
+                state.machine.forget_sizes(run.seqs.start..reached);
             }
             if fetch == Fetch::Loading {
                 state.loading = true;
                 return;
+            }
+            if cut {
+                self.expire(state, work);
             }
             let out = &mut work.scratch.outgoing[at];
             if out.size_bytes > out.room_bytes {
@@ -129,7 +148,7 @@ impl QueueCell {
         scratch: &mut Scratch,
         run: &Run,
         at: usize,
-        fetch: Fetch,
+        limited: bool,
         room: usize,
     ) -> u64 {
         let out = &mut scratch.outgoing[at];
@@ -138,9 +157,9 @@ impl QueueCell {
         let before = out.size_bytes;
         out.items.extend(scratch.fetched.drain(..).map(|(seq, message)| {
             out.size_bytes += message.size_bytes();
-            Delivery { seq, redelivered: run.redelivered, message }
+            Delivery { seq, redelivered: run.redelivered(), message: state.counted(message, run.past) }
         }));
-        let limited = fetch == Fetch::Loading || out.size_bytes - before >= room;
+        let limited = limited || out.size_bytes - before >= room;
         let reached = if limited { next } else { run.seqs.end };
         if count < reached - run.seqs.start {
             self.forget_missing(state, &out.items[out.items.len() - count as usize..], run, reached);

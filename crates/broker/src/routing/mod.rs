@@ -120,6 +120,11 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         Self { vhost, exchanges: HashMap::new(), queues: HashMap::new(), incoming: BTreeSet::new() }
     }
 
+    /// All queues, in no order.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Q> {
+        self.queues.values()
+    }
+
     // ---- exchanges
 
     /// Declares an exchange as a client asked (D2, D3). `true`: it is new.

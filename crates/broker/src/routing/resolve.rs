@@ -7,6 +7,7 @@ use super::targets::Target;
 use super::{Exchange, Resolution, Router};
 use crate::error::PublishError;
 use hashbrown::HashSet;
+use millpond_model::ExchangeName;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{RawArray, RawTable, RawValue};
 use std::hash::Hash;
@@ -96,6 +97,26 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         properties: &RawProperties<'_>,
         out: &mut Resolution<Q>,
     ) -> Result<(), PublishError> {
+        if let Some((name, first)) = self.find_exchange(exchange)
+            && first.spec.internal
+        {
+            return Err(PublishError::InternalExchange { exchange: name.clone(), vhost: self.vhost.clone() });
+        }
+        self.route_inside(exchange, routing_key, properties, out)
+    }
+
+    fn find_exchange(&self, exchange: &[u8]) -> Option<(&ExchangeName, &Exchange<Q>)> {
+        self.exchanges.get_key_value(std::str::from_utf8(exchange).ok()?)
+    }
+
+    /// As [`Self::route`], for what the broker itself publishes: internal exchanges take it.
+    pub(crate) fn route_inside(
+        &self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &RawProperties<'_>,
+        out: &mut Resolution<Q>,
+    ) -> Result<(), PublishError> {
         out.queues.clear();
         out.alternate_missing = None;
         let headers = properties.headers().unwrap_or_default();
@@ -110,11 +131,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             exchange: String::from_utf8_lossy(exchange).into_owned(),
             vhost: self.vhost.clone(),
         };
-        let name = std::str::from_utf8(exchange).map_err(|_| missing())?;
-        let (name, first) = self.exchanges.get_key_value(name).ok_or_else(missing)?;
-        if first.spec.internal {
-            return Err(PublishError::InternalExchange { exchange: name.clone(), vhost: self.vhost.clone() });
-        }
+        let (name, first) = self.find_exchange(exchange).ok_or_else(missing)?;
         self.visit(name.as_str(), first, &keys, headers, &mut walk, out);
         while let Some(name) = walk.ahead.pop() {
             match self.exchanges.get(name) {

@@ -89,6 +89,9 @@ impl Session {
             let cell = queue.0.clone();
             drop(router);
             self.check_redeclare(request, &cell)?;
+            if !request.passive {
+                self.core.work(|work| cell.touch(work));
+            }
             let (ready, consumers) = cell.counts();
             let declared = QueueDeclared { name: cell.spec().name.clone(), ready, consumers };
             return Ok((declared, Durability::Now));
@@ -119,7 +122,8 @@ impl Session {
             self.exclusive.push(name.clone());
         }
         let log = self.core.store.create_queue(spec.id, spec.is_stored());
-        let cell = QueueCell::new(spec, log, Machine::default(), Arc::downgrade(&self.core));
+        let cell = QueueCell::new(spec, log, Machine::default(), &Arc::downgrade(&self.core), &vhost);
+        self.core.work(|work| cell.touch(work));
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
         let durability = self.commit(batch);
@@ -225,7 +229,8 @@ impl Session {
         };
         self.check_access(&cell)?;
         let (deleted, batch) = core.with_batch(|work| {
-            let (ready, consumers) = cell.delete(DeleteIf { unused: if_unused, empty: if_empty }, work)?;
+            let (ready, consumers) =
+                cell.delete(DeleteIf { unused: if_unused, empty: if_empty, expired_ms: None }, work)?;
             vhost.remove_queue(&mut router, &cell, consumers, work);
             work.scratch.wake();
             Ok(ready)
@@ -245,27 +250,13 @@ impl Session {
     pub(super) fn delete_own(&self, name: &QueueName) {
         let cell = self.vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
         if let Some(cell) = cell.filter(|cell| cell.spec().exclusive == Some(self.owner)) {
-            self.delete_if(&cell, DeleteIf::default());
+            self.core.delete_queue_if(&cell, DeleteIf::default());
         }
     }
 
     /// Deletes an auto-delete queue whose last consumer went, unless another came meanwhile.
     pub(super) fn delete_unused(&self, cell: &Arc<QueueCell>) {
-        self.delete_if(cell, DeleteIf { unused: true, empty: false });
-    }
-
-    fn delete_if(&self, cell: &Arc<QueueCell>, when: DeleteIf) {
-        let mut router = self.vhost.write();
-        let is_there = router.queue(cell.spec().name.as_str()).is_some_and(|it| Arc::ptr_eq(&it.0, cell));
-        if !is_there {
-            return;
-        }
-        self.core.work(|work| {
-            if let Ok((_, consumers)) = cell.delete(when, work) {
-                self.vhost.remove_queue(&mut router, cell, consumers, work);
-                work.scratch.wake();
-            }
-        });
+        self.core.delete_queue_if(cell, DeleteIf { unused: true, ..DeleteIf::default() });
     }
 
     /// Drops all ready messages; returns how many (A11).

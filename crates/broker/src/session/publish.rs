@@ -166,7 +166,8 @@ impl Session {
         };
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
         let stored = cells.iter().any(|cell| cell.spec().is_stored());
-        let route = Route(Arc::new(RouteInner { cells, stored, reply }));
+        let refuses = cells.iter().any(|cell| cell.may_refuse());
+        let route = Route(Arc::new(RouteInner { cells, stored, refuses, reply }));
         if found.keyed_only && !copies && !is_reply {
             self.routes.put(generation, exchange, routing_key, route.clone());
         }
@@ -193,6 +194,7 @@ impl Session {
             return Ok(Durability::Now);
         }
         self.check_door(batch)?;
+        self.refused.clear();
         let core = self.core.clone();
         let ((), changes) = core.with_batch(|work| self.apply(batch, work));
         Ok(self.commit(changes))
@@ -209,7 +211,7 @@ impl Session {
         let ((), changes) = core.with_batch(|work| {
             self.apply(publishes, work);
             let mut ids = Vec::new();
-            for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Requeue] {
+            for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Fail, Outcome::Requeue] {
                 ids.clear();
                 ids.extend(settles.iter().filter(|settle| settle.1 == outcome).map(|settle| settle.0));
                 self.settle_with(&ids, outcome, work);
@@ -236,6 +238,9 @@ impl Session {
     fn apply(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         let Some((_, first)) = batch.first() else { return };
         let route = first.clone();
+        if batch.iter().any(|(_, route)| route.0.refuses) {
+            return self.apply_one_by_one(batch, work);
+        }
         if !batch.iter().all(|(_, other)| Arc::ptr_eq(&other.0, &route.0)) {
             return self.apply_mixed(batch, work);
         }
@@ -256,6 +261,28 @@ impl Session {
             batch.drain(..).for_each(|(message, route)| reply(&message, &route));
         }
         batch.clear();
+    }
+
+    /// As `apply`, noting which messages a queue refused (P6).
+    #[cold]
+    fn apply_one_by_one(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
+        for (at, (message, route)) in batch.drain(..).enumerate() {
+            reply(&message, &route);
+            work.scratch.refused = 0;
+            for cell in &route.0.cells {
+                let seqs = cell.publish(&mut std::iter::once(message.clone()), work);
+                self.note_published(cell, seqs);
+            }
+            if std::mem::take(&mut work.scratch.refused) > 0 {
+                self.refused.push(at as u32);
+            }
+        }
+    }
+
+    /// Which messages of the last publish, by their place in it, a queue had no room for: they are nacked. Empty
+    /// unless [`Route::may_refuse`] said so.
+    pub fn take_refused(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.refused)
     }
 
     fn apply_mixed(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {

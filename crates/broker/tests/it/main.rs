@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod consume;
+mod dead_letters;
 mod definitions;
 mod flow;
 mod full;

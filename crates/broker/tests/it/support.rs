@@ -215,7 +215,9 @@ impl Client {
         let rewritten = self.session.rewrite_properties(&raw);
         let kept = rewritten.as_deref().unwrap_or(&encoded);
         let persistent = raw.is_persistent();
-        Ok((Message::new(exchange.as_bytes(), key.as_bytes(), kept, persistent, body.as_bytes()), route))
+        let now_ms = self.session.now_ms();
+        let (exchange, key) = (exchange.as_bytes(), key.as_bytes());
+        Ok((Message::published_at(now_ms, exchange, key, kept, persistent, body.as_bytes()), route))
     }
 
     /// Publishes persistent messages with these bodies and waits until they are durable.

@@ -9,7 +9,7 @@ use millpond_amqp_codec::{encode_ack, encode_nack};
 use std::collections::VecDeque;
 
 /// Publishes of one channel that share a fate.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) channel: u16,
     /// Which opening of that channel number.

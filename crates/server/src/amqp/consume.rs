@@ -213,13 +213,18 @@ impl Core {
     }
 
     /// basic.nack and basic.reject.
-    pub(super) fn nack(&mut self, number: u16, tag: u64, multiple: bool, requeue: bool) -> Result<(), Fault> {
+    pub(super) fn nack(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+    ) -> Result<(), Fault> {
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         self.taken.clear();
         if !channel.unacked.take(tag, multiple, &mut self.taken) {
             return Err(unknown_tag(tag));
         }
-        let outcome = if requeue { Outcome::Requeue } else { Outcome::Reject };
         match &mut channel.mode {
             Mode::Transaction(transaction) => transaction.settle(&self.taken, outcome),
             Mode::Plain | Mode::Confirm(_) => {

@@ -271,8 +271,14 @@ impl Core {
             Method::BasicCancel(m) => self.cancel(number, m),
             Method::BasicGet(m) => self.get(number, m),
             Method::BasicAck(m) => self.take_ack(number, *m),
-            Method::BasicNack(m) => self.nack(number, m.delivery_tag, m.multiple, m.requeue),
-            Method::BasicReject(m) => self.nack(number, m.delivery_tag, false, m.requeue),
+            Method::BasicNack(m) => {
+                let outcome = if m.requeue { Outcome::Requeue } else { Outcome::Reject };
+                self.nack(number, m.delivery_tag, m.multiple, outcome)
+            }
+            Method::BasicReject(m) => {
+                let outcome = if m.requeue { Outcome::Fail } else { Outcome::Reject };
+                self.nack(number, m.delivery_tag, false, outcome)
+            }
             Method::BasicRecover(m) => self.recover(number, m.requeue, true),
             Method::BasicRecoverAsync(m) => self.recover(number, m.requeue, false),
             Method::ConfirmSelect(m) => self.select_confirms(number, m.no_wait),

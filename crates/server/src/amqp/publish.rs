@@ -69,6 +69,8 @@ pub(crate) struct Publisher {
     messages: Vec<Message>,
     publishes: Vec<Publish>,
     ranges: Vec<Range>,
+    /// Those of `publishes`, by their place, that a queue may refuse, with their number.
+    refusable: Vec<(u32, Range)>,
     /// Publishes without confirms that a full store refused; they wait.
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
@@ -312,6 +314,10 @@ impl Core {
                         kind = Kind::Confirmed;
                     }
                     self.publisher.count(publish.channel, epoch, number);
+                    if publish.route.may_refuse() {
+                        let range = Range { channel: publish.channel, epoch, first: number, last: number };
+                        self.publisher.refusable.push((self.publisher.publishes.len() as u32, range));
+                    }
                 }
                 Mode::Plain => {
                     if kind != Kind::Plain {
@@ -353,6 +359,10 @@ impl Core {
             Ok(durability) => {
                 publisher.refusal_logged = false;
                 publisher.publishes.clear();
+                if !publisher.refusable.is_empty() {
+                    let refused = self.session.take_refused();
+                    publisher.split_refused(&refused);
+                }
                 self.answer(durability);
             }
             Err(refused) => self.refused(kind, &refused),
@@ -360,8 +370,12 @@ impl Core {
     }
 
     fn answer(&mut self, durability: Durability) {
+        let mut refused = self.publisher.refusable.drain(..).map(|(_, range)| range).peekable();
         for range in self.publisher.ranges.drain(..) {
             match durability {
+                _ if refused.next_if_eq(&range).is_some() => {
+                    self.confirms.resolve(range, true, &self.channels, &mut self.out);
+                }
                 Durability::Now => self.confirms.resolve(range, false, &self.channels, &mut self.out),
                 Durability::Pending(token) => self.confirms.wait(range, token),
             }
@@ -378,6 +392,7 @@ impl Core {
         match kind {
             Kind::Confirmed => {
                 publisher.publishes.clear();
+                publisher.refusable.clear();
                 for range in publisher.ranges.drain(..) {
                     self.confirms.resolve(range, true, &self.channels, &mut self.out);
                 }
@@ -417,6 +432,27 @@ impl Core {
 }
 
 impl Publisher {
+    /// Keeps of the refusable publishes those that were refused (by their place), and cuts the ranges so that each
+    /// of them is one of its own.
+    #[cold]
+    fn split_refused(&mut self, refused: &[u32]) {
+        self.refusable.retain(|(place, _)| refused.binary_search(place).is_ok());
+        let mut from = 0;
+        for (_, one) in &self.refusable {
+            let holds = |range: &Range| {
+                (range.channel, range.epoch) == (one.channel, one.epoch)
+                    && (range.first..=range.last).contains(&one.first)
+            };
+            let Some(at) = self.ranges[from..].iter().position(holds) else { continue };
+            let at = from + at;
+            from = at;
+            let whole = self.ranges[at];
+            let parts =
+                [Range { last: one.first - 1, ..whole }, *one, Range { first: one.first + 1, ..whole }];
+            self.ranges.splice(at..=at, parts.into_iter().filter(|part| part.first <= part.last));
+        }
+    }
+
     /// A publish to be confirmed.
     #[inline]
     fn count(&mut self, channel: u16, epoch: u32, number: u64) {

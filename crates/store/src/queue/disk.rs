@@ -228,6 +228,13 @@ impl Files {
         Some(message)
     }
 
+    /// The message, if its block is in memory and it was not taken out of it.
+    pub(crate) fn peek_loaded(&self, seq: u64) -> Option<&Message> {
+        let (_, block) = self.loaded.range(..=seq).next_back()?;
+        let at = block.messages.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        block.messages[at].1.as_ref()
+    }
+
     /// Settles messages; returns how many lived.
     pub(crate) fn settle(&mut self, seqs: Range<u64>) -> u64 {
         let mut settled = 0;

@@ -119,6 +119,10 @@ impl Disk {
     fn take_loaded(&mut self, seq: u64) -> Option<Message> {
         self.durable.take_loaded(seq).or_else(|| self.spill.take_loaded(seq))
     }
+
+    fn peek_loaded(&self, seq: u64) -> Option<&Message> {
+        self.durable.peek_loaded(seq).or_else(|| self.spill.peek_loaded(seq))
+    }
 }
 
 impl Inner {
@@ -321,6 +325,30 @@ impl QueueLog {
         Fetch::Complete
     }
 
+    /// As [`Self::fetch`], of the first `count_max` messages, and leaves them where they are.
+    pub fn peek(&self, seqs: Range<u64>, count_max: usize, out: &mut Vec<(u64, Message)>) -> Fetch {
+        let state = &self.0;
+        let mut inner = state.inner.lock();
+        let on_disk_to = seqs.end.min(inner.written_to);
+        let mut seq = seqs.start;
+        while seq < on_disk_to && out.len() < count_max {
+            let Some(disk) = &inner.disk else { break };
+            let Some(next) = disk.next_live(seq).filter(|next| *next < on_disk_to) else { break };
+            let Some(message) = disk.peek_loaded(next) else {
+                inner.wanted = Some(inner.wanted.map_or(next, |wanted| wanted.min(next)));
+                state.ask_to_read(&mut inner);
+                return Fetch::Loading;
+            };
+            out.push((next, message.clone()));
+            seq = next + 1;
+        }
+        let from = seqs.start.max(inner.written_to);
+        let left = count_max.saturating_sub(out.len());
+        let young = inner.memory.range(from..seqs.end.max(from)).take(left);
+        out.extend(young.map(|(seq, message)| (seq, message.clone())));
+        Fetch::Complete
+    }
+
     /// Has the blocks behind `seq` read when few are left in memory.
     fn read_ahead(&self, inner: &mut Inner, seq: u64) {
         let Some(disk) = &inner.disk else { return };
@@ -382,6 +410,11 @@ impl QueueLog {
             state.ask_to_write(&mut inner);
         }
         state.account(&mut inner);
+    }
+
+    /// The number that the next message appended gets.
+    pub fn next_seq(&self) -> u64 {
+        self.0.inner.lock().memory.next_seq()
     }
 
     /// Message bytes held in memory.

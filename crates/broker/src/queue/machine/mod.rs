@@ -9,18 +9,24 @@
 //!   message; a blocked one stalls nobody (A6). So a run has more than one message only if one consumer is alone
 //!   there.
 //!
-//! Conservation: enqueued = ready + unacked + settled + purged, after every call (`check_conservation`).
+//! Conservation: enqueued = ready + unacked + dying + settled + purged + dead, after every call
+//! (`check_conservation`).
 //!
 //! Cost: a run costs the same whatever its length, but for the note of who holds what (`unacked`: a few
 //! nanoseconds a message). Memory: nothing while idle, a few bytes a message that is unacked, nothing a message that
 //! is ready (`ready`: by piece, not by message).
 
+mod dying;
 mod holders;
 mod ready;
 #[cfg(test)]
 mod tests;
 mod unacked;
 
+pub(crate) use dying::Reason;
+pub(crate) use ready::{Past, Return};
+
+use dying::Dying;
 use holders::Holders;
 use ready::{Piece, Ready};
 use std::ops::Range;
@@ -54,12 +60,18 @@ pub(crate) struct Run {
     pub(crate) consumer: ConsumerKey,
     /// At least one.
     pub(crate) seqs: Range<u64>,
-    /// Whether they were handed out before.
-    pub(crate) redelivered: bool,
+    /// What they went through.
+    pub(crate) past: Past,
     /// They are settled already: the caller settles them in the log.
     pub(crate) no_ack: bool,
     slot: u32,
-    deliveries: u16,
+}
+
+impl Run {
+    /// Whether they were handed out before.
+    pub(crate) fn redelivered(&self) -> bool {
+        self.past.handed != 0
+    }
 }
 
 /// What a get took.
@@ -67,8 +79,8 @@ pub(crate) struct Run {
 pub(crate) struct Taken {
     /// Which message.
     pub(crate) seq: u64,
-    /// Whether it was handed out before.
-    pub(crate) redelivered: bool,
+    /// What it went through.
+    pub(crate) past: Past,
 }
 
 /// See the module.
@@ -77,11 +89,15 @@ pub(crate) struct Machine {
     ready: Ready,
     unacked: Unacked,
     holders: Holders,
+    dying: Dying,
+    /// Failed deliveries after which a message dies; `None`: never (X9).
+    delivery_limit: Option<u16>,
     /// What `enqueued` may bring next.
     next_seq: u64,
     enqueued: u64,
     settled: u64,
     purged: u64,
+    dead: u64,
 }
 
 impl Machine {
@@ -91,7 +107,11 @@ impl Machine {
         let mut this = Self { next_seq, ..Self::default() };
         for seqs in ready {
             debug_assert!(seqs.end <= next_seq, "recovered {seqs:?} of a queue that ended at {next_seq}");
-            this.ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries: 1 });
+            this.ready.insert(Piece {
+                start: seqs.start,
+                end: seqs.end,
+                past: Past { handed: 1, failed: 0 },
+            });
         }
         this.enqueued = this.ready.count();
         this
@@ -107,7 +127,7 @@ impl Machine {
         }
         self.next_seq = seqs.end;
         self.enqueued += seqs.end - seqs.start;
-        self.ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries: 0 });
+        self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: Past::default() });
     }
 
     /// A consumer comes; it is open, and last in its priority's round.
@@ -157,17 +177,10 @@ impl Machine {
             self.settled += n;
             self.holders.given(0);
         } else {
-            self.unacked.insert(seqs.clone(), turn.slot, piece.deliveries);
+            self.unacked.insert(seqs.clone(), turn.slot, piece.past);
             self.holders.given(n);
         }
-        Some(Run {
-            consumer: turn.consumer,
-            seqs,
-            redelivered: piece.deliveries != 0,
-            no_ack: turn.no_ack,
-            slot: turn.slot,
-            deliveries: piece.deliveries,
-        })
+        Some(Run { consumer: turn.consumer, seqs, past: piece.past, no_ack: turn.no_ack, slot: turn.slot })
     }
 
     /// A run, from `from` on, could not be handed out: those are ready again as if never assigned, also no_ack ones;
@@ -176,9 +189,9 @@ impl Machine {
         let seqs = from.clamp(run.seqs.start, run.seqs.end)..run.seqs.end;
         if run.no_ack {
             self.settled -= seqs.end - seqs.start;
-            self.ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries: run.deliveries });
+            self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: run.past });
         } else {
-            self.take_back(seqs, |_, slot| slot == run.slot, 0);
+            self.take_back(seqs, |_, slot| slot == run.slot, Return::Untouched);
         }
         if from <= run.seqs.start {
             self.holders.return_turn(run.consumer);
@@ -195,19 +208,20 @@ impl Machine {
             self.settled += 1;
         } else {
             let slot = self.holders.got(owner);
-            self.unacked.insert(seq..seq + 1, slot, piece.deliveries);
+            self.unacked.insert(seq..seq + 1, slot, piece.past);
         }
-        Some(Taken { seq, redelivered: piece.deliveries != 0 })
+        Some(Taken { seq, past: piece.past })
     }
 
     /// Accept or reject: those of `seqs` that `owner` holds are done with. They are added to `settled` (ascending,
     /// joined with its last range where they touch), for the log.
     pub(crate) fn settle(&mut self, owner: OwnerKey, seqs: Range<u64>, settled: &mut Vec<Range<u64>>) {
-        let Self { unacked, holders, settled: count, .. } = self;
+        let Self { unacked, holders, ready, settled: count, .. } = self;
         unacked.take(seqs, |slot, seqs, _| {
             if holders.owner(slot) != Some(owner) {
                 return false;
             }
+            ready.forget_weights(seqs.clone());
             let n = seqs.end - seqs.start;
             holders.returned(slot, n);
             *count += n;
@@ -216,14 +230,100 @@ impl Machine {
         });
     }
 
-    /// Those of `seqs` that `owner` holds return to where they were, as handed out once more. How many.
-    pub(crate) fn requeue(&mut self, owner: OwnerKey, seqs: Range<u64>) -> u64 {
-        self.take_back(seqs, |holders, slot| holders.owner(slot) == Some(owner), 1)
+    /// Those of `seqs` that `owner` holds return to where they were; one that has failed too often dies. How many.
+    pub(crate) fn requeue(&mut self, owner: OwnerKey, seqs: Range<u64>, how: Return) -> u64 {
+        self.take_back(seqs, |holders, slot| holders.owner(slot) == Some(owner), how)
     }
 
-    /// As `requeue`, but as if never handed out: what waited in an inbox when its consumer went. How many.
-    pub(crate) fn release(&mut self, owner: OwnerKey, seqs: Range<u64>) -> u64 {
-        self.take_back(seqs, |holders, slot| holders.owner(slot) == Some(owner), 0)
+    // ---- dying
+
+    /// Changes after how many failed deliveries a message dies.
+    pub(crate) fn set_delivery_limit(&mut self, limit: Option<u16>) {
+        self.delivery_limit = limit;
+    }
+
+    /// Those of `seqs` that `owner` holds are dying. How many.
+    pub(crate) fn doom(&mut self, owner: OwnerKey, seqs: Range<u64>, reason: Reason) -> u64 {
+        let Self { unacked, holders, dying, .. } = self;
+        let mut n = 0;
+        unacked.take(seqs, |slot, seqs, _| {
+            let mine = holders.owner(slot) == Some(owner);
+            if mine {
+                n += seqs.end - seqs.start;
+                holders.returned(slot, seqs.end - seqs.start);
+                dying.push(seqs, reason);
+            }
+            mine
+        });
+        n
+    }
+
+    /// The first `n` ready messages, as far as they are in the first piece, are dying. How many.
+    pub(crate) fn doom_ready(&mut self, n: u64, reason: Reason) -> u64 {
+        let Some(piece) = self.ready.first() else { return 0 };
+        let n = n.min(piece.end - piece.start);
+        self.ready.take_first(n);
+        self.dying.push(piece.start..piece.start + n, reason);
+        n
+    }
+
+    /// New messages that die without ever having been ready.
+    pub(crate) fn stillborn(&mut self, seqs: Range<u64>, reason: Reason) {
+        self.next_seq = self.next_seq.max(seqs.end);
+        self.enqueued += seqs.end - seqs.start;
+        self.dying.push(seqs, reason);
+    }
+
+    /// Those that died first, alike.
+    #[inline]
+    pub(crate) fn first_dying(&self) -> Option<(Range<u64>, Reason)> {
+        self.dying.first()
+    }
+
+    /// The first dying ones, up to `to`, are taken away: they are no matter of this queue any more.
+    pub(crate) fn buried(&mut self, to: u64) {
+        let start = self.dying.first().map_or(to, |(seqs, _)| seqs.start);
+        self.dead += self.dying.taken(to);
+        self.ready.forget_weights(start..to);
+    }
+
+    /// A message that was taken away has nowhere to go: it stays, dying, until [`Self::retry_parked`].
+    pub(crate) fn park(&mut self, seqs: Range<u64>, reason: Reason) {
+        self.dead -= seqs.end - seqs.start;
+        self.dying.park(seqs, reason);
+    }
+
+    /// Whether there are such.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.dying.has_parked()
+    }
+
+    /// They are to be taken away again.
+    pub(crate) fn retry_parked(&mut self) {
+        self.dying.unpark();
+    }
+
+    // ---- sizes
+
+    /// Sizes of messages are told (`set_size`) and summed up from now on, or not any more.
+    pub(crate) fn weigh(&mut self, weigh: bool) {
+        if weigh { self.ready.weigh() } else { self.ready.stop_weighing() }
+    }
+
+    /// Whether sizes are summed up.
+    #[inline]
+    pub(crate) fn is_weighing(&self) -> bool {
+        self.ready.is_weighing()
+    }
+
+    /// The size of the body of a message that `enqueued` is about to bring. Bytes.
+    pub(crate) fn set_size(&mut self, seq: u64, size_bytes: u32) {
+        self.ready.set_weight(seq, size_bytes);
+    }
+
+    /// Bytes of the bodies of ready messages, of those whose size was told.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.ready.ready_bytes()
     }
 
     /// An owner goes: its consumers are removed, all that it holds is requeued. How many.
@@ -233,11 +333,12 @@ impl Machine {
         }
         let n = self.holders.unacked_of(owner);
         if n != 0 {
-            let Self { unacked, holders, ready, .. } = self;
-            unacked.take_any(|slot, seqs, deliveries| {
-                let mine = holders.owner(slot) == Some(owner);
+            let Self { unacked, holders, ready, dying, delivery_limit, .. } = self;
+            let mut grounds = Grounds { holders, ready, dying, delivery_limit: *delivery_limit };
+            unacked.take_any(|slot, seqs, past| {
+                let mine = grounds.holders.owner(slot) == Some(owner);
                 if mine {
-                    bring_back(holders, ready, slot, seqs, deliveries.saturating_add(1));
+                    grounds.bring_back(slot, seqs, past, Return::Failed);
                 }
                 mine
             });
@@ -248,14 +349,28 @@ impl Machine {
     /// Drops all ready messages; which they were, for the log.
     pub(crate) fn purge(&mut self) -> Vec<Range<u64>> {
         self.purged += self.ready.count();
-        self.ready.drain()
+        let gone = self.ready.drain();
+        self.forget_weights(&gone);
+        gone
     }
 
     /// Drops those of `seqs` that are ready; which they were, for the log.
     pub(crate) fn remove_ready(&mut self, seqs: Range<u64>) -> Vec<Range<u64>> {
         let gone = self.ready.remove(seqs);
         self.purged += gone.iter().map(|range| range.end - range.start).sum::<u64>();
+        self.forget_weights(&gone);
         gone
+    }
+
+    fn forget_weights(&mut self, gone: &[Range<u64>]) {
+        if self.ready.is_weighing() {
+            gone.iter().for_each(|range| self.ready.forget_weights(range.clone()));
+        }
+    }
+
+    /// No-ack messages of a run were handed out for good.
+    pub(crate) fn forget_sizes(&mut self, seqs: Range<u64>) {
+        self.ready.forget_weights(seqs);
     }
 
     /// Ready messages.
@@ -264,14 +379,15 @@ impl Machine {
         self.ready.count()
     }
 
-    fn take_back(&mut self, seqs: Range<u64>, whose: impl Fn(&Holders, u32) -> bool, deliveries: u16) -> u64 {
-        let Self { unacked, holders, ready, .. } = self;
+    fn take_back(&mut self, seqs: Range<u64>, whose: impl Fn(&Holders, u32) -> bool, how: Return) -> u64 {
+        let Self { unacked, holders, ready, dying, delivery_limit, .. } = self;
+        let mut grounds = Grounds { holders, ready, dying, delivery_limit: *delivery_limit };
         let mut n = 0;
-        unacked.take(seqs, |slot, seqs, before| {
-            let taken = whose(holders, slot);
+        unacked.take(seqs, |slot, seqs, past| {
+            let taken = whose(grounds.holders, slot);
             if taken {
                 n += seqs.end - seqs.start;
-                bring_back(holders, ready, slot, seqs, before.saturating_add(deliveries));
+                grounds.bring_back(slot, seqs, past, how);
             }
             taken
         });
@@ -279,9 +395,24 @@ impl Machine {
     }
 }
 
-fn bring_back(holders: &mut Holders, ready: &mut Ready, slot: u32, seqs: Range<u64>, deliveries: u16) {
-    holders.returned(slot, seqs.end - seqs.start);
-    ready.insert(Piece { start: seqs.start, end: seqs.end, deliveries });
+/// Where unacked messages return to.
+struct Grounds<'m> {
+    holders: &'m mut Holders,
+    ready: &'m mut Ready,
+    dying: &'m mut Dying,
+    delivery_limit: Option<u16>,
+}
+
+impl Grounds<'_> {
+    fn bring_back(&mut self, slot: u32, seqs: Range<u64>, past: Past, how: Return) {
+        self.holders.returned(slot, seqs.end - seqs.start);
+        let past = past.returned(how);
+        if how == Return::Failed && self.delivery_limit.is_some_and(|limit| past.failed > limit) {
+            self.dying.push(seqs, Reason::DeliveryLimit);
+        } else {
+            self.ready.insert(Piece { start: seqs.start, end: seqs.end, past });
+        }
+    }
 }
 
 /// Adds a range to ascending ranges.
@@ -318,10 +449,12 @@ impl Machine {
     /// What breaks the law of conservation or the order of the insides, if anything does.
     pub(crate) fn check_conservation(&self) -> Result<(), String> {
         let (ready, unacked) = (self.ready.count(), self.unacked.count());
-        let (enqueued, settled, purged) = (self.enqueued, self.settled, self.purged);
-        if enqueued != ready + unacked + settled + purged {
+        let (settled, purged, dying, dead) = (self.settled, self.purged, self.dying.count(), self.dead);
+        if self.enqueued != ready + unacked + dying + settled + purged + dead {
             return Err(format!(
-                "enqueued {enqueued} != ready {ready} + unacked {unacked} + settled {settled} + purged {purged}"
+                "enqueued {} != ready {ready} + unacked {unacked} + dying {dying} + settled {settled} + \
+                 purged {purged} + dead {dead}",
+                self.enqueued
             ));
         }
         let mut sum = 0;

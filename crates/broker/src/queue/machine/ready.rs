@@ -1,15 +1,45 @@
 //! The ready messages: a sorted set of sequence numbers, kept as pieces.
 
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// What a message went through; each number stays at its largest value once there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// How often it was handed out.
+    pub(crate) handed: u16,
+    /// How many of those failed: rejected with requeue, or whoever had it went (X9).
+    pub(crate) failed: u16,
+}
+
+impl Past {
+    /// Of a message that comes back from whoever had it.
+    pub(super) fn returned(self, how: Return) -> Self {
+        Self {
+            handed: self.handed.saturating_add(u16::from(how != Return::Untouched)),
+            failed: self.failed.saturating_add(u16::from(how == Return::Failed)),
+        }
+    }
+}
+
+/// How a message comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// As if never handed out.
+    Untouched,
+    /// Given back: counts as handed out.
+    Given,
+    /// Counts as a failed delivery too.
+    Failed,
+}
 
 /// Consecutive ready messages with the same past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// How often each was handed out before; stays at its largest value once there.
-    pub(super) deliveries: u16,
+    pub(super) past: Past,
 }
 
 impl Piece {
@@ -17,13 +47,13 @@ impl Piece {
         self.start == self.end
     }
 
-    fn from_entry((start, (end, deliveries)): (u64, (u64, u16))) -> Self {
-        Self { start, end, deliveries }
+    fn from_entry((start, (end, past)): (u64, (u64, Past))) -> Self {
+        Self { start, end, past }
     }
 
     /// Whether `next` continues this piece.
     fn joins(&self, next: &Piece) -> bool {
-        self.end == next.start && self.deliveries == next.deliveries
+        self.end == next.start && self.past == next.past
     }
 }
 
@@ -33,9 +63,11 @@ impl Piece {
 pub(super) struct Ready {
     /// Empty only if there is nothing at all.
     head: Piece,
-    /// Start to end and deliveries; all behind `head`.
-    rest: BTreeMap<u64, (u64, u16)>,
+    /// Start to end and past; all behind `head`.
+    rest: BTreeMap<u64, (u64, Past)>,
     count: u64,
+    /// Sizes, if anybody asks for their sum.
+    weights: Option<Box<Weights>>,
 }
 
 impl Ready {
@@ -52,6 +84,9 @@ impl Ready {
     #[inline]
     pub(super) fn take_first(&mut self, n: u64) {
         debug_assert!(n <= self.head.end - self.head.start);
+        if let Some(weights) = &mut self.weights {
+            weights.ready_bytes -= weights.sum(self.head.start..self.head.start + n);
+        }
         self.head.start += n;
         self.count -= n;
         if self.head.is_empty() {
@@ -65,6 +100,9 @@ impl Ready {
             return;
         }
         let was_empty = self.count == 0;
+        if let Some(weights) = &mut self.weights {
+            weights.ready_bytes += weights.sum(piece.start..piece.end);
+        }
         self.count += piece.end - piece.start;
         if was_empty {
             self.head = piece;
@@ -72,7 +110,7 @@ impl Ready {
             if piece.joins(&self.head) {
                 self.head.start = piece.start;
             } else {
-                self.rest.insert(self.head.start, (self.head.end, self.head.deliveries));
+                self.rest.insert(self.head.start, (self.head.end, self.head.past));
                 self.head = piece;
             }
         } else {
@@ -81,21 +119,21 @@ impl Ready {
     }
 
     fn insert_behind(&mut self, mut piece: Piece) {
-        if let Some((next_end, deliveries)) = self.rest.get(&piece.end).copied()
-            && deliveries == piece.deliveries
+        if let Some((next_end, past)) = self.rest.get(&piece.end).copied()
+            && past == piece.past
         {
             self.rest.remove(&piece.end);
             piece.end = next_end;
         }
         let before = self.rest.range_mut(..piece.start).next_back();
-        let (end, deliveries) = match before {
-            Some((_, (end, deliveries))) => (end, *deliveries),
-            None => (&mut self.head.end, self.head.deliveries),
+        let (end, past) = match before {
+            Some((_, (end, past))) => (end, *past),
+            None => (&mut self.head.end, self.head.past),
         };
-        if *end == piece.start && deliveries == piece.deliveries {
+        if *end == piece.start && past == piece.past {
             *end = piece.end;
         } else {
-            self.rest.insert(piece.start, (piece.end, piece.deliveries));
+            self.rest.insert(piece.start, (piece.end, piece.past));
         }
     }
 
@@ -120,6 +158,9 @@ impl Ready {
             self.take_first(piece.end - piece.start);
         } else if self.rest.remove(&piece.start).is_some() {
             self.count -= piece.end - piece.start;
+            if let Some(weights) = &mut self.weights {
+                weights.ready_bytes -= weights.sum(piece.start..piece.end);
+            }
         }
     }
 
@@ -129,12 +170,62 @@ impl Ready {
         for piece in self.pieces() {
             super::push_joined(&mut ranges, piece.start..piece.end);
         }
-        *self = Self::default();
+        let mut weights = self.weights.take();
+        weights.iter_mut().for_each(|weights| weights.ready_bytes = 0);
+        *self = Self { weights, ..Self::default() };
         ranges
+    }
+
+    /// Sizes are told from now on, of messages that come.
+    pub(super) fn weigh(&mut self) {
+        self.weights.get_or_insert_default();
+    }
+
+    /// Sizes are told no more.
+    pub(super) fn stop_weighing(&mut self) {
+        self.weights = None;
+    }
+
+    pub(super) fn is_weighing(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// The size of a message that is about to come.
+    pub(super) fn set_weight(&mut self, seq: u64, size_bytes: u32) {
+        if let Some(weights) = &mut self.weights {
+            weights.sizes.insert(seq, size_bytes);
+        }
+    }
+
+    /// Messages that will not come back, none of them here.
+    pub(super) fn forget_weights(&mut self, seqs: Range<u64>) {
+        if let Some(weights) = &mut self.weights {
+            for seq in seqs {
+                weights.sizes.remove(&seq);
+            }
+        }
+    }
+
+    /// Sum of the sizes that were told of what is here.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        self.weights.as_ref().map_or(0, |weights| weights.ready_bytes)
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
         let rest = self.rest.iter().map(|(start, end)| Piece::from_entry((*start, *end)));
         self.first().into_iter().chain(rest)
+    }
+}
+
+/// Sizes of messages, ready or not.
+#[derive(Debug, Default)]
+struct Weights {
+    sizes: HashMap<u64, u32, foldhash::fast::FixedState>,
+    ready_bytes: u64,
+}
+
+impl Weights {
+    fn sum(&self, seqs: Range<u64>) -> u64 {
+        seqs.filter_map(|seq| self.sizes.get(&seq)).map(|size| u64::from(*size)).sum()
     }
 }

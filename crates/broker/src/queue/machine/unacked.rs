@@ -1,9 +1,10 @@
 //! Who holds which message: pages of 64 consecutive sequence numbers.
 //!
-//! A page costs 400 bytes while any of its messages is unacked: 6 bytes each where consumers take messages in order,
-//! 400 at worst where one of 64 is never acked. Assigning or settling a piece of a page is one look-up and a fill or
+//! A page costs 528 bytes while any of its messages is unacked: 8 bytes each where consumers take messages in order,
+//! 528 at worst where one of 64 is never acked. Assigning or settling a piece of a page is one look-up and a fill or
 //! a comparison of neighbours, so a batch of messages costs little more than one.
 
+use super::ready::Past;
 use hashbrown::HashMap;
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ struct Page {
     /// Bit n: message n of this page is unacked.
     held: u64,
     holders: [u32; PAGE_MESSAGES as usize],
-    deliveries: [u16; PAGE_MESSAGES as usize],
+    pasts: [Past; PAGE_MESSAGES as usize],
 }
 
 /// Unacked messages by sequence number; holders are slots of `Holders`.
@@ -32,8 +33,8 @@ impl Unacked {
         self.count
     }
 
-    /// Notes that `holder` has these messages, each handed out `deliveries` times before.
-    pub(super) fn insert(&mut self, seqs: Range<u64>, holder: u32, deliveries: u16) {
+    /// Notes that `holder` has these messages, all with the same past.
+    pub(super) fn insert(&mut self, seqs: Range<u64>, holder: u32, past: Past) {
         self.count += seqs.end - seqs.start;
         let mut at = seqs.start;
         while at < seqs.end {
@@ -42,21 +43,21 @@ impl Unacked {
             let (from, to) = (bit(at), bit(until - 1) + 1);
             let spare = &mut self.spare;
             let page = self.pages.entry(number).or_insert_with(|| {
-                spare
-                    .take()
-                    .unwrap_or_else(|| Box::new(Page { held: 0, holders: [0; _], deliveries: [0; _] }))
+                spare.take().unwrap_or_else(|| {
+                    Box::new(Page { held: 0, holders: [0; _], pasts: [Past::default(); _] })
+                })
             });
             debug_assert_eq!(page.held & mask(from, to), 0, "a ready message was held");
             page.held |= mask(from, to);
             page.holders[from..to].fill(holder);
-            page.deliveries[from..to].fill(deliveries);
+            page.pasts[from..to].fill(past);
             at = until;
         }
     }
 
     /// Shows `decide` the unacked messages among `seqs`, ascending, in pieces of one holder and one past:
-    /// `decide(holder, seqs, deliveries)`. Those it says `true` to are gone.
-    pub(super) fn take(&mut self, seqs: Range<u64>, mut decide: impl FnMut(u32, Range<u64>, u16) -> bool) {
+    /// `decide(holder, seqs, past)`. Those it says `true` to are gone.
+    pub(super) fn take(&mut self, seqs: Range<u64>, mut decide: impl FnMut(u32, Range<u64>, Past) -> bool) {
         if seqs.is_empty() {
             return;
         }
@@ -73,7 +74,7 @@ impl Unacked {
     }
 
     /// As `take`, of everything, until `decide` is content.
-    pub(super) fn take_any(&mut self, mut decide: impl FnMut(u32, Range<u64>, u16) -> bool) {
+    pub(super) fn take_any(&mut self, mut decide: impl FnMut(u32, Range<u64>, Past) -> bool) {
         for number in self.page_numbers(0..=u64::MAX) {
             self.take_from_page(number, &(0..u64::MAX), &mut decide);
         }
@@ -97,7 +98,7 @@ impl Unacked {
         &mut self,
         number: u64,
         seqs: &Range<u64>,
-        decide: &mut impl FnMut(u32, Range<u64>, u16) -> bool,
+        decide: &mut impl FnMut(u32, Range<u64>, Past) -> bool,
     ) {
         let Some(page) = self.pages.get_mut(&number) else { return };
         let base = number * PAGE_MESSAGES;
@@ -106,11 +107,11 @@ impl Unacked {
         let mut asked = page.held & mask(from, to);
         while asked != 0 {
             let start = asked.trailing_zeros() as usize;
-            let (holder, deliveries) = (page.holders[start], page.deliveries[start]);
+            let (holder, past) = (page.holders[start], page.pasts[start]);
             let solid = start + (!(asked >> start)).trailing_zeros() as usize;
-            let same = |i: &usize| page.holders[*i] == holder && page.deliveries[*i] == deliveries;
+            let same = |i: &usize| page.holders[*i] == holder && page.pasts[*i] == past;
             let end = start + (start..solid).take_while(same).count();
-            if decide(holder, base + start as u64..base + end as u64, deliveries) {
+            if decide(holder, base + start as u64..base + end as u64, past) {
                 page.held &= !mask(start, end);
                 self.count -= (end - start) as u64;
             }

@@ -1,6 +1,6 @@
 //! Random histories: the machine beside a model that does everything the slow and obvious way.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Terms};
+use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Terms};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -140,14 +140,14 @@ impl History {
             66..74 => {
                 let seqs = self.any_seqs();
                 assert_eq!(
-                    self.machine.requeue(OwnerKey(owner), seqs.clone()),
+                    self.machine.requeue(OwnerKey(owner), seqs.clone(), Return::Given),
                     self.model.back(owner, seqs, 1)
                 );
             }
             74..78 => {
                 let seqs = self.any_seqs();
                 assert_eq!(
-                    self.machine.release(OwnerKey(owner), seqs.clone()),
+                    self.machine.requeue(OwnerKey(owner), seqs.clone(), Return::Untouched),
                     self.model.back(owner, seqs, 0)
                 );
             }
@@ -212,7 +212,7 @@ impl History {
         let no_ack = self.random.random_bool(0.3);
         let taken = self.machine.get(OwnerKey(owner), no_ack);
         let wanted = self.model.ready.pop_first();
-        assert_eq!(taken.map(|t| (t.seq, t.redelivered)), wanted.map(|(seq, n)| (seq, n != 0)));
+        assert_eq!(taken.map(|t| (t.seq, t.past.handed != 0)), wanted.map(|(seq, n)| (seq, n != 0)));
         match wanted {
             Some((seq, deliveries)) if !no_ack => {
                 self.model.unacked.insert(seq, Held { owner, consumer: None, deliveries });
@@ -247,7 +247,7 @@ impl History {
             self.machine.give_back(&run, kept);
             run.seqs.end = kept;
             for seq in run.seqs.clone() {
-                assert_eq!(self.model.next(), Some((seq, run.consumer.0, run.redelivered)));
+                assert_eq!(self.model.next(), Some((seq, run.consumer.0, run.redelivered())));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Pages of unacked messages: edges, sparse use, and what they cost.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Terms};
+use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Terms};
 
 const ME: OwnerKey = OwnerKey(1);
 
@@ -42,7 +42,7 @@ fn a_boundless_range_settles_what_is_there() {
 fn numbers_may_start_anywhere() {
     let start = u64::MAX / 2 - 70;
     let mut machine = drained(start..start + 200);
-    assert_eq!(machine.requeue(ME, start + 3..start + 150), 147);
+    assert_eq!(machine.requeue(ME, start + 3..start + 150, Return::Given), 147);
     assert_eq!(machine.first_ready(), Some(start + 3..start + 150));
     assert_eq!(machine.close_owner(ME), 53);
     assert_eq!(machine.ready_count(), 200);

@@ -1,7 +1,7 @@
 //! Left the command, right every effect. Messages are letters, `*` marks a redelivered one. After each line all runs
 //! that the machine has are handed out, and conservation is checked.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Run, Taken, Terms};
+use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Run, Taken, Terms};
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -80,17 +80,20 @@ impl Table {
                 return vec![format!("settled {}", show_ranges(&settled)).trim_end().into()];
             }
             ["requeue", owner, rest @ ..] => {
-                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range));
+                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range, Return::Given));
             }
             ["release", owner, rest @ ..] => {
-                return back(rest, |range| machine.release(OwnerKey(number(owner)), range));
+                return back(rest, |range| {
+                    machine.requeue(OwnerKey(number(owner)), range, Return::Untouched)
+                });
             }
             ["leave", owner] => {
                 return vec![format!("back {}", machine.close_owner(OwnerKey(number(owner))))];
             }
             ["get", owner, rest @ ..] => {
                 let taken = machine.get(OwnerKey(number(owner)), rest.contains(&"no-ack"));
-                let show = |taken: Taken| format!("got {}{}", letter(taken.seq), mark(taken.redelivered));
+                let show =
+                    |taken: Taken| format!("got {}{}", letter(taken.seq), mark(taken.past.handed != 0));
                 return vec![taken.map_or_else(|| "empty".into(), show)];
             }
             ["purge"] => return vec![format!("purged {}", show_ranges(&machine.purge())).trim_end().into()],
@@ -121,7 +124,7 @@ impl Table {
 fn show_run(run: &Run) -> String {
     let mut text = format!("c{}", run.consumer.0);
     for seq in run.seqs.clone() {
-        write!(text, " {}{}", letter(seq), mark(run.redelivered)).expect("a string takes all");
+        write!(text, " {}{}", letter(seq), mark(run.redelivered())).expect("a string takes all");
     }
     text
 }

@@ -1,0 +1,83 @@
+//! What a queue's arguments ask of it, read once.
+
+use millpond_model::ExchangeName;
+use millpond_model::table::{Table, Value};
+
+/// Failed deliveries that a quorum queue bears when it is not told (X9).
+const QUORUM_DELIVERY_LIMIT: u16 = 20;
+
+/// What happens to a publish that would make a queue too long (T4, T5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// The oldest ready message goes.
+    #[default]
+    DropHead,
+    /// The new one is refused: a nack for those who asked for confirms.
+    RejectPublish,
+    /// As above, and dead-lettered.
+    RejectPublishDlx,
+}
+
+/// Where dead messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLetterTo {
+    pub(crate) exchange: ExchangeName,
+    /// Instead of the keys they came with.
+    pub(crate) routing_key: Option<Box<[u8]>>,
+}
+
+/// The arguments that are acted on; times in milliseconds, sizes in bytes of bodies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct QueueSettings {
+    pub(crate) quorum: bool,
+    pub(crate) message_ttl_ms: Option<u64>,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) max_length: Option<u64>,
+    pub(crate) max_length_bytes: Option<u64>,
+    pub(crate) overflow: Overflow,
+    pub(crate) dead_letter: Option<DeadLetterTo>,
+    pub(crate) delivery_limit: Option<u16>,
+}
+
+impl QueueSettings {
+    /// Of arguments that [`super::arguments::check`] has accepted.
+    pub(crate) fn of(arguments: &Table) -> Self {
+        let number = |name: &str| arguments.get(name).and_then(Value::as_i64);
+        let count = |name: &str| number(name).and_then(|value| u64::try_from(value).ok());
+        let text = |name: &str| arguments.get(name).and_then(Value::as_str);
+        let quorum = text("x-queue-type") == Some("quorum");
+        let dead_letter = text("x-dead-letter-exchange").and_then(|exchange| {
+            let exchange = ExchangeName::new(exchange).ok()?;
+            let routing_key = text("x-dead-letter-routing-key").map(|key| key.as_bytes().into());
+            Some(DeadLetterTo { exchange, routing_key })
+        });
+        Self {
+            quorum,
+            message_ttl_ms: count("x-message-ttl"),
+            expires_ms: count("x-expires"),
+            max_length: count("x-max-length"),
+            max_length_bytes: count("x-max-length-bytes"),
+            overflow: match text("x-overflow") {
+                Some("reject-publish") => Overflow::RejectPublish,
+                Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+                _ => Overflow::DropHead,
+            },
+            dead_letter,
+            delivery_limit: match number("x-delivery-limit") {
+                None => quorum.then_some(QUORUM_DELIVERY_LIMIT),
+                // Below zero: no limit. Above what is counted: never reached.
+                Some(limit) => u16::try_from(limit).ok(),
+            },
+        }
+    }
+
+    /// Whether publishes may have to be refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.overflow != Overflow::DropHead && (self.max_length.is_some() || self.max_length_bytes.is_some())
+    }
+
+    /// Whether deliveries say how often they failed before.
+    pub(crate) fn counts_deliveries(&self) -> bool {
+        self.quorum || self.delivery_limit.is_some()
+    }
+}
