@@ -1,6 +1,6 @@
-//! The clients: two producers with confirms, one with transactions, a consumer on each queue.
+//! The clients: two producers with confirms, one more for the rule, one with transactions, a consumer on each queue.
 
-use crate::ledger::{Kind, Ledger, Number, QUEUES};
+use crate::ledger::{Kind, Ledger, Number, PUBLISHED, QUEUES};
 use anyhow::{Context, Result, bail};
 use futures_lite::StreamExt;
 use lapin::message::Delivery;
@@ -18,10 +18,22 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 const FANOUT: &str = "crash.all";
+/// The queue that the rule consumes.
+const INTO_RULE: &str = "crash.in";
+/// What the broker is started with: a rule that hands every message on, to two queues in one commit with its ack.
+pub(crate) const TOPOLOGY: &str = r#"
+queues: {crash.in: {}, crash.moved: {}, crash.copied: {}}
+rules:
+  move:
+    on: {queue: crash.in}
+    do:
+      - publish: {exchange: "", routing_key: crash.moved}
+      - publish: {exchange: "", routing_key: crash.copied}
+"#;
 /// Publishes that a producer lets wait for their confirms.
 const WINDOW: usize = 200;
 const PREFETCH: u16 = 100;
-/// How long the drain goes on after every promised message has come: what comes then must be whole, too.
+/// The drain ends when all that was promised has come, and nothing came for so long.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// How long clients may take to notice that the broker is gone.
@@ -38,6 +50,8 @@ impl Load {
             // cut off in its handshake may wait for ever; it can learn nothing any more, so it is ended.
             if tokio::time::timeout(NOTICE, &mut task).await.is_err() {
                 task.abort();
+                // What it still receives belongs to this round.
+                let _ = task.await;
             }
         }
     }
@@ -47,15 +61,16 @@ impl Load {
 pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>) -> Result<Load> {
     declare(uri).await?;
     let mut tasks = Vec::new();
-    for index in 0..2u64 {
+    let mixes: [fn(&mut StdRng) -> Kind; 3] = [any_queue, any_queue, |_| Kind::Rule];
+    for (index, mix) in (0u64..).zip(mixes) {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
         let producer = u64::from(round) * 10 + index;
-        tasks.push(spawn(async move { produce(&uri, producer, seed ^ producer, &ledger).await }));
+        tasks.push(spawn(async move { produce(&uri, producer, seed ^ producer, &ledger, mix).await }));
     }
     let (transactor, books) = (uri.to_owned(), Arc::clone(ledger));
     let producer = u64::from(round) * 10 + 9;
     tasks.push(spawn(async move { transact(&transactor, producer, &books).await }));
-    for queue in 0..QUEUES.len() {
+    for queue in 0..PUBLISHED {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
         tasks.push(spawn(async move { consume(&uri, queue, seed ^ queue as u64, &ledger, true).await }));
     }
@@ -72,8 +87,14 @@ pub(crate) async fn drain(uri: &str, ledger: &Arc<Ledger>, patience: Duration) -
         })
         .collect();
     let deadline = Instant::now() + patience;
-    while !(ledger.is_complete() && queues_are_empty(uri).await?) && Instant::now() < deadline {
+    let mut before = None;
+    while Instant::now() < deadline {
         tokio::time::sleep(QUIET).await;
+        let now = ledger.deliveries();
+        if before == Some(now) && ledger.is_complete() && queues_are_empty(uri).await? {
+            break;
+        }
+        before = Some(now);
     }
     tasks.iter().for_each(JoinHandle::abort);
     Ok(())
@@ -96,7 +117,8 @@ async fn declare(uri: &str) -> Result<()> {
     let (connection, channel) = connect(uri).await.context("the broker listens, but does not let us in")?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel.exchange_declare(FANOUT.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
-    for queue in QUEUES {
+    for queue in &QUEUES[..PUBLISHED] {
+        let queue = *queue;
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(queue.into(), durable, FieldTable::default()).await?;
         let binding = QueueBindOptions::default();
@@ -109,7 +131,7 @@ async fn declare(uri: &str) -> Result<()> {
 async fn queues_are_empty(uri: &str) -> Result<bool> {
     let (connection, channel) = connect(uri).await?;
     let mut ready = 0;
-    for queue in QUEUES {
+    for queue in QUEUES.into_iter().chain([INTO_RULE, "move.failed"]) {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         ready += channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count();
     }
@@ -132,20 +154,31 @@ async fn publish(
         .await?)
 }
 
-async fn produce(uri: &str, producer: u64, seed: u64, ledger: &Ledger) -> Result<()> {
+fn any_queue(dice: &mut StdRng) -> Kind {
+    match dice.random_range(0..8) {
+        0 => Kind::Fanout,
+        other => Kind::Single(other % PUBLISHED),
+    }
+}
+
+async fn produce(
+    uri: &str,
+    producer: u64,
+    seed: u64,
+    ledger: &Ledger,
+    mix: impl Fn(&mut StdRng) -> Kind,
+) -> Result<()> {
     let mut dice = StdRng::seed_from_u64(seed);
     let (_connection, channel) = connect(uri).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let mut waiting = VecDeque::new();
     loop {
-        let kind = match dice.random_range(0..8) {
-            0 => Kind::Fanout,
-            other => Kind::Single(other % QUEUES.len()),
-        };
+        let kind = mix(&mut dice);
         let number = ledger.send(producer, kind);
         let size = if dice.random_range(0..50) == 0 { 20_000 } else { dice.random_range(8..300) };
         let confirm = match kind {
             Kind::Single(queue) => publish(&channel, "", QUEUES[queue], number, size).await?,
+            Kind::Rule => publish(&channel, "", INTO_RULE, number, size).await?,
             _ => publish(&channel, FANOUT, "", number, size).await?,
         };
         waiting.push_back((number, confirm));

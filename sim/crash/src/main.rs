@@ -1,10 +1,12 @@
 //! Kills a real broker with -9 under load, restarts it on the same directory, and holds what came out against what
 //! went in.
 //!
-//! Producers (stock client, confirms) publish numbered messages: single ones to one queue, fan-outs to three, and
-//! transactions over two. Consumers ack, some messages they requeue. The ledger (`ledger.rs`) outlives every round and knows
-//! the promises: a confirmed message comes at least once (lost = 0), a second coming is flagged `redelivered`, a
-//! transaction is there in whole or not at all, nothing is invented, a producer's order holds.
+//! Producers (stock client, confirms) publish numbered messages: single ones to one queue, fan-outs to three,
+//! transactions over two, and some into a queue from which a rule publishes them to two others. Consumers ack, some
+//! messages they requeue. The ledger (`ledger.rs`) outlives every round and knows the promises: a confirmed message comes
+//! at least once (lost = 0), a second coming is flagged `redelivered`, a transaction is there in whole or not at all,
+//! nothing is invented, a producer's order holds. A rule's ack and publishes are one commit: each message is behind the
+//! rule exactly once, in both queues.
 
 mod broker;
 mod ledger;
@@ -59,10 +61,14 @@ async fn main() -> Result<()> {
 }
 
 async fn run(arguments: &Arguments, seed: u64, folder: &std::path::Path, ledger: &Arc<Ledger>) -> Result<()> {
+    let topology = folder.join("topology.yaml");
+    std::fs::write(&topology, load::TOPOLOGY).context("the rule's file")?;
+    let mut flags = arguments.serve_flags.clone();
+    flags.push(format!("--topology={}", topology.display()));
     let mut dice = StdRng::seed_from_u64(seed);
     let started = Instant::now();
     for round in 0..arguments.rounds {
-        let mut broker = Broker::start(&arguments.broker, folder, &arguments.serve_flags, PATIENCE).await?;
+        let mut broker = Broker::start(&arguments.broker, folder, &flags, PATIENCE).await?;
         let load = load::start(&broker.uri(), round, dice.random(), ledger).await?;
         tokio::time::sleep(Duration::from_millis(dice.random_range(5..=arguments.load_ms_max))).await;
         broker.kill().await?;
@@ -70,7 +76,7 @@ async fn run(arguments: &Arguments, seed: u64, folder: &std::path::Path, ledger:
         ledger.end_round();
         ledger.verify_so_far().with_context(|| format!("round {round}, seed {seed}"))?;
     }
-    let mut broker = Broker::start(&arguments.broker, folder, &arguments.serve_flags, PATIENCE).await?;
+    let mut broker = Broker::start(&arguments.broker, folder, &flags, PATIENCE).await?;
     load::drain(&broker.uri(), ledger, PATIENCE).await?;
     broker.kill().await?;
     let report = ledger.verify_all().with_context(|| format!("after the last round, seed {seed}"))?;
