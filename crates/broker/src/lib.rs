@@ -11,6 +11,7 @@ mod dead_letter;
 mod definition;
 pub mod error;
 pub mod event;
+mod policy;
 mod queue;
 mod reply;
 pub mod request;
@@ -27,6 +28,7 @@ pub use clock::Clock;
 pub use error::*;
 pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, StoreStatus};
+pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec};
 pub use request::*;
 pub use session::Session;
 

@@ -1,0 +1,115 @@
+//! What a policy says: keys with their values, checked.
+
+use super::keys::{self, Key, On};
+use crate::policy::{ApplyTo, PolicyError, PolicyKind};
+use millpond_model::table::{Table, Value};
+use serde_json::Value as Json;
+
+/// The definition of a policy: at least one key, each known, with a value that fits, ordered by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyDefinition(Table);
+
+impl PolicyDefinition {
+    /// Takes keys and values as typed fields.
+    pub fn new(table: &Table) -> Result<Self, PolicyError> {
+        if table.is_empty() {
+            return Err(PolicyError::EmptyDefinition);
+        }
+        let mut entries: Vec<_> = table.iter().cloned().collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        for (at, (name, value)) in entries.iter().enumerate() {
+            let key = keys::find(name).ok_or_else(|| unknown(name))?;
+            if at > 0 && entries[at - 1].0 == *name {
+                return Err(PolicyError::BadValue { key: name.to_string(), reason: "is there twice".into() });
+            }
+            key.shape
+                .check(value)
+                .map_err(|reason| PolicyError::BadValue { key: name.to_string(), reason })?;
+        }
+        Ok(Self(entries.into_iter().collect()))
+    }
+
+    /// Takes a JSON object, as people and management tools write it.
+    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
+        let not_an_object = |reason: String| PolicyError::NotAnObject { reason };
+        let json: Json = serde_json::from_str(text).map_err(|error| not_an_object(error.to_string()))?;
+        let Json::Object(entries) = json else {
+            return Err(not_an_object("it is not between braces".to_owned()));
+        };
+        let table: Table = entries.into_iter().map(|(name, value)| (name, value_of(value))).collect();
+        Self::new(&table)
+    }
+
+    /// As a JSON object.
+    pub fn to_json(&self) -> String {
+        let entries = self.0.iter().map(|(name, value)| (name.to_string(), json_of(value)));
+        Json::Object(entries.collect()).to_string()
+    }
+
+    /// Keys and values as typed fields, ordered by name.
+    pub fn as_table(&self) -> &Table {
+        &self.0
+    }
+
+    /// Whether a policy of this kind for these things may say this.
+    pub(super) fn check_use(&self, kind: PolicyKind, apply_to: ApplyTo) -> Result<(), PolicyError> {
+        for (key, _) in self.keys() {
+            if kind == PolicyKind::Operator && !key.operator {
+                return Err(PolicyError::NotForOperators { key: key.name, allowed: operator_keys() });
+            }
+            let fits = match key.on {
+                On::Queues => apply_to != ApplyTo::Exchanges,
+                On::Exchanges => matches!(apply_to, ApplyTo::Exchanges | ApplyTo::All),
+            };
+            if !fits {
+                return Err(PolicyError::NotForThese { key: key.name, apply_to });
+            }
+        }
+        Ok(())
+    }
+
+    /// What it says, by key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&'static Key, &Value)> {
+        self.0.iter().filter_map(|(name, value)| Some((keys::find(name)?, value)))
+    }
+}
+
+fn unknown(name: &str) -> PolicyError {
+    PolicyError::UnknownKey { key: name.to_owned(), known: list(keys::KEYS.iter().map(|key| key.name)) }
+}
+
+fn operator_keys() -> String {
+    list(keys::KEYS.iter().filter(|key| key.operator).map(|key| key.name))
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn value_of(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Void,
+        Json::Bool(v) => v.into(),
+        Json::Number(v) => match v.as_i64() {
+            Some(v) => v.into(),
+            None => Value::F64(v.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(v) => v.into(),
+        Json::Array(items) => Value::Array(items.into_iter().map(value_of).collect()),
+        Json::Object(entries) => {
+            Value::Table(entries.into_iter().map(|(name, value)| (name, value_of(value))).collect())
+        }
+    }
+}
+
+/// The values that [`keys::Shape`] lets in.
+fn json_of(value: &Value) -> Json {
+    match value {
+        Value::Bool(v) => (*v).into(),
+        Value::LongStr(text) => String::from_utf8_lossy(text).into(),
+        other => match other.as_i64() {
+            Some(v) => v.into(),
+            None => keys::number(other).into(),
+        },
+    }
+}

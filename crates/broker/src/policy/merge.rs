@@ -1,0 +1,63 @@
+//! What holds for one queue or exchange: its arguments, its policy and its operator policy as one list of arguments.
+
+use super::keys::{Key, Merge, On, age_secs, number, of_argument};
+use super::{Best, PolicyDefinition};
+use millpond_model::table::{Table, Value};
+
+/// The arguments as they act: those of the declaration, with what policies add to or take from them.
+pub(crate) fn effective(on: On, arguments: &Table, best: &Best<'_>) -> Table {
+    let mut out = arguments.clone();
+    let policies = [best.policy, best.operator].map(|policy| policy.map(|it| &it.spec.definition));
+    let merged = merge_policies(policies[0], policies[1]);
+    for (key, value) in merged.iter().filter(|(key, _)| key.on == on) {
+        let Some(argument) = key.argument else { continue };
+        let value = match out.get(argument) {
+            None => (*value).clone(),
+            Some(_) if key.merge == Merge::Argument => continue,
+            Some(own) => least(key.merge, own, value).clone(),
+        };
+        out.set(argument, value);
+    }
+    out
+}
+
+/// A policy with the operator policy over it.
+fn merge_policies<'p>(
+    policy: Option<&'p PolicyDefinition>,
+    operator: Option<&'p PolicyDefinition>,
+) -> Vec<(&'static Key, &'p Value)> {
+    let mut merged: Vec<_> = policy.into_iter().flat_map(PolicyDefinition::keys).collect();
+    for (key, value) in operator.into_iter().flat_map(PolicyDefinition::keys) {
+        match merged.iter_mut().find(|(known, _)| known.name == key.name) {
+            None => merged.push((key, value)),
+            Some((_, own)) if key.merge == Merge::Argument => *own = value,
+            Some((_, own)) => *own = least(key.merge, own, value),
+        }
+    }
+    merged
+}
+
+/// The stricter of two values; one that cannot be read loses.
+fn least<'v>(merge: Merge, a: &'v Value, b: &'v Value) -> &'v Value {
+    let order = |value: &Value| match merge {
+        Merge::LeastAge => age_secs(value).map(|secs| secs as f64),
+        Merge::LeastLimit => number(value).map(|v| if v < 0.0 { f64::INFINITY } else { v }),
+        Merge::Least | Merge::Argument => number(value),
+    };
+    match (order(a), order(b)) {
+        (Some(x), Some(y)) => {
+            if y < x {
+                b
+            } else {
+                a
+            }
+        }
+        (None, Some(_)) => b,
+        _ => a,
+    }
+}
+
+/// Whether a policy can say what this argument says: such an argument may be altered on a live queue.
+pub(crate) fn is_alterable(argument: &str) -> bool {
+    of_argument(argument).is_some_and(|key| key.on == On::Queues)
+}
