@@ -1,19 +1,23 @@
 //! The broker itself: start, logins, sessions, other rooms' values, the end.
 
+use crate::admin::forget_vhost;
 use crate::core::Core;
-use crate::definition::{self, ExchangeDefinition, QueueDefinition};
+use crate::definition::{self, ExchangeDefinition, QueueDefinition, VhostDefinition};
+use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
 use crate::queue::cell::{QueueHandle, QueueSpec};
 use crate::queue::machine::Machine;
-use crate::request::{Binding, Destination};
+use crate::request::{Binding, Destination, UserLimits};
 use crate::routing::{ExchangeKind, ExchangeSpec};
 use crate::session::Session;
 use crate::session::inbox::Inbox;
+use crate::sessions::Newcomer;
 use crate::vhost::Vhost;
 use crate::{BrokerOptions, Login, LoginError, OpenBrokerError, OpenSession, OpenSessionError};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use millpond_model::{ExchangeName, QueueName, VhostName};
+use millpond_model::table::Table;
+use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
 use millpond_store::{OnCommit, QueueId, RecoveredQueue, Recovery, Store, StoreStatus};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
@@ -21,7 +25,7 @@ use std::sync::{Arc, Weak};
 /// The broker; cloning counts a reference.
 #[derive(Debug, Clone)]
 pub struct Broker {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Broker {
@@ -29,8 +33,9 @@ impl Broker {
     /// (the default one, amq.direct, amq.fanout, amq.topic, amq.headers, amq.match, amq.rabbitmq.trace) are always
     /// there. Queues of the store that no definition names are deleted.
     pub fn open(store: Store, recovery: Recovery, options: BrokerOptions) -> Result<Self, OpenBrokerError> {
-        let found = Found::read(&store)?;
+        let mut found = Found::read(&store)?;
         let mut failed = None;
+        let limited = std::mem::take(&mut found.operators.users);
         let core = Arc::new_cyclic(|core| {
             let vhosts = found.restore(&store, recovery, core).unwrap_or_else(|error| {
                 failed = Some(error);
@@ -38,10 +43,11 @@ impl Broker {
             });
             Core::new(store, options, vhosts, found.next_queue_id, core.clone())
         });
+        limited.iter().for_each(|(user, limits)| core.sessions.set_limits(user, *limits));
         if let Some(error) = failed {
             return Err(error);
         }
-        for vhost in core.vhosts.values() {
+        for vhost in core.vhosts.read().values() {
             let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
             cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
         }
@@ -71,13 +77,25 @@ impl Broker {
 
     /// Opens a session; what the broker has to say to it comes by `Session::poll_events`.
     pub fn open_session(&self, request: OpenSession) -> Result<Session, OpenSessionError> {
-        let Some(vhost) = self.core.vhosts.get(request.vhost.as_str()) else {
+        let Some(vhost) = self.core.vhost(&request.vhost) else {
             return Err(OpenSessionError::VhostMissing { vhost: request.vhost });
         };
         let inbox = Arc::new(Inbox::new(self.core.options.inbox_max_bytes));
-        let key = self.core.add_session(&inbox)?;
+        let key = self.core.add_session(&Newcomer {
+            inbox: &inbox,
+            vhost: &vhost.name,
+            vhost_limits: vhost.definition().limits,
+            user: &request.login.user,
+            is_internal: request.login.peer.is_none(),
+            sessions_max: self.core.options.sessions_max,
+        })?;
         tracing::debug!(session = key, name = %request.name, user = %request.login.user, "session opened");
-        Ok(Session::new(self.core.clone(), vhost.clone(), key, request.login.user, inbox))
+        let session = Session::new(self.core.clone(), vhost, key, request.login.user, inbox);
+        if session.is_in_deleted_vhost() {
+            // It went between the two, and those who were told were the others.
+            return Err(OpenSessionError::VhostMissing { vhost: request.vhost });
+        }
+        Ok(session)
     }
 
     /// Settings it works with.
@@ -144,8 +162,21 @@ struct Found {
     exchanges: Vec<(VhostName, ExchangeName, ExchangeDefinition)>,
     queues: Vec<(VhostName, QueueName, QueueDefinition)>,
     bindings: Vec<(VhostName, Binding)>,
+    operators: Operators,
     next_queue_id: u64,
 }
+
+/// What an operator has set.
+#[derive(Default)]
+struct Operators {
+    vhosts: HashMap<VhostName, VhostDefinition>,
+    policies: Vec<(VhostName, PolicyKind, PolicySpec)>,
+    altered: HashMap<(VhostName, Box<[u8]>), Table>,
+    users: Vec<(UserName, UserLimits)>,
+}
+
+/// The vhost that is always there.
+pub(crate) const DEFAULT_VHOST: &str = "/";
 
 fn bad(key: &[u8]) -> impl FnOnce(String) -> OpenBrokerError {
     let key = String::from_utf8_lossy(key).into_owned();
@@ -177,7 +208,30 @@ impl Found {
             found.next_queue_id = found.next_queue_id.max(bound);
         }
         found.next_queue_id = found.next_queue_id.max(1);
+        found.operators = Operators::read(store)?;
+        found.drop_leftovers(store);
         Ok(found)
+    }
+
+    /// Forgets what belongs to no vhost: a vhost's deletion was cut short.
+    fn drop_leftovers(&mut self, store: &Store) {
+        let vhosts = &self.operators.vhosts;
+        let known = |vhost: &VhostName| vhost.as_str() == DEFAULT_VHOST || vhosts.contains_key(vhost);
+        let mut gone: Vec<VhostName> = Vec::new();
+        let mut note = |vhost: &VhostName| {
+            if !known(vhost) && !gone.contains(vhost) {
+                gone.push(vhost.clone());
+            }
+            known(vhost)
+        };
+        self.exchanges.retain(|it| note(&it.0));
+        self.queues.retain(|it| note(&it.0));
+        self.bindings.retain(|it| note(&it.0));
+        self.operators.policies.retain(|it| note(&it.0));
+        for vhost in gone {
+            tracing::info!(%vhost, "what is left of a deleted vhost is deleted");
+            forget_vhost(store, &vhost);
+        }
     }
 
     /// Builds the vhosts with their topology and queues.
@@ -188,10 +242,18 @@ impl Found {
         core: &Weak<Core>,
     ) -> Result<HashMap<VhostName, Arc<Vhost>>, OpenBrokerError> {
         let mut vhosts: HashMap<VhostName, Arc<Vhost>> = HashMap::new();
-        let default = VhostName::new("/").expect("a short name");
-        let names = self.exchanges.iter().map(|it| &it.0).chain(self.queues.iter().map(|it| &it.0));
-        for name in names.chain([&default]) {
-            vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
+        let default = VhostName::new(DEFAULT_VHOST).expect("a short name");
+        vhosts.insert(default.clone(), Arc::new(Vhost::new(default)));
+        for (name, definition) in &self.operators.vhosts {
+            let vhost = vhosts.entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name.clone())));
+            vhost.set_definition(definition.clone());
+        }
+        for (vhost, kind, spec) in &self.operators.policies {
+            let set = Policy::new(*kind, spec.clone())
+                .and_then(|policy| vhosts[vhost].policies_mut().set(*kind, policy));
+            if let Err(error) = set {
+                tracing::error!(%vhost, policy = %spec.name, %error, "a stored policy is not in force");
+            }
         }
         for (vhost, name, definition) in &self.exchanges {
             let kind = ExchangeKind::parse(&definition.kind).ok_or_else(|| {
@@ -206,6 +268,12 @@ impl Found {
                 arguments: definition.arguments.clone(),
             };
             vhosts[vhost].write().restore_exchange(name.clone(), spec);
+        }
+        for vhost in vhosts.values() {
+            let mut router = vhost.write();
+            for name in router.exchange_names() {
+                vhost.apply_to_exchange(&mut router, &name);
+            }
         }
         self.restore_queues(store, recovery, core, &vhosts);
         for (vhost, binding) in &self.bindings {
@@ -239,7 +307,10 @@ impl Found {
                 Some(queue) => (queue.log, Machine::new(&queue.live, queue.next_seq)),
                 None => (store.create_queue(definition.id, true), Machine::default()),
             };
-            let cell = QueueCell::new(spec, log, machine, core, &vhosts[vhost]);
+            let altered = self.operators.altered.get(&(vhost.clone(), name.as_str().as_bytes().into()));
+            let nothing = Table::new();
+            let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
+            let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
             vhosts[vhost].write().add_queue(name.clone(), QueueHandle(cell));
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.
@@ -252,5 +323,36 @@ impl Found {
         }
         let stored = self.bindings.iter().filter(|(_, b)| matches!(b.destination, Destination::Queue(_)));
         tracing::debug!(queues = self.queues.len(), queue_bindings = stored.count(), "definitions restored");
+    }
+}
+
+impl Operators {
+    fn read(store: &Store) -> Result<Self, OpenBrokerError> {
+        let mut found = Self::default();
+        for (key, value) in store.values(definition::VHOSTS) {
+            let name = VhostName::from_bytes(&key[definition::VHOSTS.len()..]);
+            let name = name.map_err(|e| bad(&key)(e.to_string()))?;
+            found.vhosts.insert(name, VhostDefinition::decode(&value).map_err(bad(&key))?);
+        }
+        let kinds =
+            [(PolicyKind::User, definition::POLICIES), (PolicyKind::Operator, definition::OPERATOR_POLICIES)];
+        for (kind, prefix) in kinds {
+            for (key, value) in store.values(prefix) {
+                let (vhost, name) = definition::decode_name_key(prefix, &key).map_err(bad(&key))?;
+                let policy = definition::decode_policy(name, &value).map_err(bad(&key))?;
+                found.policies.push((vhost, kind, policy));
+            }
+        }
+        for (key, value) in store.values(definition::ALTERED) {
+            let (vhost, queue) = definition::decode_name_key(definition::ALTERED, &key).map_err(bad(&key))?;
+            let altered = definition::decode_altered(&value).map_err(bad(&key))?;
+            found.altered.insert((vhost, queue.into()), altered);
+        }
+        for (key, value) in store.values(definition::USER_LIMITS) {
+            let user = UserName::from_bytes(&key[definition::USER_LIMITS.len()..]);
+            let user = user.map_err(|e| bad(&key)(e.to_string()))?;
+            found.users.push((user, definition::decode_user_limits(&value).map_err(bad(&key))?));
+        }
+        Ok(found)
     }
 }

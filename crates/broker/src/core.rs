@@ -5,13 +5,14 @@ use crate::definition::{QUEUE_IDS, encode_queue_ids};
 use crate::queue::cell::DeleteIf;
 use crate::queue::{QueueCell, Scratch, Work};
 use crate::session::inbox::Inbox;
+use crate::sessions::{Newcomer, Sessions};
 use crate::timer::Timer;
 use crate::vhost::Vhost;
-use crate::{BrokerOptions, OpenSessionError, WriteRefused};
+use crate::{BrokerOptions, OpenSessionError, Saved, WriteRefused};
 use hashbrown::HashMap;
 use millpond_model::VhostName;
 use millpond_store::{Batch, CommitError, OnCommit, QueueId, Store, StoreStatus};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -28,11 +29,11 @@ const FULL_LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) options: BrokerOptions,
-    /// Fixed after the start; more vhosts come with their management.
-    pub(crate) vhosts: HashMap<VhostName, Arc<Vhost>>,
+    /// Asked when a session opens, never after.
+    pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
+    pub(crate) sessions: Sessions,
     pub(crate) timer: Timer,
     queue_ids: Mutex<QueueIds>,
-    sessions: Mutex<Sessions>,
     shutting_down: AtomicBool,
     full: Mutex<FullWaiters>,
     /// Nobody signals it: its wait has a limit.
@@ -43,12 +44,6 @@ pub(crate) struct Core {
 struct QueueIds {
     next: u64,
     reserved: u64,
-}
-
-#[derive(Debug, Default)]
-struct Sessions {
-    next: u64,
-    open: HashMap<u64, Weak<Inbox>>,
 }
 
 /// Publishers without confirms that wait for room in the store.
@@ -70,9 +65,9 @@ impl Core {
             timer: Timer::new(options.clock.clone(), this),
             store,
             options,
-            vhosts,
+            vhosts: RwLock::new(vhosts),
+            sessions: Sessions::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
-            sessions: Mutex::default(),
             shutting_down: AtomicBool::new(false),
             full: Mutex::default(),
             look_again: Condvar::new(),
@@ -152,22 +147,12 @@ impl Core {
 
     // ---- sessions
 
-    pub(crate) fn add_session(&self, inbox: &Arc<Inbox>) -> Result<u64, OpenSessionError> {
+    /// Takes a session in, if there is room for it; its key.
+    pub(crate) fn add_session(&self, new: &Newcomer<'_>) -> Result<u64, OpenSessionError> {
         if self.shutting_down.load(Ordering::Acquire) {
             return Err(OpenSessionError::ShuttingDown);
         }
-        let mut sessions = self.sessions.lock();
-        if sessions.open.len() >= self.options.sessions_max {
-            return Err(OpenSessionError::TooManySessions { limit: self.options.sessions_max });
-        }
-        sessions.next += 1;
-        let key = sessions.next;
-        sessions.open.insert(key, Arc::downgrade(inbox));
-        Ok(key)
-    }
-
-    pub(crate) fn remove_session(&self, key: u64) {
-        self.sessions.lock().open.remove(&key);
+        self.sessions.add(new)
     }
 
     /// No new sessions; the open ones are told.
@@ -175,8 +160,7 @@ impl Core {
         if self.shutting_down.swap(true, Ordering::AcqRel) {
             return;
         }
-        let inboxes: Vec<_> = self.sessions.lock().open.values().filter_map(Weak::upgrade).collect();
-        for inbox in inboxes {
+        for inbox in self.sessions.inboxes(None) {
             inbox.shut_down();
         }
     }
@@ -216,6 +200,21 @@ impl Core {
         drop(full);
         wakers.into_iter().for_each(Waker::wake);
         false
+    }
+
+    /// The vhost of that name.
+    pub(crate) fn vhost(&self, name: &VhostName) -> Option<Arc<Vhost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// Commits a batch of definitions; for whoever waits for it.
+    pub(crate) fn save(&self, batch: Batch) -> Saved {
+        if batch.is_empty() {
+            return Saved::already();
+        }
+        let (saved, told) = Saved::new();
+        self.store.commit(batch, Some((told, 0)));
+        saved
     }
 
     /// Commits a batch for a session.

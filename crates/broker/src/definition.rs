@@ -6,6 +6,11 @@
 //! x/ vhost:name exchange bytes                                        an exchange
 //! q/ vhost:name queue bytes                                           a queue
 //! b/ vhost:name source:name kind u8 destination:name key:name args    a binding; kind 0 = queue, 1 = exchange
+//! a/ vhost:name queue bytes                                           arguments of a queue altered since it was declared
+//! v/ vhost bytes                                                      a vhost; `/` is there without it
+//! p/ vhost:name policy bytes                                          a policy
+//! o/ vhost:name policy bytes                                          an operator policy
+//! u/ user bytes                                                       limits of a user
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! app/<room>/...                                                      other rooms' values, not ours
 //! ```
@@ -16,13 +21,20 @@
 //! exchange  version=1 u8 | flags u8 (1 auto-delete, 2 internal) | kind:name | args
 //! queue     version=1 u8 | flags u8 (1 auto-delete) | id u64 | args
 //! binding   version=1 u8
+//! altered   version=1 u8 | args; a void value: the argument was taken away
+//! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
+//! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
+//! limits    version=1 u8 | connections max i64 | channels max i64; -1: no limit
 //! ```
 //!
 //! `args` takes what is left: a table as `millpond_model::table` encodes it. In a binding's key the entries are
 //! sorted by name, because arguments are part of a binding's identity whatever their order. Only what is durable is
 //! here: durable exchanges, durable queues that are not exclusive, bindings between them and built-in exchanges.
 
+mod admin;
+
 use crate::request::{Binding, Destination};
+pub(crate) use admin::*;
 use millpond_model::table::{Table, TableBuf};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::QueueId;

@@ -62,9 +62,39 @@ pub enum OpenSessionError {
         /// The limit.
         limit: usize,
     },
+    /// The vhost takes no more (`max-connections`).
+    #[error("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached")]
+    VhostLimit {
+        /// Where.
+        vhost: VhostName,
+        /// Who.
+        user: UserName,
+        /// The limit.
+        limit: u64,
+    },
+    /// The user has as many as allowed (`max-connections`).
+    #[error("connection refused for user '{user}': user connection limit ({limit}) is reached")]
+    UserLimit {
+        /// Who.
+        user: UserName,
+        /// The limit.
+        limit: u64,
+    },
     /// Going down.
     #[error("the broker is shutting down")]
     ShuttingDown,
+}
+
+/// The user has as many channels as allowed (`max-channels`; 530).
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+)]
+pub struct ChannelLimit {
+    /// Who.
+    pub user: UserName,
+    /// The limit.
+    pub limit: u64,
 }
 
 /// An argument that differs from what exists.
@@ -197,6 +227,16 @@ pub enum DeclareQueueError {
         vhost: VhostName,
         /// The difference.
         arg: Inequivalent,
+    },
+    /// The vhost has as many queues as allowed (`max-queues`; 406).
+    #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
+    TooMany {
+        /// Which.
+        queue: QueueName,
+        /// Where.
+        vhost: VhostName,
+        /// The limit.
+        limit: u64,
     },
     /// Names starting `amq.` are the broker's (403).
     #[error("queue name '{queue}' contains reserved prefix 'amq.*'")]

@@ -3,6 +3,7 @@
 use crate::request::QueueRef;
 use millpond_model::{Message, QueueName};
 use millpond_store::CommitError;
+use std::sync::Arc;
 
 /// A message handed out.
 #[derive(Debug, Clone)]
@@ -54,4 +55,9 @@ pub enum SessionEvent {
     },
     /// The process is going down: close the connection (320).
     Shutdown,
+    /// The broker wants this session to end (320); why, for the client.
+    Closed {
+        /// `vhost 'orders' is deleted`
+        reason: Arc<str>,
+    },
 }

@@ -4,6 +4,7 @@
 //! Everything is synchronous: what must be waited for (the disk, a consumer's turn) comes back as an event.
 //! See docs/ARCHITECTURE.md, "Broker".
 
+mod admin;
 mod broker;
 mod clock;
 mod core;
@@ -16,13 +17,16 @@ mod queue;
 mod reply;
 pub mod request;
 mod routing;
+mod saved;
 pub mod session;
+mod sessions;
 mod timer;
 mod vhost;
 
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
 
+pub use admin::*;
 pub use broker::Broker;
 pub use clock::Clock;
 pub use error::*;
@@ -30,6 +34,7 @@ pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, StoreStatus};
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec};
 pub use request::*;
+pub use saved::Saved;
 pub use session::Session;
 
 /// Settings of the broker (limits have names; the binary declares them as settings).

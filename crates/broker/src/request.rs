@@ -177,3 +177,21 @@ pub enum Durability {
     /// When `SessionEvent::Committed` with this token comes. Tokens of a session ascend and complete in order.
     Pending(u64),
 }
+
+/// What a vhost may have; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VhostLimits {
+    /// Connections at once (`max-connections`).
+    pub connections_max: Option<u64>,
+    /// Queues, those of connections for themselves included (`max-queues`).
+    pub queues_max: Option<u64>,
+}
+
+/// What a user may have over all vhosts; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserLimits {
+    /// Connections at once (`max-connections`).
+    pub connections_max: Option<u64>,
+    /// Channels at once, over all connections (`max-channels`).
+    pub channels_max: Option<u64>,
+}

@@ -9,6 +9,7 @@ mod routes;
 mod uncommitted;
 
 use crate::core::Core;
+use crate::error::ChannelLimit;
 use crate::event::SessionEvent;
 use crate::queue::QueueCell;
 use crate::queue::machine::{ConsumerKey, OwnerKey};
@@ -156,13 +157,30 @@ impl Session {
         Durability::Pending(self.next_token)
     }
 
+    /// Whether its vhost went while it was being opened.
+    pub(crate) fn is_in_deleted_vhost(&self) -> bool {
+        self.vhost.is_deleted()
+    }
+
+    /// Counts a channel against its user's limit (`max-channels`); [`Self::channel_closed`] when it goes. The channels
+    /// of a session that ends are forgotten with it.
+    pub fn channel_opened(&mut self) -> Result<(), ChannelLimit> {
+        let limit = |limit| ChannelLimit { user: self.user.clone(), limit };
+        self.core.sessions.open_channel(self.owner.0).map_err(limit)
+    }
+
+    /// A channel that was counted is gone.
+    pub fn channel_closed(&mut self) {
+        self.core.sessions.close_channel(self.owner.0);
+    }
+
     /// The number under which this session's deliveries name a queue.
     fn queue_ref(&mut self, cell: &Arc<QueueCell>) -> QueueRef {
         self.queues.number(cell)
     }
 
     fn close(&mut self) {
-        self.core.remove_session(self.owner.0);
+        self.core.sessions.remove(self.owner.0);
         self.inbox.close();
         for reply in self.replies.drain(..) {
             self.vhost.replies.close(&reply.name);

@@ -1,17 +1,18 @@
-//! One virtual host: its topology behind one read-write lock, and its reply inboxes.
+//! One virtual host: its topology behind one read-write lock, its policies, and its reply inboxes.
 
-use crate::definition::{binding_key, exchange_key, queue_key};
+use crate::definition::{VhostDefinition, altered_key, binding_key, exchange_key, queue_key};
+use crate::policy::{On, Policies, Subject, effective};
 use crate::queue::cell::{QueueHandle, Sink};
 use crate::queue::{QueueCell, Work};
 use crate::reply::ReplyBoxes;
 use crate::request::{Binding, Destination};
 use crate::routing::{ExchangeKind, ExchangeSpec, Removed, Router};
-use millpond_model::table::Table;
-use millpond_model::{ExchangeName, VhostName};
+use millpond_model::table::{Table, Value};
+use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::Batch;
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Exchanges that every vhost has from the start, beside the default one; not stored.
 const BUILT_IN: &[(&str, ExchangeKind, bool)] = &[
@@ -31,6 +32,27 @@ pub(crate) struct Vhost {
     /// Changes with the topology; sessions compare it with the one their cached routes are of.
     generation: AtomicU64,
     pub(crate) replies: ReplyBoxes,
+    /// What an operator has set.
+    definition: RwLock<VhostDefinition>,
+    /// Changed under the topology's lock.
+    policies: RwLock<Policies>,
+    /// Held from a change of policies to its end in the last queue.
+    pub(crate) changing: Mutex<()>,
+    /// Set under the topology's lock; nothing is declared here any more.
+    deleted: AtomicBool,
+}
+
+/// What a queue acts by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Effective {
+    /// The declared arguments with what was altered since, and what policies say.
+    pub(crate) arguments: Table,
+    /// What was altered since the declaration; void: taken away.
+    pub(crate) altered: Table,
+    /// The policy in force.
+    pub(crate) policy: Option<Box<str>>,
+    /// The operator policy in force.
+    pub(crate) operator_policy: Option<Box<str>>,
 }
 
 impl Vhost {
@@ -52,7 +74,94 @@ impl Vhost {
             topology: RwLock::new(router),
             generation: AtomicU64::new(1),
             replies: ReplyBoxes::default(),
+            definition: RwLock::default(),
+            policies: RwLock::default(),
+            changing: Mutex::default(),
+            deleted: AtomicBool::new(false),
         }
+    }
+
+    /// What an operator has set.
+    pub(crate) fn definition(&self) -> VhostDefinition {
+        self.definition.read().clone()
+    }
+
+    pub(crate) fn set_definition(&self, definition: VhostDefinition) {
+        *self.definition.write() = definition;
+    }
+
+    /// Whether it is gone; to be asked under the topology's lock by whoever declares.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The end, with an empty topology.
+    pub(crate) fn set_deleted(&self, router: &mut Router<QueueHandle>) {
+        self.deleted.store(true, Ordering::Release);
+        *router = Router::new(self.name.clone());
+        self.changed();
+    }
+
+    // ---- policies
+
+    pub(crate) fn policies(&self) -> RwLockReadGuard<'_, Policies> {
+        self.policies.read()
+    }
+
+    /// To change the policies; hold the topology, and call [`Self::reapply`] afterwards.
+    pub(crate) fn policies_mut(&self) -> RwLockWriteGuard<'_, Policies> {
+        self.policies.write()
+    }
+
+    /// What a queue of these arguments acts by now.
+    pub(crate) fn effective_queue(&self, name: &QueueName, declared: &Table, altered: &Table) -> Effective {
+        let own = with_altered(declared, altered);
+        let policies = self.policies.read();
+        if policies.is_empty() {
+            return Effective { arguments: own, altered: altered.clone(), ..Effective::default() };
+        }
+        let queue_type = own.get("x-queue-type").and_then(Value::as_str).unwrap_or("classic");
+        let best = policies.best(Subject::Queue { queue_type }, name.as_str());
+        Effective {
+            arguments: effective(On::Queues, &own, &best),
+            altered: altered.clone(),
+            policy: best.policy.map(|policy| policy.spec.name.clone()),
+            operator_policy: best.operator.map(|policy| policy.spec.name.clone()),
+        }
+    }
+
+    /// Lets the policies act on an exchange, new or not.
+    pub(crate) fn apply_to_exchange(&self, router: &mut Router<QueueHandle>, name: &ExchangeName) {
+        let Some(spec) = router.exchange(name.as_str()) else { return };
+        let policies = self.policies.read();
+        let arguments = match policies.is_empty() {
+            true => spec.arguments.clone(),
+            false => {
+                let best = policies.best(Subject::Exchange, name.as_str());
+                effective(On::Exchanges, &spec.arguments, &best)
+            }
+        };
+        drop(policies);
+        router.apply_arguments(name, &arguments);
+    }
+
+    /// Lets changed policies act on the exchanges; what the queues are to act by that do not yet. They are told
+    /// without the topology's lock, which dead-lettering takes.
+    pub(crate) fn reapply(&self, router: &mut Router<QueueHandle>) -> Vec<(Arc<QueueCell>, Effective)> {
+        for name in router.exchange_names() {
+            self.apply_to_exchange(router, &name);
+        }
+        self.changed();
+        let mut changes = Vec::new();
+        for queue in router.queues() {
+            let spec = queue.0.spec();
+            let before = queue.0.effective();
+            let now = self.effective_queue(&spec.name, &spec.arguments, &before.altered);
+            if now != *before {
+                changes.push((queue.0.clone(), now));
+            }
+        }
+        changes
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Router<QueueHandle>> {
@@ -135,10 +244,25 @@ impl Vhost {
         }
         if cell.spec().is_stored() {
             work.batch.delete(&queue_key(&self.name, name));
+            if !cell.effective().altered.is_empty() {
+                work.batch.delete(&altered_key(&self.name, name));
+            }
         }
         for sink in consumers {
             sink.inbox.forget_stalled(cell, sink.key);
             sink.inbox.cancelled(sink.cookie, name.clone());
         }
     }
+}
+
+/// Declared arguments with what was altered since.
+pub(crate) fn with_altered(declared: &Table, altered: &Table) -> Table {
+    let mut out = declared.clone();
+    for (name, value) in altered {
+        match value {
+            Value::Void => out.remove(name),
+            value => out.set(name, value.clone()),
+        }
+    }
+    out
 }

@@ -113,7 +113,7 @@ impl Changer {
                             self.last = None;
                         }
                     }
-                    SessionEvent::Shutdown => return Err(ApplyError::ShutDown),
+                    SessionEvent::Shutdown | SessionEvent::Closed { .. } => return Err(ApplyError::ShutDown),
                     _ => {}
                 }
             }

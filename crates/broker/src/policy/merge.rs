@@ -1,6 +1,6 @@
 //! What holds for one queue or exchange: its arguments, its policy and its operator policy as one list of arguments.
 
-use super::keys::{Key, Merge, On, age_secs, number, of_argument};
+use super::keys::{KEYS, Key, Merge, On, age_secs, number, of_argument};
 use super::{Best, PolicyDefinition};
 use millpond_model::table::{Table, Value};
 
@@ -57,7 +57,15 @@ fn least<'v>(merge: Merge, a: &'v Value, b: &'v Value) -> &'v Value {
     }
 }
 
-/// Whether a policy can say what this argument says: such an argument may be altered on a live queue.
-pub(crate) fn is_alterable(argument: &str) -> bool {
-    of_argument(argument).is_some_and(|key| key.on == On::Queues)
+/// Whether a value fits an argument that may be altered on a live queue: one that a policy can set (void takes it
+/// away). `None`: it may not be altered.
+pub(crate) fn check_alteration(argument: &str, value: &Value) -> Option<Result<(), String>> {
+    let key = of_argument(argument).filter(|key| key.on == On::Queues)?;
+    Some(if *value == Value::Void { Ok(()) } else { key.shape.check(value) })
+}
+
+/// The arguments that may be altered on a live queue.
+pub(crate) fn alterable() -> String {
+    let keys = KEYS.iter().filter(|key| key.on == On::Queues);
+    keys.filter_map(|key| key.argument).collect::<Vec<_>>().join(", ")
 }

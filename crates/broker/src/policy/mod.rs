@@ -13,7 +13,7 @@ mod tests;
 pub use definition::PolicyDefinition;
 use fancy_regex::{Regex, RegexBuilder};
 pub(crate) use keys::On;
-pub(crate) use merge::{effective, is_alterable};
+pub(crate) use merge::{alterable, check_alteration, effective};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -35,6 +35,16 @@ pub enum PolicyKind {
     User,
     /// The operator's: limits that users cannot lift.
     Operator,
+}
+
+impl PolicyKind {
+    /// `policy` or `operator policy`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "policy",
+            Self::Operator => "operator policy",
+        }
+    }
 }
 
 /// What a policy is for.

@@ -181,9 +181,14 @@ fn arguments_policy_and_operator_policy_become_one() {
 
 #[test]
 fn only_what_a_policy_can_say_may_be_altered() {
-    assert!(is_alterable("x-message-ttl") && is_alterable("x-dead-letter-exchange"));
-    assert!(!is_alterable("x-queue-type") && !is_alterable("x-max-priority"));
-    assert!(!is_alterable("alternate-exchange") && !is_alterable("max-length"));
+    let check = |argument: &str, value: Value| check_alteration(argument, &value);
+    assert_eq!(check("x-message-ttl", Value::I32(5)), Some(Ok(())));
+    assert_eq!(check("x-message-ttl", Value::Void), Some(Ok(())));
+    assert!(check("x-message-ttl", Value::I32(-5)).is_some_and(|it| it.is_err()));
+    for fixed in ["x-queue-type", "x-max-priority", "alternate-exchange", "max-length"] {
+        assert_eq!(check(fixed, Value::I32(1)), None, "{fixed}");
+    }
+    assert!(alterable().starts_with("x-message-ttl, x-expires"));
 }
 
 #[test]

@@ -58,6 +58,15 @@ impl Care {
         }
     }
 
+    /// The settings are others from now on. What a queue once asked for it may still have to bring to its end, so it
+    /// is looked after from then on.
+    pub(super) fn change(&mut self, settings: &QueueSettings, work: &Work<'_>) {
+        self.wanted |= *settings != QueueSettings::default();
+        self.refuses = settings.refuses();
+        self.warned = false;
+        self.used_ms = settings.expires_ms.map(|_| work.core.options.clock.now_ms());
+    }
+
     #[inline]
     fn is_needed(&self) -> bool {
         self.wanted || self.may_expire

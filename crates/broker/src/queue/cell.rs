@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::event::Delivery;
 use crate::request::{Outcome, QueueRef};
 use crate::session::inbox::Inbox;
-use crate::vhost::Vhost;
+use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
 use millpond_store::{Fetch, OnQueue, QueueId, QueueLog};
@@ -42,6 +42,8 @@ pub(crate) struct QueueCell {
     spec: QueueSpec,
     pub(super) log: QueueLog,
     pub(super) state: Mutex<State>,
+    /// Never held together with `state`.
+    pub(super) effective: Mutex<Arc<Effective>>,
     vhost: Weak<Vhost>,
 }
 
@@ -131,12 +133,13 @@ impl QueueCell {
     /// A cell over a log with what is live in it. `core` is told of nothing; it is there for the store's calls.
     pub(crate) fn new(
         spec: QueueSpec,
+        effective: Effective,
         log: QueueLog,
         mut machine: Machine,
         core: &Weak<Core>,
         vhost: &Arc<Vhost>,
     ) -> Arc<Self> {
-        let settings = Arc::new(QueueSettings::of(&spec.arguments));
+        let settings = Arc::new(QueueSettings::of(&effective.arguments));
         let care = Care::new(&settings, machine.ready_count() > 0);
         machine.set_delivery_limit(settings.delivery_limit);
         machine.weigh(settings.max_length_bytes.is_some());
@@ -153,7 +156,9 @@ impl QueueCell {
             busy: false,
             waiters: Vec::new(),
         };
-        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), vhost: Arc::downgrade(vhost) });
+        let effective = Mutex::new(Arc::new(effective));
+        let vhost = Arc::downgrade(vhost);
+        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), effective, vhost });
         cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core: core.clone() }));
         cell
     }
@@ -430,6 +435,11 @@ impl QueueCell {
     pub(crate) fn counts(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.machine.ready_count(), state.sinks.len() as u64)
+    }
+
+    /// Messages handed out and not settled.
+    pub(crate) fn unacked_count(&self) -> u64 {
+        self.state.lock().machine.unacked_count()
     }
 
     /// Whether publishers are to be held back.

@@ -3,6 +3,7 @@
 pub(crate) mod arguments;
 mod care;
 pub(crate) mod cell;
+mod effective;
 pub(crate) mod machine;
 mod pump;
 pub(crate) mod settings;

@@ -121,7 +121,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     }
 
     /// All queues, in no order.
-    pub(crate) fn queues(&self) -> impl Iterator<Item = &Q> {
+    pub(crate) fn queues(&self) -> impl ExactSizeIterator<Item = &Q> {
         self.queues.values()
     }
 
@@ -198,6 +198,19 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// What is declared under that name.
     pub(crate) fn exchange(&self, name: &str) -> Option<&ExchangeSpec> {
         self.exchanges.get(name).map(|exchange| &exchange.spec)
+    }
+
+    /// The names of all exchanges, in no order.
+    pub(crate) fn exchange_names(&self) -> Vec<ExchangeName> {
+        self.exchanges.keys().cloned().collect()
+    }
+
+    /// Lets an exchange act by these arguments instead of those it was declared with: a policy is in them. The caller
+    /// makes cached routes stale.
+    pub(crate) fn apply_arguments(&mut self, name: &ExchangeName, arguments: &Table) {
+        if let Some(exchange) = self.exchanges.get_mut(name.as_str()) {
+            exchange.alternate = ExchangeSpec::alternate_in(arguments);
+        }
     }
 
     /// All exchanges, in no order.

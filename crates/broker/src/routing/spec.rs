@@ -75,7 +75,12 @@ impl ExchangeSpec {
 
     /// Where messages go that no binding takes; the empty name is the default exchange.
     pub(super) fn alternate(&self) -> Option<ExchangeName> {
-        ExchangeName::new(self.arguments.get(ALTERNATE_EXCHANGE)?.as_str()?).ok()
+        Self::alternate_in(&self.arguments)
+    }
+
+    /// As [`Self::alternate`], of other arguments than those it was declared with.
+    pub(super) fn alternate_in(arguments: &Table) -> Option<ExchangeName> {
+        ExchangeName::new(arguments.get(ALTERNATE_EXCHANGE)?.as_str()?).ok()
     }
 
     /// Whether the arguments of a new exchange can act.

@@ -12,7 +12,7 @@ use crate::queue::cell::{DeleteIf, NotDeleted, QueueHandle, QueueSpec};
 use crate::queue::machine::Machine;
 use crate::reply::REPLY_TO;
 use crate::request::*;
-use crate::vhost::Vhost;
+use crate::vhost::{Vhost, with_altered};
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName};
 use std::sync::Arc;
@@ -33,6 +33,10 @@ impl Session {
         let stripped = strip_exchange(&request.name).map(|name| DeclareExchange { name, ..request.clone() });
         let request = stripped.as_ref().unwrap_or(request);
         let mut router = vhost.write();
+        if vhost.is_deleted() {
+            let (exchange, vhost) = (request.name.clone(), vhost.name.clone());
+            return Err(DeclareExchangeError::Missing { exchange, vhost });
+        }
         let is_new = router.exchange(request.name.as_str()).is_none();
         if is_new && request.durable && !request.passive {
             self.core.check_writable()?;
@@ -40,6 +44,7 @@ impl Session {
         if !router.declare_exchange(request)? {
             return Ok(Durability::Now);
         }
+        vhost.apply_to_exchange(&mut router, &request.name);
         vhost.changed();
         for (name, _) in request.arguments.iter().filter(|(name, _)| &**name != "alternate-exchange") {
             tracing::warn!(exchange = %request.name, argument = %name, "exchange argument has no effect");
@@ -84,6 +89,8 @@ impl Session {
         if name.as_str().starts_with(REPLY_TO) {
             return self.declare_reply_queue(name);
         }
+        let typed = self.with_default_type(request);
+        let request = typed.as_ref().unwrap_or(request);
         let mut router = vhost.write();
         if let Some(queue) = router.queue(name.as_str()) {
             let cell = queue.0.clone();
@@ -96,10 +103,11 @@ impl Session {
             let declared = QueueDeclared { name: cell.spec().name.clone(), ready, consumers };
             return Ok((declared, Durability::Now));
         }
-        if request.passive {
+        if request.passive || vhost.is_deleted() {
             return Err(self.missing(name).into());
         }
         self.check_new_queue(name, request)?;
+        self.check_room(name, router.queues().len() as u64)?;
         let name = if name.is_empty() { self.made_up_name(request)? } else { name.clone() };
         let spec = QueueSpec {
             id: self.core.next_queue_id(),
@@ -122,7 +130,9 @@ impl Session {
             self.exclusive.push(name.clone());
         }
         let log = self.core.store.create_queue(spec.id, spec.is_stored());
-        let cell = QueueCell::new(spec, log, Machine::default(), &Arc::downgrade(&self.core), &vhost);
+        let effective = vhost.effective_queue(&name, &spec.arguments, &Table::new());
+        let core = Arc::downgrade(&self.core);
+        let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
@@ -157,7 +167,7 @@ impl Session {
         } else if request.auto_delete != spec.auto_delete {
             Some(inequivalent_field("auto_delete", request.auto_delete, spec.auto_delete))
         } else {
-            arguments::difference(&request.arguments, &spec.arguments)
+            self.differs_from(&request.arguments, cell)
         };
         match differs {
             None => Ok(()),
@@ -166,6 +176,46 @@ impl Session {
                 vhost: self.vhost.name.clone(),
                 arg,
             }),
+        }
+    }
+
+    /// The first argument that is neither as declared nor as altered since: clients that know nothing of an
+    /// alteration go on declaring what they did, those that know it declare the new value.
+    fn differs_from(&self, received: &Table, cell: &QueueCell) -> Option<Inequivalent> {
+        let declared = &cell.spec().arguments;
+        let differs = arguments::difference(received, declared)?;
+        let altered = &cell.effective().altered;
+        match altered.is_empty() {
+            true => Some(differs),
+            false => arguments::difference(received, &with_altered(declared, altered)),
+        }
+    }
+
+    /// The request with the vhost's default queue type, if that applies to it: to queues that every type can be,
+    /// when the client names none.
+    fn with_default_type(&self, request: &DeclareQueue) -> Option<DeclareQueue> {
+        let any_type =
+            request.durable && !request.exclusive && !request.auto_delete && !request.name.is_empty();
+        if request.passive || !any_type || request.arguments.get("x-queue-type").is_some() {
+            return None;
+        }
+        let kind = self.vhost.definition().default_queue_type;
+        if kind.is_empty() {
+            return None;
+        }
+        let mut typed = request.clone();
+        typed.arguments.push("x-queue-type", &*kind);
+        Some(typed)
+    }
+
+    /// Whether the vhost takes one more queue.
+    fn check_room(&self, name: &QueueName, count: u64) -> Result<(), DeclareQueueError> {
+        match self.vhost.definition().limits.queues_max {
+            Some(limit) if count >= limit => {
+                let (queue, vhost) = (name.clone(), self.vhost.name.clone());
+                Err(DeclareQueueError::TooMany { queue, vhost, limit })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -106,6 +106,11 @@ impl Inbox {
         self.push(self.state.lock(), SessionEvent::Shutdown);
     }
 
+    /// The session is to end.
+    pub(crate) fn end(&self, reason: Arc<str>) {
+        self.push(self.state.lock(), SessionEvent::Closed { reason });
+    }
+
     fn push(&self, mut state: parking_lot::MutexGuard<'_, State>, event: SessionEvent) {
         if state.closed {
             return;

@@ -80,12 +80,18 @@ impl TestBroker {
     }
 
     pub(crate) fn session(&self) -> Client {
-        let request = OpenSession {
-            login: self.broker().internal_login(),
-            vhost: VhostName::new("/").unwrap(),
-            name: "test".into(),
-        };
-        Client { session: self.broker().open_session(request).unwrap(), events: Vec::new() }
+        self.open_session(self.broker().internal_login(), "/").unwrap()
+    }
+
+    /// A session of a client from outside, which counts against limits.
+    pub(crate) fn client(&self, vhost: &str) -> Result<Client, OpenSessionError> {
+        let login = self.broker().login("guest", b"guest", Some([127, 0, 0, 1].into())).unwrap();
+        self.open_session(login, vhost)
+    }
+
+    fn open_session(&self, login: Login, vhost: &str) -> Result<Client, OpenSessionError> {
+        let request = OpenSession { login, vhost: VhostName::new(vhost).unwrap(), name: "test".into() };
+        Ok(Client { session: self.broker().open_session(request)?, events: Vec::new() })
     }
 }
 

@@ -269,6 +269,7 @@ impl<'r> Worker<'r> {
                     }
                 }
                 SessionEvent::Shutdown => return Err(End::Broken("the broker shuts down".to_owned())),
+                SessionEvent::Closed { reason } => return Err(End::Broken(reason.to_string())),
                 SessionEvent::Reply { .. } => {}
             }
         }

@@ -200,7 +200,7 @@ impl Core {
         // A closing channel's methods are not even looked at, but for the two that end it.
         if self.channels.get(number).is_some_and(|channel| channel.is_closing()) {
             match Method::decode(frame.payload) {
-                Ok(Method::ChannelCloseOk(_)) => self.channels.remove(number),
+                Ok(Method::ChannelCloseOk(_)) => self.remove_channel(number),
                 Ok(Method::ChannelClose(_)) => self.reply(number, channel::CloseOk {}),
                 _ => {}
             }
@@ -248,7 +248,7 @@ impl Core {
             Method::ChannelOpen(_) => self.open_channel(number),
             Method::ChannelClose(_) => {
                 self.leave_channel(number);
-                self.channels.remove(number);
+                self.remove_channel(number);
                 self.reply(number, channel::CloseOk {});
                 Ok(())
             }
@@ -336,9 +336,16 @@ impl Core {
                 ),
             ));
         }
+        self.session.channel_opened()?;
         self.channels.open(number);
         self.reply(number, channel::OpenOk::default());
         Ok(())
+    }
+
+    /// Forgets a channel that is closed on both sides.
+    fn remove_channel(&mut self, number: u16) {
+        self.channels.remove(number);
+        self.session.channel_closed();
     }
 
     fn select_confirms(&mut self, number: u16, no_wait: bool) -> Result<(), Fault> {

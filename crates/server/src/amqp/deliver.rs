@@ -20,6 +20,9 @@ impl Core {
                     let text = "broker forced connection closure with reason 'shutdown'";
                     return Err(Fault::new(ReplyCode::ConnectionForced, text).into());
                 }
+                SessionEvent::Closed { reason } => {
+                    return Err(Fault::new(ReplyCode::ConnectionForced, reason).into());
+                }
                 event @ (SessionEvent::Deliveries(_)
                 | SessionEvent::ConsumerCancelled { .. }
                 | SessionEvent::Reply { .. }) => self.backlog.push_back(event),
@@ -77,7 +80,7 @@ impl Core {
             }
             SessionEvent::Reply { cookie, message } => self.render_reply(cookie, &message),
             // Done when they were taken in.
-            SessionEvent::Committed { .. } | SessionEvent::Shutdown => {}
+            SessionEvent::Committed { .. } | SessionEvent::Shutdown | SessionEvent::Closed { .. } => {}
         }
     }
 

@@ -2,8 +2,8 @@
 
 use millpond_amqp_codec::{ContentHeaderError, FrameError, MethodError, ReplyCode};
 use millpond_broker::{
-    BindError, ConsumeError, DeclareExchangeError, DeclareQueueError, DeleteExchangeError, DeleteQueueError,
-    GetError, OpenSessionError, PublishError, QueueError, WriteRefused,
+    BindError, ChannelLimit, ConsumeError, DeclareExchangeError, DeclareQueueError, DeleteExchangeError,
+    DeleteQueueError, GetError, OpenSessionError, PublishError, QueueError, WriteRefused,
 };
 use millpond_model::NameError;
 use std::fmt::Display;
@@ -106,7 +106,9 @@ impl From<DeclareQueueError> for Fault {
         use DeclareQueueError as E;
         let code = match &error {
             E::Queue(error) => queue_code(error),
-            E::Inequivalent { .. } | E::BadArgument { .. } => ReplyCode::PreconditionFailed,
+            E::Inequivalent { .. } | E::BadArgument { .. } | E::TooMany { .. } => {
+                ReplyCode::PreconditionFailed
+            }
             E::Reserved { .. } => ReplyCode::AccessRefused,
         };
         Self::new(code, error)
@@ -175,11 +177,21 @@ impl From<GetError> for Fault {
     }
 }
 
+impl From<ChannelLimit> for Fault {
+    fn from(error: ChannelLimit) -> Self {
+        Self::new(ReplyCode::NotAllowed, error)
+    }
+}
+
 impl From<OpenSessionError> for Fault {
     fn from(error: OpenSessionError) -> Self {
         use OpenSessionError as E;
         let code = match &error {
-            E::VhostMissing { .. } | E::Forbidden { .. } | E::TooManySessions { .. } => ReplyCode::NotAllowed,
+            E::VhostMissing { .. }
+            | E::Forbidden { .. }
+            | E::TooManySessions { .. }
+            | E::VhostLimit { .. }
+            | E::UserLimit { .. } => ReplyCode::NotAllowed,
             E::ShuttingDown => ReplyCode::ConnectionForced,
         };
         Self::new(code, error)

@@ -373,6 +373,11 @@ impl Machine {
         self.ready.forget_weights(seqs);
     }
 
+    /// Messages handed out and not settled.
+    pub(crate) fn unacked_count(&self) -> u64 {
+        self.unacked.count()
+    }
+
     /// Ready messages.
     #[inline]
     pub(crate) fn ready_count(&self) -> u64 {
@@ -429,11 +434,6 @@ impl Machine {
     /// Whether `owner` holds `seq`.
     pub(crate) fn owns(&self, owner: OwnerKey, seq: u64) -> bool {
         self.unacked.holder(seq).is_some_and(|slot| self.holders.owner(slot) == Some(owner))
-    }
-
-    /// Messages handed out and not settled.
-    pub(crate) fn unacked_count(&self) -> u64 {
-        self.unacked.count()
     }
 
     /// Consumers, whether they could take anything or not.

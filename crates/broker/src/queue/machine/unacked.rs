@@ -28,7 +28,6 @@ pub(super) struct Unacked {
 }
 
 impl Unacked {
-    #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
         self.count
     }

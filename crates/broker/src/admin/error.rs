@@ -1,0 +1,103 @@
+//! Why an operator's request is refused.
+
+use crate::policy::PolicyError;
+use crate::{QueueError, WriteRefused};
+use millpond_model::{QueueName, VhostName};
+
+/// No such vhost.
+#[derive(Debug, thiserror::Error)]
+#[error("no vhost '{vhost}'")]
+pub struct VhostMissing {
+    /// As asked.
+    pub vhost: VhostName,
+}
+
+/// Why a vhost is not made, changed or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum VhostError {
+    /// There is none.
+    #[error(transparent)]
+    Missing(#[from] VhostMissing),
+    /// Without a name nobody could connect to it.
+    #[error("a vhost needs a name of 1 to 255 bytes")]
+    NoName,
+    /// Rules and the default address need it.
+    #[error(
+        "the vhost '/' cannot be deleted: rules and clients without a vhost use it; delete its queues instead"
+    )]
+    Default,
+    /// A description is a short text.
+    #[error("a description of {size_bytes} bytes is over the limit of 255")]
+    DescriptionTooLong {
+        /// How long it is.
+        size_bytes: usize,
+    },
+    /// Too many.
+    #[error("there are {limit} vhosts already, which is the limit: delete some")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The store takes no writes.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+}
+
+/// Why a policy is not set or cleared.
+#[derive(Debug, thiserror::Error)]
+pub enum SetPolicyError {
+    /// There is no such vhost.
+    #[error(transparent)]
+    Vhost(#[from] VhostMissing),
+    /// The policy cannot be.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// There is none to be cleared.
+    #[error("no {kind} '{policy}' in vhost '{vhost}'")]
+    Missing {
+        /// `policy` or `operator policy`.
+        kind: &'static str,
+        /// As asked.
+        policy: String,
+        /// Where.
+        vhost: VhostName,
+    },
+    /// The store takes no writes.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+}
+
+/// Why a queue's arguments are not altered.
+#[derive(Debug, thiserror::Error)]
+pub enum AlterError {
+    /// There is no such vhost.
+    #[error(transparent)]
+    Vhost(#[from] VhostMissing),
+    /// There is no such queue, or the store takes no writes.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// Only what a policy can say.
+    #[error(
+        "'{argument}' cannot be altered on a queue that is there: only what a policy can set ({alterable})"
+    )]
+    Fixed {
+        /// As given.
+        argument: String,
+        /// What can be.
+        alterable: String,
+    },
+    /// A value that does not fit.
+    #[error("'{argument}' {reason}")]
+    BadValue {
+        /// Which argument.
+        argument: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The queue belongs to a connection, which declared it as it wants it.
+    #[error("queue '{queue}' is exclusive to a connection: it cannot be altered")]
+    Exclusive {
+        /// Which.
+        queue: QueueName,
+    },
+}

@@ -1,0 +1,25 @@
+//! What an operator asks of the broker: vhosts, policies, limits, what queues there are and what they act by.
+//!
+//! The operations of `Session` belong to a connection in a vhost; these belong to nobody's, and are as durable:
+//! each answers with a [`Saved`](crate::Saved) to wait for.
+
+mod error;
+mod limits;
+mod policies;
+mod queues;
+mod vhosts;
+
+use crate::Broker;
+use crate::vhost::Vhost;
+pub use error::*;
+use millpond_model::VhostName;
+pub use queues::{QueueInfo, QueueType};
+use std::sync::Arc;
+pub(crate) use vhosts::forget_vhost;
+pub use vhosts::{VhostInfo, VhostSpec};
+
+impl Broker {
+    fn vhost(&self, name: &VhostName) -> Result<Arc<Vhost>, VhostMissing> {
+        self.core.vhost(name).ok_or_else(|| VhostMissing { vhost: name.clone() })
+    }
+}

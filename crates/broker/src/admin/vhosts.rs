@@ -1,0 +1,174 @@
+//! Vhosts: made, changed, listed, deleted with all that is in them.
+
+use super::{QueueType, VhostError, VhostMissing};
+use crate::broker::DEFAULT_VHOST;
+use crate::definition::{self, VhostDefinition, vhost_key, vhost_prefix};
+use crate::queue::cell::DeleteIf;
+use crate::request::VhostLimits;
+use crate::vhost::Vhost;
+use crate::{Broker, Saved};
+use millpond_model::VhostName;
+use millpond_store::Store;
+use std::sync::Arc;
+
+/// Vhosts a broker may have.
+const VHOSTS_MAX: usize = 10_000;
+/// Longest description. Bytes.
+const DESCRIPTION_MAX_BYTES: usize = 255;
+/// Keys or queues deleted with one record of the log.
+const DELETED_AT_ONCE: usize = 1000;
+
+/// What an operator wants a vhost to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VhostSpec {
+    /// Its name.
+    pub name: VhostName,
+    /// For people.
+    pub description: Box<str>,
+    /// The type of durable queues whose declaration names none.
+    pub default_queue_type: Option<QueueType>,
+}
+
+/// A vhost and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VhostInfo {
+    /// Its name.
+    pub name: VhostName,
+    /// For people.
+    pub description: Box<str>,
+    /// The type of durable queues whose declaration names none.
+    pub default_queue_type: Option<QueueType>,
+    /// What it may have.
+    pub limits: VhostLimits,
+    /// Connections of clients.
+    pub connections: u64,
+    /// Queues.
+    pub queues: u64,
+}
+
+impl Broker {
+    /// Every vhost, by name.
+    pub fn list_vhosts(&self) -> Vec<VhostInfo> {
+        let mut vhosts: Vec<_> = self.core.vhosts.read().values().cloned().collect();
+        vhosts.sort_by(|a, b| a.name.cmp(&b.name));
+        vhosts.into_iter().map(|vhost| self.describe(&vhost)).collect()
+    }
+
+    fn describe(&self, vhost: &Vhost) -> VhostInfo {
+        let definition = vhost.definition();
+        VhostInfo {
+            name: vhost.name.clone(),
+            description: definition.description,
+            default_queue_type: QueueType::parse(&definition.default_queue_type),
+            limits: definition.limits,
+            connections: self.core.sessions.count_in(&vhost.name),
+            queues: vhost.read().queues().len() as u64,
+        }
+    }
+
+    /// Makes a vhost, or changes one that is there; `true`: it is new. Queues that are there keep their types.
+    pub fn set_vhost(&self, spec: &VhostSpec) -> Result<(bool, Saved), VhostError> {
+        if spec.name.is_empty() {
+            return Err(VhostError::NoName);
+        }
+        if spec.description.len() > DESCRIPTION_MAX_BYTES {
+            return Err(VhostError::DescriptionTooLong { size_bytes: spec.description.len() });
+        }
+        self.core.check_writable()?;
+        let mut vhosts = self.core.vhosts.write();
+        let (vhost, is_new) = match vhosts.get(&spec.name) {
+            Some(vhost) => (vhost.clone(), false),
+            None if vhosts.len() >= VHOSTS_MAX => return Err(VhostError::TooMany { limit: VHOSTS_MAX }),
+            None => (Arc::new(Vhost::new(spec.name.clone())), true),
+        };
+        let definition = VhostDefinition {
+            limits: vhost.definition().limits,
+            default_queue_type: spec.default_queue_type.map_or("", QueueType::as_str).into(),
+            description: spec.description.clone(),
+        };
+        let saved = self.put_vhost(&vhost, definition);
+        if is_new {
+            vhosts.insert(spec.name.clone(), vhost);
+        }
+        drop(vhosts);
+        tracing::info!(vhost = %spec.name, is_new, "vhost set");
+        Ok((is_new, saved))
+    }
+
+    /// Sets what a vhost may have. What is there already stays.
+    pub fn set_vhost_limits(&self, name: &VhostName, limits: VhostLimits) -> Result<Saved, VhostError> {
+        self.core.check_writable()?;
+        let vhosts = self.core.vhosts.write();
+        let vhost = vhosts.get(name).ok_or_else(|| VhostMissing { vhost: name.clone() })?;
+        let definition = VhostDefinition { limits, ..vhost.definition() };
+        Ok(self.put_vhost(vhost, definition))
+    }
+
+    /// The caller holds the list of vhosts.
+    fn put_vhost(&self, vhost: &Vhost, definition: VhostDefinition) -> Saved {
+        let mut batch = self.core.store.begin();
+        batch.put(&vhost_key(&vhost.name), &definition.encode());
+        vhost.set_definition(definition);
+        self.core.save(batch)
+    }
+
+    /// Deletes a vhost with all that is in it: its connections are closed (320), its queues go with their messages,
+    /// without dead-lettering. A broker killed in the middle deletes the rest at its next start.
+    pub fn delete_vhost(&self, name: &VhostName) -> Result<Saved, VhostError> {
+        if name.as_str() == DEFAULT_VHOST {
+            return Err(VhostError::Default);
+        }
+        let mut vhosts = self.core.vhosts.write();
+        let vhost = vhosts.remove(name).ok_or_else(|| VhostMissing { vhost: name.clone() })?;
+        let mut batch = self.core.store.begin();
+        batch.delete(&vhost_key(name));
+        self.core.store.commit(batch, None);
+        let cells: Vec<_> = {
+            let mut router = vhost.write();
+            let cells = router.queues().map(|queue| queue.0.clone()).collect();
+            vhost.set_deleted(&mut router);
+            cells
+        };
+        for some in cells.chunks(DELETED_AT_ONCE) {
+            self.core.work(|work| {
+                for cell in some {
+                    // Without conditions nothing is in the way.
+                    let _ = cell.delete(DeleteIf::default(), work);
+                }
+                work.scratch.wake();
+            });
+        }
+        forget_vhost(&self.core.store, name);
+        // The log keeps the order: when this is durable, so is all before it.
+        let mut last = self.core.store.begin();
+        last.delete(&vhost_key(name));
+        let saved = self.core.save(last);
+        drop(vhosts);
+        let reason: Arc<str> = format!("vhost '{name}' is deleted").into();
+        for inbox in self.core.sessions.inboxes(Some(name)) {
+            inbox.end(reason.clone());
+        }
+        tracing::info!(vhost = %name, queues = cells.len(), "vhost deleted");
+        Ok(saved)
+    }
+}
+
+/// Deletes all definitions of a vhost.
+pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) {
+    let prefixes = [
+        definition::BINDINGS,
+        definition::EXCHANGES,
+        definition::QUEUES,
+        definition::ALTERED,
+        definition::POLICIES,
+        definition::OPERATOR_POLICIES,
+    ];
+    for prefix in prefixes {
+        let keys: Vec<_> = store.values(&vhost_prefix(prefix, vhost)).into_iter().map(|it| it.0).collect();
+        for some in keys.chunks(DELETED_AT_ONCE) {
+            let mut batch = store.begin();
+            some.iter().for_each(|key| batch.delete(key));
+            store.commit(batch, None);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What a queue acts by, which an operator may change while it works.
+
+use super::settings::QueueSettings;
+use super::{QueueCell, Work};
+use crate::vhost::Effective;
+use std::sync::Arc;
+
+impl QueueCell {
+    /// What it acts by.
+    pub(crate) fn effective(&self) -> Arc<Effective> {
+        self.effective.lock().clone()
+    }
+
+    /// Acts by something else from now on, also on the messages that are here already (X8). May let messages die:
+    /// not to be called with the topology's lock.
+    pub(crate) fn apply(self: &Arc<Self>, effective: Effective, work: &mut Work<'_>) {
+        let settings = QueueSettings::of(&effective.arguments);
+        *self.effective.lock() = Arc::new(effective);
+        {
+            let mut state = self.state.lock();
+            if state.deleted || settings == *state.settings {
+                return;
+            }
+            state.machine.set_delivery_limit(settings.delivery_limit);
+            let weighs = settings.max_length_bytes.is_some();
+            if weighs != state.machine.is_weighing() {
+                state.machine.weigh(weighs);
+            }
+            state.care.change(&settings, work);
+            state.settings = Arc::new(settings);
+            self.pump(&mut state, work);
+        }
+        work.scratch.wake();
+    }
+}

@@ -1,0 +1,169 @@
+//! Who is connected: the open sessions by vhost and user, and the limits they count against.
+//!
+//! In-process clients (`Login::peer` is `None`: rules, the control socket) count against nothing: a limit must not
+//! lock out whoever is to lift it.
+
+use crate::OpenSessionError;
+use crate::request::{UserLimits, VhostLimits};
+use crate::session::inbox::Inbox;
+use hashbrown::HashMap;
+use millpond_model::{UserName, VhostName};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    open: HashMap<u64, Open>,
+    users: HashMap<UserName, UserUse>,
+    vhosts: HashMap<VhostName, u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    inbox: Weak<Inbox>,
+    vhost: VhostName,
+    /// `None`: it does not count.
+    user: Option<UserName>,
+    channels: u64,
+}
+
+/// What a user has, and may have.
+#[derive(Debug, Default)]
+struct UserUse {
+    connections: u64,
+    channels: u64,
+    limits: UserLimits,
+}
+
+impl UserUse {
+    fn is_idle(&self) -> bool {
+        self.connections == 0 && self.limits == UserLimits::default()
+    }
+}
+
+/// A session to be counted.
+pub(crate) struct Newcomer<'a> {
+    pub(crate) inbox: &'a Arc<Inbox>,
+    pub(crate) vhost: &'a VhostName,
+    pub(crate) vhost_limits: VhostLimits,
+    pub(crate) user: &'a UserName,
+    pub(crate) is_internal: bool,
+    pub(crate) sessions_max: usize,
+}
+
+fn is_reached(limit: Option<u64>, count: u64) -> Option<u64> {
+    limit.filter(|limit| count >= *limit)
+}
+
+impl Sessions {
+    /// Takes a session in; its key. Errors: a limit of the node, the vhost or the user.
+    pub(crate) fn add(&self, new: &Newcomer<'_>) -> Result<u64, OpenSessionError> {
+        let mut state = self.0.lock();
+        if state.open.len() >= new.sessions_max {
+            return Err(OpenSessionError::TooManySessions { limit: new.sessions_max });
+        }
+        if !new.is_internal {
+            let user = new.user.clone();
+            let in_vhost = state.vhosts.get(new.vhost).copied().unwrap_or(0);
+            if let Some(limit) = is_reached(new.vhost_limits.connections_max, in_vhost) {
+                return Err(OpenSessionError::VhostLimit { vhost: new.vhost.clone(), user, limit });
+            }
+            let used = state.users.entry(user.clone()).or_default();
+            if let Some(limit) = is_reached(used.limits.connections_max, used.connections) {
+                return Err(OpenSessionError::UserLimit { user, limit });
+            }
+            used.connections += 1;
+            *state.vhosts.entry(new.vhost.clone()).or_default() += 1;
+        }
+        state.next += 1;
+        let key = state.next;
+        let open = Open {
+            inbox: Arc::downgrade(new.inbox),
+            vhost: new.vhost.clone(),
+            user: (!new.is_internal).then(|| new.user.clone()),
+            channels: 0,
+        };
+        state.open.insert(key, open);
+        Ok(key)
+    }
+
+    /// A session is gone, with its channels.
+    pub(crate) fn remove(&self, key: u64) {
+        let mut state = self.0.lock();
+        let Some(Open { vhost, user: Some(user), channels, .. }) = state.open.remove(&key) else { return };
+        if let Some(used) = state.users.get_mut(&user) {
+            used.connections = used.connections.saturating_sub(1);
+            used.channels = used.channels.saturating_sub(channels);
+            if used.is_idle() {
+                state.users.remove(&user);
+            }
+        }
+        if let Some(count) = state.vhosts.get_mut(&vhost) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                state.vhosts.remove(&vhost);
+            }
+        }
+    }
+
+    /// A session opens a channel; the error is the limit of its user.
+    pub(crate) fn open_channel(&self, key: u64) -> Result<(), u64> {
+        let state = &mut *self.0.lock();
+        let Some(open) = state.open.get_mut(&key) else { return Ok(()) };
+        let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return Ok(()) };
+        if let Some(limit) = is_reached(used.limits.channels_max, used.channels) {
+            return Err(limit);
+        }
+        used.channels += 1;
+        open.channels += 1;
+        Ok(())
+    }
+
+    /// A session closes a channel.
+    pub(crate) fn close_channel(&self, key: u64) {
+        let state = &mut *self.0.lock();
+        let Some(open) = state.open.get_mut(&key) else { return };
+        let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return };
+        used.channels = used.channels.saturating_sub(1);
+        open.channels = open.channels.saturating_sub(1);
+    }
+
+    /// What a user may have; `None` for what is not limited.
+    pub(crate) fn limits_of(&self, user: &UserName) -> UserLimits {
+        self.0.lock().users.get(user).map(|used| used.limits).unwrap_or_default()
+    }
+
+    /// Every user with limits.
+    pub(crate) fn limited_users(&self) -> Vec<(UserName, UserLimits)> {
+        let state = self.0.lock();
+        let limited = state.users.iter().filter(|(_, used)| used.limits != UserLimits::default());
+        limited.map(|(user, used)| (user.clone(), used.limits)).collect()
+    }
+
+    /// Sets what a user may have; what is open stays open.
+    pub(crate) fn set_limits(&self, user: &UserName, limits: UserLimits) {
+        let mut state = self.0.lock();
+        let used = state.users.entry(user.clone()).or_default();
+        used.limits = limits;
+        if used.is_idle() {
+            state.users.remove(user);
+        }
+    }
+
+    /// Connections of a vhost that count.
+    pub(crate) fn count_in(&self, vhost: &VhostName) -> u64 {
+        self.0.lock().vhosts.get(vhost).copied().unwrap_or(0)
+    }
+
+    /// All open sessions' inboxes, or those of one vhost.
+    pub(crate) fn inboxes(&self, vhost: Option<&VhostName>) -> Vec<Arc<Inbox>> {
+        let state = self.0.lock();
+        let open = state.open.values().filter(|open| vhost.is_none_or(|vhost| open.vhost == *vhost));
+        open.filter_map(|open| open.inbox.upgrade()).collect()
+    }
+}
