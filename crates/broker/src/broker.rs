@@ -6,6 +6,7 @@ use crate::definition::{self, ExchangeDefinition, QueueDefinition, VhostDefiniti
 use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
 use crate::queue::cell::{QueueHandle, QueueSpec};
+use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
 use crate::request::{Binding, Destination, UserLimits};
 use crate::routing::{ExchangeKind, ExchangeSpec};
@@ -197,7 +198,7 @@ impl Found {
             let (vhost, name) = definition::decode_name_key(definition::QUEUES, &key).map_err(bad(&key))?;
             let name = QueueName::from_bytes(name).map_err(|e| bad(&key)(e.to_string()))?;
             let spec = QueueDefinition::decode(&value).map_err(bad(&key))?;
-            found.next_queue_id = found.next_queue_id.max(spec.id.0 + 1);
+            found.next_queue_id = found.next_queue_id.max(spec.id.0 + u64::from(spec.priorities.levels()));
             found.queues.push((vhost, name, spec));
         }
         for (key, value) in store.values(definition::BINDINGS) {
@@ -303,10 +304,7 @@ impl Found {
                 exclusive: None,
                 arguments: definition.arguments.clone(),
             };
-            let (log, machine) = match recovered.remove(&definition.id) {
-                Some(queue) => (queue.log, Machine::new(&queue.live, queue.next_seq)),
-                None => (store.create_queue(definition.id, true), Machine::default()),
-            };
+            let (log, machine) = restore_logs(store, definition, &mut recovered);
             let altered = self.operators.altered.get(&(vhost.clone(), name.as_str().as_bytes().into()));
             let nothing = Table::new();
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
@@ -355,4 +353,27 @@ impl Operators {
         }
         Ok(found)
     }
+}
+
+/// A queue's logs, and a machine over what is live in them.
+fn restore_logs(
+    store: &Store,
+    definition: &QueueDefinition,
+    recovered: &mut HashMap<QueueId, RecoveredQueue>,
+) -> (Logs, Machine) {
+    if definition.priorities == Priorities::NONE {
+        return match recovered.remove(&definition.id) {
+            Some(queue) => (Logs::One(queue.log), Machine::new(&queue.live)),
+            None => (Logs::One(store.create_queue(definition.id, true)), Machine::default()),
+        };
+    }
+    let levels = 0..usize::from(definition.priorities.levels());
+    let found = levels.filter_map(|level| Some((level, recovered.remove(&Logs::id(definition.id, level))?)));
+    let (mut logs, mut live) = (Vec::new(), Vec::new());
+    for (level, queue) in found {
+        let base = Logs::base_of(level);
+        live.extend(queue.live.iter().map(|range| base + range.start..base + range.end));
+        logs.push((level, queue.log));
+    }
+    (Logs::with_priorities(definition.priorities, logs), Machine::new(&live))
 }

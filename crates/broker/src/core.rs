@@ -96,18 +96,18 @@ impl Core {
         })
     }
 
-    /// A number for a queue, never given before, not even by an earlier process.
-    pub(crate) fn next_queue_id(&self) -> QueueId {
+    /// Numbers for the logs of a queue, in a row, never given before, not even by an earlier process.
+    pub(crate) fn next_queue_ids(&self, count: u16) -> QueueId {
         let mut ids = self.queue_ids.lock();
-        if ids.next >= ids.reserved {
+        if ids.next + u64::from(count) > ids.reserved {
             ids.reserved = ids.next + QUEUE_IDS_RESERVED;
             // Submitted before any batch that names such an id can be: the log keeps the order.
             let mut batch = self.store.begin();
             batch.put(QUEUE_IDS, &encode_queue_ids(ids.reserved));
             self.store.commit(batch, None);
         }
-        ids.next += 1;
-        QueueId(ids.next - 1)
+        ids.next += u64::from(count);
+        QueueId(ids.next - u64::from(count))
     }
 
     /// Refuses what the store must keep while it cannot.

@@ -33,6 +33,7 @@
 
 mod admin;
 
+use crate::queue::logs::Priorities;
 use crate::request::{Binding, Destination};
 pub(crate) use admin::*;
 use millpond_model::table::{Table, TableBuf};
@@ -42,6 +43,7 @@ use millpond_store::QueueId;
 const VERSION: u8 = 1;
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
+const PRIORITIES: u8 = 4;
 
 /// Prefixes of the keys.
 pub(crate) const EXCHANGES: &[u8] = b"x/";
@@ -62,8 +64,10 @@ pub(crate) struct ExchangeDefinition {
 /// A durable queue.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct QueueDefinition {
+    /// Of its first log; those of further priorities follow.
     pub(crate) id: QueueId,
     pub(crate) auto_delete: bool,
+    pub(crate) priorities: Priorities,
     pub(crate) arguments: Table,
 }
 
@@ -128,16 +132,26 @@ impl ExchangeDefinition {
 
 impl QueueDefinition {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, flag(self.auto_delete, AUTO_DELETE)];
+        let levels = self.priorities != Priorities::NONE;
+        let mut out = vec![VERSION, flag(self.auto_delete, AUTO_DELETE) | flag(levels, PRIORITIES)];
         out.extend_from_slice(&self.id.0.to_be_bytes());
+        if levels {
+            out.extend_from_slice(&[self.priorities.max, self.priorities.default]);
+        }
         put_table(&mut out, &self.arguments);
         out
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, String> {
         let mut rest = Reader::of_version(value)?;
-        let flags = rest.flags(AUTO_DELETE)?;
-        Ok(Self { auto_delete: flags & AUTO_DELETE != 0, id: QueueId(rest.u64()?), arguments: rest.table()? })
+        let flags = rest.flags(AUTO_DELETE | PRIORITIES)?;
+        let id = QueueId(rest.u64()?);
+        let priorities = if flags & PRIORITIES != 0 {
+            Priorities { max: rest.u8()?, default: rest.u8()? }
+        } else {
+            Priorities::NONE
+        };
+        Ok(Self { auto_delete: flags & AUTO_DELETE != 0, id, priorities, arguments: rest.table()? })
     }
 }
 
@@ -262,7 +276,12 @@ mod tests {
             arguments: arguments.clone(),
         };
         assert_eq!(ExchangeDefinition::decode(&exchange.encode()), Ok(exchange));
-        let queue = QueueDefinition { id: QueueId(u64::MAX - 3), auto_delete: false, arguments };
+        let queue = QueueDefinition {
+            id: QueueId(u64::MAX - 3),
+            auto_delete: false,
+            priorities: Priorities { max: 9, default: 0 },
+            arguments,
+        };
         assert_eq!(QueueDefinition::decode(&queue.encode()), Ok(queue));
         assert_eq!(decode_queue_ids(&encode_queue_ids(77)), Ok(77));
     }
@@ -287,6 +306,7 @@ mod tests {
     fn every_cut_of_a_definition_is_an_error_or_a_shorter_table() {
         let queue = QueueDefinition {
             id: QueueId(1),
+            priorities: Priorities::NONE,
             auto_delete: true,
             arguments: [("x-a", 1)].into_iter().collect(),
         };

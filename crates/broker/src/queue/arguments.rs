@@ -56,7 +56,7 @@ const KNOWN: &[Known] = &[
     known("x-dead-letter-exchange", Shape::Text, true, true),
     known("x-dead-letter-routing-key", Shape::Text, true, true),
     known("x-dead-letter-strategy", Shape::OneOf(&["at-most-once", "at-least-once"]), true, true),
-    known("x-max-priority", Shape::Integer(0, 255), false, true),
+    known("x-max-priority", Shape::Integer(0, 255), true, true),
     known("x-single-active-consumer", Shape::Bool, false, true),
     known("x-delivery-limit", Shape::Integer(-1, i64::MAX), true, true),
     known("x-consumer-timeout", ANY_COUNT, false, true),

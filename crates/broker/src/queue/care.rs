@@ -2,7 +2,8 @@
 //!
 //! A queue that asks for none of it is told by one flag ([`Care::is_needed`]) and pays nothing else.
 
-use super::cell::{QueueCell, State};
+use super::cell::{Appended, QueueCell, State};
+use super::logs::Logs;
 use super::machine::{Past, Reason};
 use super::pump::Work;
 use super::settings::{Overflow, QueueSettings};
@@ -165,28 +166,44 @@ impl QueueCell {
         state: &mut State,
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
-    ) -> Range<u64> {
+    ) -> Appended {
         let was_empty = state.machine.ready_count() == 0;
         let mut expiring = false;
-        let mut looked_at = messages.inspect(|message| expiring |= message.has_expiration());
-        let seqs = if state.machine.is_weighing() {
-            let start = self.log.next_seq();
-            let machine = &mut state.machine;
-            let mut weighed = looked_at.zip(start..).map(|(message, seq)| {
-                machine.set_size(seq, message.body_size_bytes() as u32);
-                message
-            });
-            self.log.append(work.batch, &mut weighed)
-        } else {
-            self.log.append(work.batch, &mut looked_at)
-        };
+        let mut sizes = Vec::new();
+        let weighing = state.machine.is_weighing();
+        let mut looked_at = messages.inspect(|message| {
+            expiring |= message.has_expiration();
+            if weighing {
+                sizes.push(message.body_size_bytes() as u32);
+            }
+        });
+        let seqs = self.log_messages(&mut looked_at, work);
         state.care.may_expire |= expiring;
-        state.machine.enqueued(seqs.clone());
+        if weighing {
+            let numbers = seqs.all().flatten();
+            sizes.iter().zip(numbers).for_each(|(size, seq)| state.machine.set_size(seq, *size));
+        }
+        seqs.all().for_each(|range| state.machine.enqueued(range));
         state.care.fresh = was_empty;
         self.hand_out(state, work);
         state.care.fresh = false;
         self.tend(state, work);
         seqs
+    }
+
+    #[inline]
+    fn log_messages(
+        self: &Arc<Self>,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Appended {
+        match &self.log {
+            Logs::One(log) => Appended { first: log.append(work.batch, messages), more: Vec::new() },
+            Logs::Levels(levels) => {
+                let more = levels.append(work.batch, messages, |level| self.make_log(level, work.core));
+                Appended { first: 0..0, more }
+            }
+        }
     }
 
     /// As [`Self::append`], to a queue that refuses what it has no room for (T5).
@@ -196,23 +213,25 @@ impl QueueCell {
         state: &mut State,
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
-    ) -> Range<u64> {
-        let start = self.log.next_seq();
+    ) -> Appended {
+        let mut taken = Appended::default();
         let dead_letters =
             state.settings.overflow == Overflow::RejectPublishDlx && state.settings.dead_letter.is_some();
         for message in messages {
             if state.has_room(message.body_size_bytes()) {
-                self.append(state, &mut std::iter::once(message), work);
+                let one = self.append(state, &mut std::iter::once(message), work);
+                one.ranges().filter(|range| !range.is_empty()).for_each(|range| taken.more.push(range));
                 continue;
             }
             work.scratch.refused += 1;
             if dead_letters {
-                let seqs = self.log.append(work.batch, &mut std::iter::once(message));
-                state.machine.stillborn(seqs, Reason::MaxLength);
+                for seqs in self.log_messages(&mut std::iter::once(message), work).ranges() {
+                    state.machine.stillborn(seqs, Reason::MaxLength);
+                }
             }
         }
         self.tend(state, work);
-        start..self.log.next_seq()
+        taken
     }
 
     /// The queue begins, or somebody asks for it: the time until it expires unused is counted anew.
@@ -254,8 +273,13 @@ impl QueueCell {
             return None;
         }
         let now_ms = work.core.options.clock.now_ms();
+        self.log.spaces().filter_map(|space| self.expire_in(space, state, now_ms)).min()
+    }
+
+    /// As `expire`, of the messages of one priority.
+    fn expire_in(&self, space: Range<u64>, state: &mut State, now_ms: u64) -> Option<u64> {
         let mut looked_at = Vec::new();
-        while let Some(head) = state.machine.first_ready() {
+        while let Some(head) = state.machine.ready_from(space.start).filter(|head| head.start < space.end) {
             let peek = self.log.peek(head.clone(), LOOK_MAX, &mut looked_at);
             let mut over_to = head.start;
             let mut stays = None;
@@ -268,7 +292,9 @@ impl QueueCell {
                     }
                 }
             }
-            state.machine.doom_ready(over_to - head.start, Reason::Expired);
+            if over_to > head.start {
+                state.machine.doom_range(head.start..over_to, Reason::Expired);
+            }
             match stays {
                 Some(due_ms) => return due_ms,
                 None if peek == Fetch::Loading || over_to == head.start => return None,

@@ -1,6 +1,7 @@
 //! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
 
 use super::care::Care;
+use super::logs::Logs;
 use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
 use super::pump::{Work, push_range};
 use super::settings::{DeadLetterTo, QueueSettings};
@@ -40,11 +41,12 @@ impl QueueSpec {
 /// See the module.
 pub(crate) struct QueueCell {
     spec: QueueSpec,
-    pub(super) log: QueueLog,
+    pub(super) log: Logs,
     pub(super) state: Mutex<State>,
     /// Never held together with `state`.
     pub(super) effective: Mutex<Arc<Effective>>,
     vhost: Weak<Vhost>,
+    core: Weak<Core>,
 }
 
 pub(super) struct State {
@@ -87,6 +89,25 @@ pub(crate) struct NewConsumer {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
+}
+
+/// The numbers of messages that were appended.
+#[derive(Debug, Default)]
+pub(crate) struct Appended {
+    /// All of a queue without priorities.
+    pub(super) first: Range<u64>,
+    pub(super) more: Vec<Range<u64>>,
+}
+
+impl Appended {
+    /// As `ranges`, to look at.
+    pub(super) fn all(&self) -> impl Iterator<Item = Range<u64>> {
+        std::iter::once(self.first.clone()).chain(self.more.iter().cloned())
+    }
+
+    pub(crate) fn ranges(self) -> impl Iterator<Item = Range<u64>> {
+        std::iter::once(self.first).chain(self.more)
+    }
 }
 
 /// Why a consumer was not taken.
@@ -134,12 +155,12 @@ impl QueueCell {
     pub(crate) fn new(
         spec: QueueSpec,
         effective: Effective,
-        log: QueueLog,
+        log: Logs,
         mut machine: Machine,
         core: &Weak<Core>,
         vhost: &Arc<Vhost>,
     ) -> Arc<Self> {
-        let settings = Arc::new(QueueSettings::of(&effective.arguments));
+        let settings = QueueSettings::shared(QueueSettings::of(&effective.arguments));
         let care = Care::new(&settings, machine.ready_count() > 0);
         machine.set_delivery_limit(settings.delivery_limit);
         machine.weigh(settings.max_length_bytes.is_some());
@@ -157,10 +178,22 @@ impl QueueCell {
             waiters: Vec::new(),
         };
         let effective = Mutex::new(Arc::new(effective));
-        let vhost = Arc::downgrade(vhost);
-        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), effective, vhost });
-        cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core: core.clone() }));
+        let (vhost, core) = (Arc::downgrade(vhost), core.clone());
+        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), effective, vhost, core });
+        cell.log.all().for_each(|(_, log)| log.on_change(cell.listener()));
         cell
+    }
+
+    /// Who is told of changes in a log of this queue.
+    fn listener(self: &Arc<Self>) -> Arc<Listener> {
+        Arc::new(Listener { cell: Arc::downgrade(self), core: self.core.clone() })
+    }
+
+    /// A log for a priority that had no message so far.
+    pub(super) fn make_log(self: &Arc<Self>, level: usize, core: &Core) -> QueueLog {
+        let log = core.store.create_queue(Logs::id(self.spec.id, level), self.spec.is_stored());
+        log.on_change(self.listener());
+        log
     }
 
     /// Appends messages and hands out what can be; the numbers they got. Empty: the queue is gone.
@@ -168,11 +201,11 @@ impl QueueCell {
         self: &Arc<Self>,
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
-    ) -> Range<u64> {
+    ) -> Appended {
         let seqs = {
             let mut state = self.state.lock();
             if state.deleted {
-                return 0..0;
+                return Appended::default();
             }
             if state.care.refuses {
                 self.publish_bounded(&mut state, messages, work)

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 mod care;
 pub(crate) mod cell;
 mod effective;
+pub(crate) mod logs;
 pub(crate) mod machine;
 mod pump;
 pub(crate) mod settings;

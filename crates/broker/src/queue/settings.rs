@@ -1,7 +1,9 @@
 //! What a queue's arguments ask of it, read once.
 
+use super::logs::Priorities;
 use millpond_model::ExchangeName;
 use millpond_model::table::{Table, Value};
+use std::sync::{Arc, LazyLock};
 
 /// Failed deliveries that a quorum queue bears when it is not told (X9).
 const QUORUM_DELIVERY_LIMIT: u16 = 20;
@@ -24,6 +26,18 @@ pub(crate) struct DeadLetterTo {
     pub(crate) exchange: ExchangeName,
     /// Instead of the keys they came with.
     pub(crate) routing_key: Option<Box<[u8]>>,
+}
+
+/// Priorities of a quorum queue: it has them without being asked (T6).
+const QUORUM_PRIORITIES: Priorities = Priorities { max: 31, default: 4 };
+
+/// Which priorities the arguments ask for: fixed when the queue is declared.
+pub(crate) fn priorities(arguments: &Table) -> Priorities {
+    if arguments.get("x-queue-type").and_then(Value::as_str) == Some("quorum") {
+        return QUORUM_PRIORITIES;
+    }
+    let max = arguments.get("x-max-priority").and_then(Value::as_i64);
+    Priorities { max: max.and_then(|max| u8::try_from(max).ok()).unwrap_or(0), default: 0 }
 }
 
 /// The arguments that are acted on; times in milliseconds, sizes in bytes of bodies.
@@ -69,6 +83,12 @@ impl QueueSettings {
                 Some(limit) => u16::try_from(limit).ok(),
             },
         }
+    }
+
+    /// In memory; all queues that ask for nothing share one.
+    pub(crate) fn shared(settings: Self) -> Arc<Self> {
+        static PLAIN: LazyLock<Arc<QueueSettings>> = LazyLock::new(Arc::default);
+        if settings == **PLAIN { PLAIN.clone() } else { Arc::new(settings) }
     }
 
     /// Whether publishes may have to be refused.

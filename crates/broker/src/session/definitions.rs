@@ -9,7 +9,9 @@ use crate::error::*;
 use crate::queue::QueueCell;
 use crate::queue::arguments::{self, QueueType, inequivalent_field};
 use crate::queue::cell::{DeleteIf, NotDeleted, QueueHandle, QueueSpec};
+use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
+use crate::queue::settings::priorities;
 use crate::reply::REPLY_TO;
 use crate::request::*;
 use crate::vhost::{Vhost, with_altered};
@@ -109,8 +111,9 @@ impl Session {
         self.check_new_queue(name, request)?;
         self.check_room(name, router.queues().len() as u64)?;
         let name = if name.is_empty() { self.made_up_name(request)? } else { name.clone() };
+        let priorities = priorities(&request.arguments);
         let spec = QueueSpec {
-            id: self.core.next_queue_id(),
+            id: self.core.next_queue_ids(priorities.levels()),
             name: name.clone(),
             durable: request.durable,
             auto_delete: request.auto_delete,
@@ -122,6 +125,7 @@ impl Session {
             let definition = QueueDefinition {
                 id: spec.id,
                 auto_delete: spec.auto_delete,
+                priorities,
                 arguments: spec.arguments.clone(),
             };
             batch.put(&queue_key(&vhost.name, &name), &definition.encode());
@@ -129,7 +133,10 @@ impl Session {
         if request.exclusive {
             self.exclusive.push(name.clone());
         }
-        let log = self.core.store.create_queue(spec.id, spec.is_stored());
+        let log = match priorities {
+            Priorities::NONE => Logs::One(self.core.store.create_queue(spec.id, spec.is_stored())),
+            some => Logs::with_priorities(some, Vec::new()),
+        };
         let effective = vhost.effective_queue(&name, &spec.arguments, &Table::new());
         let core = Arc::downgrade(&self.core);
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);

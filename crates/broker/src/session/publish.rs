@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::error::{PublishError, WriteRefused};
+use crate::queue::cell::Appended;
 use crate::queue::{QueueCell, Work};
 use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
 use crate::request::{DeliveryId, Durability, Outcome, Publish, Route, RouteInner};
@@ -9,7 +10,6 @@ use crate::routing::Resolution;
 use hashbrown::HashMap;
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -306,9 +306,9 @@ impl Session {
     }
 
     /// Remembers what may have to be taken out again, and a queue that wants its publishers held back.
-    fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Range<u64>) {
+    fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Appended) {
         if cell.spec().is_stored() {
-            self.uncommitted.applied(cell, seqs);
+            seqs.ranges().for_each(|seqs| self.uncommitted.applied(cell, seqs));
         }
         if self.crowded.is_none() && cell.is_too_crowded() {
             self.crowded = Some(cell.clone());

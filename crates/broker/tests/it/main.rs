@@ -8,6 +8,7 @@ mod definitions;
 mod flow;
 mod full;
 mod histories;
+mod priorities;
 mod publish;
 mod replies;
 mod restart;

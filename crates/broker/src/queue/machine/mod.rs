@@ -92,8 +92,6 @@ pub(crate) struct Machine {
     dying: Dying,
     /// Failed deliveries after which a message dies; `None`: never (X9).
     delivery_limit: Option<u16>,
-    /// What `enqueued` may bring next.
-    next_seq: u64,
     enqueued: u64,
     settled: u64,
     purged: u64,
@@ -102,11 +100,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A machine over what was recovered (ascending, disjoint). All of it counts as handed out before, because that
-    /// is not persisted. `next_seq` is the first sequence number that `enqueued` may bring.
-    pub(crate) fn new(ready: &[Range<u64>], next_seq: u64) -> Self {
-        let mut this = Self { next_seq, ..Self::default() };
+    /// is not persisted.
+    pub(crate) fn new(ready: &[Range<u64>]) -> Self {
+        let mut this = Self::default();
         for seqs in ready {
-            debug_assert!(seqs.end <= next_seq, "recovered {seqs:?} of a queue that ended at {next_seq}");
             this.ready.insert(Piece {
                 start: seqs.start,
                 end: seqs.end,
@@ -117,15 +114,12 @@ impl Machine {
         this
     }
 
-    /// New messages: ready, behind all others. Numbers given before are left out.
+    /// New messages: ready, in the order of their numbers, none of which came before.
     #[inline]
     pub(crate) fn enqueued(&mut self, seqs: Range<u64>) {
-        debug_assert!(seqs.start >= self.next_seq, "{seqs:?} came after {}", self.next_seq);
-        let seqs = seqs.start.max(self.next_seq)..seqs.end;
         if seqs.is_empty() {
             return;
         }
-        self.next_seq = seqs.end;
         self.enqueued += seqs.end - seqs.start;
         self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: Past::default() });
     }
@@ -267,9 +261,20 @@ impl Machine {
         n
     }
 
+    /// The lowest ready messages from `seq` on, in one piece.
+    pub(crate) fn ready_from(&self, seq: u64) -> Option<Range<u64>> {
+        self.ready.from(seq).map(|piece| piece.start.max(seq)..piece.end)
+    }
+
+    /// Those of `seqs` that are ready are dying.
+    pub(crate) fn doom_range(&mut self, seqs: Range<u64>, reason: Reason) {
+        for gone in self.ready.remove(seqs) {
+            self.dying.push(gone, reason);
+        }
+    }
+
     /// New messages that die without ever having been ready.
     pub(crate) fn stillborn(&mut self, seqs: Range<u64>, reason: Reason) {
-        self.next_seq = self.next_seq.max(seqs.end);
         self.enqueued += seqs.end - seqs.start;
         self.dying.push(seqs, reason);
     }

@@ -137,10 +137,24 @@ impl Ready {
         }
     }
 
+    /// The first piece that ends behind `seq`.
+    pub(super) fn from(&self, seq: u64) -> Option<Piece> {
+        let head = self.first()?;
+        if head.end > seq {
+            return Some(head);
+        }
+        let around = self.rest.range(..=seq).next_back().filter(|(_, (end, _))| *end > seq);
+        around.or_else(|| self.rest.range(seq..).next()).map(|(start, end)| Piece::from_entry((*start, *end)))
+    }
+
     /// Takes those of `seqs` that are here, ascending; ranges that touch are joined.
     pub(super) fn remove(&mut self, seqs: Range<u64>) -> Vec<Range<u64>> {
-        let touched: Vec<Piece> =
-            self.pieces().filter(|piece| piece.start < seqs.end && piece.end > seqs.start).collect();
+        let mut touched: Vec<Piece> = Vec::new();
+        let mut at = seqs.start;
+        while let Some(piece) = self.from(at).filter(|piece| piece.start < seqs.end) {
+            touched.push(piece);
+            at = piece.end;
+        }
         let mut gone = Vec::new();
         for piece in touched {
             self.take_piece(piece);

@@ -5,7 +5,7 @@ use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Terms};
 const ME: OwnerKey = OwnerKey(1);
 
 fn drained(ready: std::ops::Range<u64>) -> Machine {
-    let mut machine = Machine::new(&[], ready.start);
+    let mut machine = Machine::new(&[]);
     machine.enqueued(ready);
     machine.add_consumer(ConsumerKey(1), Terms { owner: ME, priority: 0, prefetch: 0, no_ack: false });
     while machine.next_run(u32::MAX).is_some() {}

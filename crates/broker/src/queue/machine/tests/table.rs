@@ -55,7 +55,7 @@ impl Table {
             ["enqueue", rest @ ..] => seqs(rest).into_iter().for_each(|r| machine.enqueued(r)),
             ["recovered", rest @ ..] => {
                 let ready = seqs(rest);
-                *machine = Machine::new(&ready, ready.last().map_or(0, |r| r.end));
+                *machine = Machine::new(&ready);
             }
             ["consume", consumer, owner, rest @ ..] => machine.add_consumer(
                 ConsumerKey(number(consumer)),
