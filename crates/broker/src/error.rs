@@ -139,7 +139,9 @@ pub enum DeclareExchangeError {
     #[error("operation not permitted on the default exchange")]
     DefaultExchange,
     /// A type that is not served (406).
-    #[error("unknown exchange type '{kind}': use direct, fanout, topic or headers")]
+    #[error(
+        "unknown exchange type '{kind}': use direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random or x-recent-history"
+    )]
     UnknownType {
         /// As sent.
         kind: String,

@@ -39,6 +39,16 @@ impl Criteria {
         Ok(Self { any, wanted: arguments.iter().filter(|(name, _)| counts(name)).cloned().collect() })
     }
 
+    /// Whether one of what is wanted is enough.
+    pub(super) fn is_any(&self) -> bool {
+        self.any
+    }
+
+    /// What counts, by name.
+    pub(super) fn wanted(&self) -> &[(Box<str>, Value)] {
+        &self.wanted
+    }
+
     /// Whether a message with these headers is wanted; allocates nothing.
     pub(super) fn accept(&self, headers: RawTable<'_>) -> bool {
         let mut met =

@@ -3,7 +3,7 @@
 //! Pure: no lock, no store, no message body; `Q` is whatever the caller has for a queue. Every change answers with
 //! all that went because of it ([`Removed`]), so that the caller can persist the whole effect at once.
 //!
-//! - `matcher`: an exchange's bindings as its kind looks them up (`topic`, `headers`).
+//! - `matcher`: an exchange's bindings as its kind looks them up (`topic`, `headers`, `hash`, `lots`).
 //! - `resolve`: the way of a message through bound and alternate exchanges.
 //! - here: names, declarations, bindings and their identity, what goes when something goes.
 //!
@@ -11,7 +11,10 @@
 //! - A binding's source is an exchange of this router, its destination an exchange or queue of it.
 //! - `incoming` has (destination, source) exactly if the source has a binding to the destination.
 
+mod hash;
 mod headers;
+mod headers_index;
+mod lots;
 mod matcher;
 mod resolve;
 mod spec;
@@ -25,7 +28,8 @@ use crate::request::{Binding, DeclareExchange, Destination};
 use hashbrown::HashMap;
 use matcher::Matcher;
 use millpond_model::limits::SHORT_STRING_MAX_BYTES;
-use millpond_model::table::{Table, TableError};
+use millpond_model::properties::RawProperties;
+use millpond_model::table::{RawTable, Table, TableError};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 pub(crate) use spec::{ExchangeKind, ExchangeSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,14 +57,32 @@ pub(crate) struct Resolution<Q> {
     pub(crate) queues: Vec<Q>,
     /// The answer depends on exchange and routing key alone: it may be kept until the topology changes.
     pub(crate) keyed_only: bool,
+    /// Exchanges on the way that keep a history, which the message becomes a part of.
+    pub(crate) histories: Vec<ExchangeName>,
     /// An alternate exchange was wanted and there is none of that name: worth a warning (D14).
     pub(crate) alternate_missing: Option<ExchangeName>,
 }
 
 impl<Q> Default for Resolution<Q> {
     fn default() -> Self {
-        Self { queues: Vec::new(), keyed_only: true, alternate_missing: None }
+        Self { queues: Vec::new(), keyed_only: true, histories: Vec::new(), alternate_missing: None }
     }
+}
+
+impl<Q> Resolution<Q> {
+    fn clear(&mut self) {
+        self.queues.clear();
+        self.keyed_only = true;
+        self.histories.clear();
+        self.alternate_missing = None;
+    }
+}
+
+/// What of a message may decide beside its keys.
+#[derive(Debug, Clone, Copy)]
+struct View<'m> {
+    properties: &'m RawProperties<'m>,
+    headers: RawTable<'m>,
 }
 
 /// What tells a binding from others of the same source (D13).
@@ -165,7 +187,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     pub(crate) fn restore_exchange(&mut self, name: ExchangeName, spec: ExchangeSpec) {
         self.exchanges.entry(name).or_insert_with(|| Exchange {
             alternate: spec.alternate(),
-            matcher: Matcher::new(spec.kind),
+            matcher: Matcher::new(&spec),
             spec,
             bindings: BTreeMap::new(),
         });
@@ -267,7 +289,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         }
         exchange
             .matcher
-            .add(&binding.key, &binding.arguments, &slot.arguments, target)
+            .add(&slot, &binding.arguments, target)
             .map_err(|reason| BindError::BadBinding { reason })?;
         exchange.bindings.insert(slot, binding.arguments.clone());
         self.incoming.insert((binding.destination.clone(), binding.source.clone()));
@@ -286,7 +308,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             return Ok(removed);
         };
         let Some((slot, arguments)) = exchange.bindings.remove_entry(&slot) else { return Ok(removed) };
-        exchange.matcher.remove(&slot.key, &slot.arguments, &target);
+        exchange.matcher.remove(&slot, &target);
         if exchange.bindings_to(&slot.destination).next().is_none() {
             self.incoming.remove(&(slot.destination.clone(), binding.source.clone()));
         }
@@ -374,7 +396,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
                 let slots: Vec<_> =
                     exchange.bindings_to(&destination).map(|(slot, _)| slot.clone()).collect();
                 for slot in slots {
-                    exchange.matcher.remove(&slot.key, &slot.arguments, &target);
+                    exchange.matcher.remove(&slot, &target);
                     let arguments = exchange.bindings.remove(&slot).unwrap_or_default();
                     removed.bindings.push(full_binding(&source, slot, arguments));
                 }

@@ -4,7 +4,7 @@
 //! exchange is visited in its place (D14); that holds for every exchange on the way, as in RabbitMQ.
 
 use super::targets::Target;
-use super::{Exchange, Resolution, Router};
+use super::{Exchange, ExchangeKind, Resolution, Router, View};
 use crate::error::PublishError;
 use hashbrown::HashSet;
 use millpond_model::ExchangeName;
@@ -117,8 +117,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         properties: &RawProperties<'_>,
         out: &mut Resolution<Q>,
     ) -> Result<(), PublishError> {
-        out.queues.clear();
-        out.alternate_missing = None;
+        out.clear();
         let headers = properties.headers().unwrap_or_default();
         let keys = Keys::new(routing_key, headers)?;
         out.keyed_only = keys.is_one();
@@ -132,10 +131,11 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             vhost: self.vhost.clone(),
         };
         let (name, first) = self.find_exchange(exchange).ok_or_else(missing)?;
-        self.visit(name.as_str(), first, &keys, headers, &mut walk, out);
+        let view = View { properties, headers };
+        self.visit(name, first, &keys, &view, &mut walk, out);
         while let Some(name) = walk.ahead.pop() {
-            match self.exchanges.get(name) {
-                Some(exchange) => self.visit(name, exchange, &keys, headers, &mut walk, out),
+            match self.exchanges.get_key_value(name) {
+                Some((name, exchange)) => self.visit(name, exchange, &keys, &view, &mut walk, out),
                 None => self.visit_default(&keys, &mut walk, out),
             }
         }
@@ -144,23 +144,26 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
 
     fn visit<'r>(
         &'r self,
-        name: &'r str,
+        name: &'r ExchangeName,
         exchange: &'r Exchange<Q>,
         keys: &Keys<'_>,
-        headers: RawTable<'_>,
+        view: &View<'_>,
         walk: &mut Walk<'r, Q>,
         out: &mut Resolution<Q>,
     ) {
         let mut matched = false;
-        let looked_at = if exchange.matcher.looks_at_keys() { usize::MAX } else { 1 };
-        out.keyed_only &= !exchange.matcher.looks_at_headers();
+        let looked_at = if exchange.matcher.looks_at_every_key() { usize::MAX } else { 1 };
+        out.keyed_only &= exchange.matcher.is_keyed();
+        if exchange.spec.kind == ExchangeKind::RecentHistory {
+            out.histories.push(name.clone());
+        }
         for key in keys.iter().take(looked_at) {
-            exchange.matcher.find(key, headers, &mut |target| {
+            exchange.matcher.find(key, view, &mut |target| {
                 matched = true;
                 match target {
                     Target::Queue(queue) => walk.take(queue, out),
                     Target::Exchange(next) => {
-                        walk.seen.insert(name);
+                        walk.seen.insert(name.as_str());
                         // The name as long-lived as the router: the target's own is borrowed for this call only.
                         if let Some((next, _)) = self.exchanges.get_key_value(next.as_str()) {
                             walk.go_to(next.as_str());
@@ -173,7 +176,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             return;
         }
         if let Some(alternate) = &exchange.alternate {
-            walk.seen.insert(name);
+            walk.seen.insert(name.as_str());
             if alternate.is_empty() || self.exchanges.contains_key(alternate.as_str()) {
                 walk.go_to(alternate.as_str());
             } else {

@@ -1,12 +1,26 @@
 //! What an exchange is, and when two declarations of it are the same (contracts D2, D9, D14).
 
+use super::hash::HashOn;
 use crate::error::{DeclareExchangeError, Inequivalent};
 use crate::request::DeclareExchange;
 use millpond_model::ExchangeName;
 use millpond_model::table::{Table, Value};
 
-/// The one argument that acts.
+/// Where messages go that no binding takes; any type.
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+/// `x-consistent-hash`: the header whose value is hashed, in place of the routing key.
+pub(super) const HASH_HEADER: &str = "hash-header";
+/// `x-consistent-hash`: the property whose value is hashed, in place of the routing key.
+pub(super) const HASH_PROPERTY: &str = "hash-property";
+/// `x-recent-history`: how many messages are kept.
+const HISTORY_LENGTH: &str = "x-recent-history-length";
+
+const HASH_PROPERTIES: &[&str] = &["message_id", "correlation_id", "timestamp"];
+
+/// Messages that an `x-recent-history` exchange keeps if it is not told.
+pub(crate) const HISTORY_LENGTH_DEFAULT: usize = 20;
+/// Most messages that one may keep: they stay in memory.
+pub(crate) const HISTORY_LENGTH_MAX: i64 = 10_000;
 
 /// How an exchange chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,27 +33,49 @@ pub(crate) enum ExchangeKind {
     Topic,
     /// Headers of the message.
     Headers,
+    /// One destination by the hash of a value, in proportion to weights.
+    ConsistentHash,
+    /// One binding by the routing key's hash modulo their number.
+    ModulusHash,
+    /// One binding by chance.
+    Random,
+    /// The same, of queues only.
+    LocalRandom,
+    /// Always, and the last messages once more to what is bound later.
+    RecentHistory,
 }
 
+/// As clients name them.
+const KINDS: &[(&str, ExchangeKind)] = &[
+    ("direct", ExchangeKind::Direct),
+    ("fanout", ExchangeKind::Fanout),
+    ("topic", ExchangeKind::Topic),
+    ("headers", ExchangeKind::Headers),
+    ("x-consistent-hash", ExchangeKind::ConsistentHash),
+    ("x-modulus-hash", ExchangeKind::ModulusHash),
+    ("x-random", ExchangeKind::Random),
+    ("x-local-random", ExchangeKind::LocalRandom),
+    ("x-recent-history", ExchangeKind::RecentHistory),
+];
+
 impl ExchangeKind {
-    /// From `direct`, `fanout`, `topic`, `headers`.
+    /// From the name of a type.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "direct" => Self::Direct,
-            "fanout" => Self::Fanout,
-            "topic" => Self::Topic,
-            "headers" => Self::Headers,
-            _ => return None,
-        })
+        KINDS.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind)
     }
 
     /// The text that `parse` takes.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-            Self::Headers => "headers",
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether an argument of this name does something for an exchange of this type.
+    pub(crate) fn acts_on(self, argument: &str) -> bool {
+        match argument {
+            ALTERNATE_EXCHANGE => true,
+            HASH_HEADER | HASH_PROPERTY => self == Self::ConsistentHash,
+            HISTORY_LENGTH => self == Self::RecentHistory,
+            _ => false,
         }
     }
 }
@@ -55,7 +91,7 @@ pub(crate) struct ExchangeSpec {
     pub(crate) auto_delete: bool,
     /// Clients may not publish to it.
     pub(crate) internal: bool,
-    /// All arguments as the client sent them; `alternate-exchange` acts.
+    /// All arguments as the client sent them; those that [`ExchangeKind::acts_on`] names act.
     pub(crate) arguments: Table,
 }
 
@@ -83,21 +119,58 @@ impl ExchangeSpec {
         ExchangeName::new(arguments.get(ALTERNATE_EXCHANGE)?.as_str()?).ok()
     }
 
-    /// Whether the arguments of a new exchange can act.
-    pub(super) fn check_arguments(&self, exchange: &ExchangeName) -> Result<(), DeclareExchangeError> {
-        let reason = match self.arguments.get(ALTERNATE_EXCHANGE) {
-            Some(value @ Value::LongStr(_)) => match self.alternate() {
-                Some(_) => return Ok(()),
-                None => format!("{} is no exchange name", show(value)),
-            },
-            Some(other) => format!("expected a longstr, got a {}", other.type_name()),
-            None => return Ok(()),
-        };
-        let argument = ALTERNATE_EXCHANGE.into();
-        Err(DeclareExchangeError::BadArgument { exchange: exchange.clone(), argument, reason })
+    /// What an `x-consistent-hash` exchange hashes.
+    pub(super) fn hash_on(&self) -> HashOn {
+        HashOn::of(&self.arguments)
     }
 
-    /// The first difference to what exists. Arguments that do not act are not compared (D9).
+    /// How many messages an `x-recent-history` exchange keeps.
+    pub(crate) fn history_length(&self) -> usize {
+        let stated = self.arguments.get(HISTORY_LENGTH).and_then(Value::as_i64);
+        stated.map_or(HISTORY_LENGTH_DEFAULT, |length| length.clamp(1, HISTORY_LENGTH_MAX) as usize)
+    }
+
+    /// Whether the arguments of a new exchange can act.
+    pub(super) fn check_arguments(&self, exchange: &ExchangeName) -> Result<(), DeclareExchangeError> {
+        for argument in [ALTERNATE_EXCHANGE, HASH_HEADER, HASH_PROPERTY, HISTORY_LENGTH] {
+            if let Some(value) = self.arguments.get(argument).filter(|_| self.kind.acts_on(argument))
+                && let Err(reason) = self.check_argument(argument, value)
+            {
+                let (exchange, argument) = (exchange.clone(), argument.to_owned());
+                return Err(DeclareExchangeError::BadArgument { exchange, argument, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_argument(&self, argument: &str, value: &Value) -> Result<(), String> {
+        if argument == HISTORY_LENGTH {
+            return match value.as_i64() {
+                Some(1..=HISTORY_LENGTH_MAX) => Ok(()),
+                Some(_) => Err(format!("{} is not within 1..={HISTORY_LENGTH_MAX}", show(value))),
+                None => Err(format!("expected an integer, got a {}", value.type_name())),
+            };
+        }
+        let Value::LongStr(_) = value else {
+            return Err(format!("expected a longstr, got a {}", value.type_name()));
+        };
+        match argument {
+            ALTERNATE_EXCHANGE if self.alternate().is_none() => {
+                Err(format!("{} is no exchange name", show(value)))
+            }
+            HASH_HEADER if self.arguments.get(HASH_PROPERTY).is_some() => {
+                Err(format!("{HASH_HEADER} and {HASH_PROPERTY} exclude each other"))
+            }
+            HASH_HEADER if value.as_str().is_none() => Err(format!("{} is no header's name", show(value))),
+            HASH_PROPERTY if value.as_str().is_none_or(|name| !HASH_PROPERTIES.contains(&name)) => {
+                Err(format!("{} is none of {}", show(value), HASH_PROPERTIES.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first difference to what exists. Of the arguments only
+    /// `alternate-exchange` is compared, as in RabbitMQ (D9).
     pub(super) fn difference(&self, current: &Self) -> Option<Inequivalent> {
         if self.kind != current.kind {
             return Some(Inequivalent {

@@ -24,7 +24,17 @@ use yaml::{Kind, Node};
 const VERSION: i64 = 1;
 
 /// The types an exchange may have.
-const EXCHANGE_TYPES: [&str; 4] = ["direct", "fanout", "topic", "headers"];
+const EXCHANGE_TYPES: [&str; 9] = [
+    "direct",
+    "fanout",
+    "topic",
+    "headers",
+    "x-consistent-hash",
+    "x-modulus-hash",
+    "x-random",
+    "x-local-random",
+    "x-recent-history",
+];
 
 /// What a topology file says, checked, its expressions compiled.
 #[derive(Debug, Default)]
@@ -154,7 +164,11 @@ impl Topology {
                     "a 'key', for it is a topic exchange ('#' is every message)"
                 }
                 Some("direct") if key.is_none() => "a 'key', for it is a direct exchange",
-                Some("fanout") | Some("headers") => continue,
+                Some("x-consistent-hash") if key.is_none() => {
+                    "a 'key', for it is an x-consistent-hash exchange (its share, '1' for one)"
+                }
+                Some("fanout" | "headers" | "x-modulus-hash" | "x-random" | "x-local-random") => continue,
+                Some("x-recent-history") => continue,
                 _ if key.is_none() && headers.is_empty() => "a 'key' or 'headers'",
                 _ => continue,
             };

@@ -1,8 +1,16 @@
 //! Header bindings: left what the binding asks, right the message's headers and whether it matches.
 
+use crate::request::Destination;
+use crate::routing::BindingSlot;
 use crate::routing::headers::Criteria;
+use crate::routing::headers_index::HeadersIndex;
+use crate::routing::targets::Target;
+use millpond_model::QueueName;
 use millpond_model::properties::{Properties, RawProperties};
 use millpond_model::table::{Table, Value};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
 /// `name=value` entries between commas: a number is a 64-bit integer, `3i32` or `7u8` other widths, `1.5` and
 /// `1.5f32` floats, `true` a bool, `@5` a timestamp, `-` a void, `x'ab'` bytes, `[]` an array, anything else text.
@@ -143,5 +151,61 @@ fn a_bad_x_match_is_named() {
     ] {
         let error = Criteria::parse(&table(arguments)).expect_err("a bad x-match");
         assert!(error.starts_with(part), "{error}");
+    }
+}
+
+fn some_table(random: &mut StdRng, most: usize) -> String {
+    let values = [
+        "1", "1i32", "2u8", "-1", "1.5", "1.5f32", "0.0", "-0.0", "true", "false", "one", "x'one'", "@1",
+        "-", "[]",
+    ];
+    let entries = (0..random.random_range(0..=most)).map(|_| {
+        let name = ["a", "b", "c", "x-d"].choose(random).expect("some");
+        format!("{name}={}", values.choose(random).expect("some"))
+    });
+    entries.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_index_finds_what_asking_each_binding_does() {
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut index = HeadersIndex::default();
+        let mut all: Vec<(BindingSlot, Table, u32)> = Vec::new();
+        for step in 0..400u32 {
+            if random.random_bool(0.6) || all.is_empty() {
+                let kind = ["all", "any", "all-with-x", "any-with-x"].choose(&mut random).expect("some");
+                let mut arguments = table(&some_table(&mut random, 3));
+                arguments.push("x-match", *kind);
+                let queue = QueueName::new(&format!("q{step}")).expect("short");
+                let slot = BindingSlot {
+                    destination: Destination::Queue(queue),
+                    key: Box::default(),
+                    arguments: arguments.encode().expect("fits").into_bytes().into(),
+                };
+                let criteria = Criteria::parse(&arguments).expect("a good binding");
+                index.add(&slot, criteria, Target::Queue(step));
+                all.push((slot, arguments, step));
+            } else {
+                let (slot, _, target) = all.swap_remove(random.random_range(0..all.len()));
+                index.remove(&slot, &Target::Queue(target));
+            }
+            let headers = table(&some_table(&mut random, 4));
+            let encoded = Properties { headers, ..Properties::default() }.encode().expect("fits");
+            let raw = RawProperties::parse(&encoded).expect("just encoded").headers().unwrap_or_default();
+            let mut found = Vec::new();
+            index.find(raw, &mut |target| found.push(target.clone()));
+            found.sort_by_key(|target| format!("{target:?}"));
+            found.dedup();
+            let accepts = |arguments: &Table| Criteria::parse(arguments).expect("good").accept(raw);
+            let mut wanted: Vec<_> =
+                all.iter().filter(|it| accepts(&it.1)).map(|it| Target::Queue(it.2)).collect();
+            wanted.sort_by_key(|target| format!("{target:?}"));
+            assert_eq!(found, wanted, "seed {seed}, step {step}");
+        }
+        for (slot, _, target) in all.drain(..) {
+            index.remove(&slot, &Target::Queue(target));
+        }
+        assert_eq!(index.place_count(), 0, "nothing is left behind");
     }
 }

@@ -2,5 +2,6 @@
 
 mod headers;
 mod history;
+mod kinds;
 mod table;
 mod topic;
