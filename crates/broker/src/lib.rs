@@ -12,6 +12,7 @@ mod dead_letter;
 mod definition;
 pub mod error;
 pub mod event;
+mod history;
 mod policy;
 mod queue;
 mod reply;

@@ -1,6 +1,7 @@
 //! What a front end may ask.
 
 use crate::event::Delivery;
+use crate::history::History;
 use crate::queue::QueueCell;
 use crate::reply::ReplyBox;
 use millpond_model::table::Table;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 pub struct DeclareExchange {
     /// Its name.
     pub name: ExchangeName,
-    /// `direct`, `fanout`, `topic`, `headers` (or an unknown type: an error). Ignored if passive.
+    /// `direct`, `fanout`, `topic`, `headers`, `x-...` (or an unknown type: an error). Ignored if passive.
     pub kind: Box<str>,
     /// Only ask whether it exists.
     pub passive: bool,
@@ -139,8 +140,24 @@ pub(crate) struct RouteInner {
     pub(crate) stored: bool,
     /// Whether any of them may refuse a message.
     pub(crate) refuses: bool,
+    /// What few routes have.
+    pub(crate) aside: Option<Box<Aside>>,
+}
+
+/// Where a message goes beside its queues.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
     /// The requester that a direct reply goes to.
     pub(crate) reply: Option<ReplyBox>,
+    /// Histories that it becomes a part of.
+    pub(crate) histories: Vec<Arc<History>>,
+}
+
+impl Aside {
+    /// Boxed, if there is anything in it.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self.reply.is_some() || !self.histories.is_empty()).then(|| Box::new(self))
+    }
 }
 
 impl Route {
@@ -151,7 +168,13 @@ impl Route {
 
     /// Whether nothing takes the message: a mandatory one is returned.
     pub fn is_unroutable(&self) -> bool {
-        self.0.cells.is_empty() && self.0.reply.is_none()
+        self.0.cells.is_empty() && self.0.aside.as_ref().is_none_or(|aside| aside.reply.is_none())
+    }
+
+    /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an
+    /// exchange on its way keeps it for queues that come later.
+    pub fn is_nowhere(&self) -> bool {
+        self.0.cells.is_empty() && self.0.aside.is_none()
     }
 }
 

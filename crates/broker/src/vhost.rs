@@ -1,6 +1,7 @@
 //! One virtual host: its topology behind one read-write lock, its policies, and its reply inboxes.
 
 use crate::definition::{VhostDefinition, altered_key, binding_key, exchange_key, queue_key};
+use crate::history::{Histories, History};
 use crate::policy::{On, Policies, Subject, effective};
 use crate::queue::cell::{QueueHandle, Sink};
 use crate::queue::{QueueCell, Work};
@@ -32,6 +33,7 @@ pub(crate) struct Vhost {
     /// Changes with the topology; sessions compare it with the one their cached routes are of.
     generation: AtomicU64,
     pub(crate) replies: ReplyBoxes,
+    pub(crate) histories: Histories,
     /// What an operator has set.
     definition: RwLock<VhostDefinition>,
     /// Changed under the topology's lock.
@@ -74,6 +76,7 @@ impl Vhost {
             topology: RwLock::new(router),
             generation: AtomicU64::new(1),
             replies: ReplyBoxes::default(),
+            histories: Histories::default(),
             definition: RwLock::default(),
             policies: RwLock::default(),
             changing: Mutex::default(),
@@ -183,6 +186,17 @@ impl Vhost {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// The history of an exchange that keeps one. Holding the topology, so that none is begun for an exchange that
+    /// goes.
+    pub(crate) fn history(
+        &self,
+        router: &Router<QueueHandle>,
+        exchange: &ExchangeName,
+    ) -> Option<Arc<History>> {
+        let length = router.exchange(exchange.as_str())?.history_length();
+        Some(self.histories.get_or_begin(exchange, length))
+    }
+
     /// Whether a binding is a durable definition: both ends are.
     pub(crate) fn is_stored(router: &Router<QueueHandle>, binding: &Binding) -> bool {
         router.exchange(binding.source.as_str()).is_some_and(|spec| spec.durable)
@@ -196,7 +210,7 @@ impl Vhost {
             }
     }
 
-    /// Deletes the definitions of what went. `queue` is the queue that went with it.
+    /// Deletes the definitions and histories of what went. `queue` is the queue that went with it.
     pub(crate) fn forget(
         &self,
         router: &Router<QueueHandle>,
@@ -223,6 +237,7 @@ impl Vhost {
             }
         }
         for (name, spec) in &removed.exchanges {
+            self.histories.forget(name.as_str());
             if spec.durable {
                 batch.delete(&exchange_key(&self.name, name));
             }

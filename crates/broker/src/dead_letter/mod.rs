@@ -80,6 +80,12 @@ fn bury(dead: &Dead, now_ms: u64, targets: &mut Targets) -> Result<(), Missing> 
             return Ok(());
         }
     }
+    for name in &found.histories {
+        let router = vhost.read();
+        if let Some(history) = vhost.history(&router, name) {
+            history.remember(&message);
+        }
+    }
     for queue in found.queues {
         let name = queue.0.spec().name.clone();
         if history.is_cycle(name.as_str()) {

@@ -14,9 +14,11 @@ use crate::queue::machine::Machine;
 use crate::queue::settings::priorities;
 use crate::reply::REPLY_TO;
 use crate::request::*;
+use crate::routing::{ExchangeKind, Resolution, Router};
 use crate::vhost::{Vhost, with_altered};
+use millpond_model::properties::RawProperties;
 use millpond_model::table::{Table, Value};
-use millpond_model::{ExchangeName, QueueName};
+use millpond_model::{ExchangeName, Message, QueueName};
 use std::sync::Arc;
 
 /// Longest `x-name-prefix` (D5). Bytes.
@@ -48,7 +50,9 @@ impl Session {
         }
         vhost.apply_to_exchange(&mut router, &request.name);
         vhost.changed();
-        for (name, _) in request.arguments.iter().filter(|(name, _)| &**name != "alternate-exchange") {
+        let kind = router.exchange(request.name.as_str()).map(|spec| spec.kind);
+        let acts = |name: &str| kind.is_some_and(|kind| kind.acts_on(name));
+        for (name, _) in request.arguments.iter().filter(|(name, _)| !acts(name)) {
             tracing::warn!(exchange = %request.name, argument = %name, "exchange argument has no effect");
         }
         if !request.durable {
@@ -340,7 +344,52 @@ impl Session {
         if Vhost::is_stored(&router, binding) {
             batch.put(&binding_key(&vhost.name, binding), BINDING_VALUE);
         }
-        Ok(self.commit(batch))
+        let durability = self.commit(batch);
+        let history = self.history_for(&router, binding);
+        drop(router);
+        Ok(if history.is_empty() { durability } else { self.hand_history(history, durability) })
+    }
+
+    /// What an exchange remembers, for the queues that something that was just bound to it leads to. The topology is
+    /// held: what is published by the new binding is not in it.
+    fn history_for(&self, router: &Router<QueueHandle>, binding: &Binding) -> Vec<(QueueHandle, Message)> {
+        let source = binding.source.as_str();
+        let keeps = router.exchange(source).is_some_and(|spec| spec.kind == ExchangeKind::RecentHistory);
+        let Some(history) = self.vhost.histories.get(source).filter(|_| keeps) else { return Vec::new() };
+        let messages = history.messages(self.now_ms()).into_iter();
+        match &binding.destination {
+            Destination::Queue(name) => {
+                let queue = router.queue(name.as_str());
+                messages.filter_map(|message| Some((queue?.clone(), message))).collect()
+            }
+            Destination::Exchange(name) => {
+                let mut found = Resolution::default();
+                let mut out = Vec::new();
+                for message in messages {
+                    let properties = RawProperties::from_checked(message.properties());
+                    let (to, key) = (name.as_str().as_bytes(), message.routing_key());
+                    if router.route_inside(to, key, &properties, &mut found).is_ok() {
+                        out.extend(found.queues.drain(..).map(|queue| (queue, message.clone())));
+                    }
+                }
+                out
+            }
+        }
+    }
+
+    /// Publishes history. Without the topology's lock, because a full queue may let messages die by it.
+    fn hand_history(&mut self, history: Vec<(QueueHandle, Message)>, before: Durability) -> Durability {
+        let core = self.core.clone();
+        let ((), batch) = core.with_batch(|work| {
+            for (queue, message) in history {
+                let seqs = queue.0.publish(&mut std::iter::once(message), work);
+                self.note_published(&queue.0, seqs);
+            }
+        });
+        match self.commit(batch) {
+            Durability::Now => before,
+            later => later,
+        }
     }
 
     /// Removes a binding; a missing one is fine.

@@ -5,7 +5,7 @@ use crate::error::{PublishError, WriteRefused};
 use crate::queue::cell::Appended;
 use crate::queue::{QueueCell, Work};
 use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
-use crate::request::{DeliveryId, Durability, Outcome, Publish, Route, RouteInner};
+use crate::request::{Aside, DeliveryId, Durability, Outcome, Publish, Route, RouteInner};
 use crate::routing::Resolution;
 use hashbrown::HashMap;
 use millpond_model::Message;
@@ -154,20 +154,24 @@ impl Session {
     ) -> Result<Route, PublishError> {
         let is_reply = exchange.is_empty() && routing_key.starts_with(REPLY_TO_PREFIX.as_bytes());
         let mut found = Resolution::default();
-        self.vhost.read().route(exchange, routing_key, properties, &mut found)?;
+        let mut aside = Aside::default();
+        {
+            let router = self.vhost.read();
+            router.route(exchange, routing_key, properties, &mut found)?;
+            aside.histories =
+                found.histories.iter().filter_map(|name| self.vhost.history(&router, name)).collect();
+        }
         if let Some(alternate) = &found.alternate_missing {
             let exchange = String::from_utf8_lossy(exchange);
             tracing::warn!(vhost = %self.vhost.name, %exchange, %alternate, "the alternate exchange is missing");
         }
-        let reply = if is_reply {
-            std::str::from_utf8(routing_key).ok().and_then(|name| self.vhost.replies.get(name))
-        } else {
-            None
-        };
+        if is_reply {
+            aside.reply = std::str::from_utf8(routing_key).ok().and_then(|name| self.vhost.replies.get(name));
+        }
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
         let stored = cells.iter().any(|cell| cell.spec().is_stored());
         let refuses = cells.iter().any(|cell| cell.may_refuse());
-        let route = Route(Arc::new(RouteInner { cells, stored, refuses, reply }));
+        let route = Route(Arc::new(RouteInner { cells, stored, refuses, aside: aside.boxed() }));
         if found.keyed_only && !copies && !is_reply {
             self.routes.put(generation, exchange, routing_key, route.clone());
         }
@@ -246,7 +250,7 @@ impl Session {
         }
         match route.0.cells.as_slice() {
             [] => {}
-            [cell] if route.0.reply.is_none() => {
+            [cell] if route.0.aside.is_none() => {
                 let seqs = cell.publish(&mut batch.drain(..).map(|(message, _)| message), work);
                 self.note_published(cell, seqs);
             }
@@ -257,8 +261,8 @@ impl Session {
                 }
             }
         }
-        if route.0.reply.is_some() {
-            batch.drain(..).for_each(|(message, route)| reply(&message, &route));
+        if let Some(aside) = &route.0.aside {
+            batch.iter().for_each(|(message, _)| put_aside(message, aside));
         }
         batch.clear();
     }
@@ -267,7 +271,9 @@ impl Session {
     #[cold]
     fn apply_one_by_one(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         for (at, (message, route)) in batch.drain(..).enumerate() {
-            reply(&message, &route);
+            if let Some(aside) = &route.0.aside {
+                put_aside(&message, aside);
+            }
             work.scratch.refused = 0;
             for cell in &route.0.cells {
                 let seqs = cell.publish(&mut std::iter::once(message.clone()), work);
@@ -288,7 +294,9 @@ impl Session {
     fn apply_mixed(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         let mut groups = std::mem::take(&mut self.groups);
         for (message, route) in batch.drain(..) {
-            reply(&message, &route);
+            if let Some(aside) = &route.0.aside {
+                put_aside(&message, aside);
+            }
             if let [cell] = route.0.cells.as_slice() {
                 groups.push(cell, message);
                 continue;
@@ -306,7 +314,7 @@ impl Session {
     }
 
     /// Remembers what may have to be taken out again, and a queue that wants its publishers held back.
-    fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Appended) {
+    pub(super) fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Appended) {
         if cell.spec().is_stored() {
             seqs.ranges().for_each(|seqs| self.uncommitted.applied(cell, seqs));
         }
@@ -319,13 +327,14 @@ impl Session {
     }
 }
 
-/// Hands a message to the requester it answers; never buffered beyond its inbox (A14).
-fn reply(message: &Message, route: &Route) {
-    if let Some(to) = &route.0.reply
+/// Hands a message to the requester it answers, never buffered beyond its inbox (A14), and to histories.
+fn put_aside(message: &Message, aside: &Aside) {
+    if let Some(to) = &aside.reply
         && !to.inbox.reply(to.cookie, message.clone())
     {
         tracing::debug!("a direct reply was dropped: its requester does not read");
     }
+    aside.histories.iter().for_each(|history| history.remember(message));
 }
 
 fn check_expiration(expiration: &[u8]) -> Result<(), PublishError> {

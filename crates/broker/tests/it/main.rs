@@ -10,6 +10,7 @@ mod full;
 mod histories;
 mod priorities;
 mod publish;
+mod recent_history;
 mod replies;
 mod restart;
 mod support;

@@ -330,7 +330,9 @@ impl Core {
                 if publish.mandatory {
                     self.return_message(publish.channel, &message);
                 }
-                continue;
+                if publish.route.is_nowhere() {
+                    continue;
+                }
             }
             self.publisher.publishes.push((message, publish.route));
         }

@@ -64,10 +64,11 @@ impl Core {
         let Transaction { publishes, settles, .. } = std::mem::take(&mut **transaction);
         let mut routed = Vec::with_capacity(publishes.len());
         for (message, route, mandatory) in publishes {
-            if !route.is_unroutable() {
-                routed.push((message, route));
-            } else if mandatory {
+            if mandatory && route.is_unroutable() {
                 self.return_message(number, &message);
+            }
+            if !route.is_nowhere() {
+                routed.push((message, route));
             }
         }
         let outcomes: Vec<_> = settles.iter().map(|(_, id, outcome)| (*id, *outcome)).collect();
