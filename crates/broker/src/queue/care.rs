@@ -101,8 +101,12 @@ impl State {
         Some(message.published_ms()?.saturating_add(ttl_ms))
     }
 
-    /// Drops what follows the first that has expired, with it; whether there was one.
+    /// Drops what follows the first that has expired, with it; whether there was one. Only where messages have
+    /// expirations of their own: otherwise they expire in the order they came, and the head was looked at.
     pub(super) fn cut_expired(&self, fetched: &mut Vec<(u64, Message)>, core: &Core) -> bool {
+        if self.care.fresh {
+            return false;
+        }
         let now_ms = core.options.clock.now_ms();
         let is_over = |(_, message): &(u64, Message)| self.due_ms(message).is_some_and(|due| due <= now_ms);
         let Some(first) = fetched.iter().position(is_over) else { return false };
@@ -279,8 +283,11 @@ impl QueueCell {
     /// As `expire`, of the messages of one priority.
     fn expire_in(&self, space: Range<u64>, state: &mut State, now_ms: u64) -> Option<u64> {
         let mut looked_at = Vec::new();
+        // Mostly the first has not expired, and then none behind it matters.
+        let mut count = 1;
         while let Some(head) = state.machine.ready_from(space.start).filter(|head| head.start < space.end) {
-            let peek = self.log.peek(head.clone(), LOOK_MAX, &mut looked_at);
+            let peek = self.log.peek(head.clone(), count, &mut looked_at);
+            count = LOOK_MAX;
             let mut over_to = head.start;
             let mut stays = None;
             for (seq, message) in looked_at.drain(..) {

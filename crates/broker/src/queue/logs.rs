@@ -182,11 +182,22 @@ impl Levels {
         make: impl Fn(usize) -> QueueLog,
     ) -> Vec<Range<u64>> {
         let mut by_level: Vec<(usize, Vec<Message>)> = Vec::new();
+        let count = messages.size_hint().0;
         for message in messages {
             let level = self.priorities.level_of(&message);
+            if let Some((last, messages)) = by_level.last_mut()
+                && *last == level
+            {
+                messages.push(message);
+                continue;
+            }
             match by_level.iter_mut().find(|(of, _)| *of == level) {
                 Some((_, messages)) => messages.push(message),
-                None => by_level.push((level, vec![message])),
+                None => {
+                    let mut messages = Vec::with_capacity(count.max(1));
+                    messages.push(message);
+                    by_level.push((level, messages));
+                }
             }
         }
         let append = |(level, messages): (usize, Vec<Message>)| {

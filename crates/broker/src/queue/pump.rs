@@ -116,7 +116,7 @@ impl QueueCell {
                 work.scratch.outgoing[at].room_bytes.saturating_sub(work.scratch.outgoing[at].size_bytes);
             work.scratch.fetched.clear();
             let fetch = self.log.fetch(run.seqs.clone(), room.max(1), &mut work.scratch.fetched);
-            let cut = state.expires() && state.cut_expired(&mut work.scratch.fetched, work.core);
+            let cut = state.care.may_expire && state.cut_expired(&mut work.scratch.fetched, work.core);
             let limited = cut || fetch == Fetch::Loading;
             let reached = self.take_fetched(state, work.scratch, &run, at, limited, room.max(1));
             if reached < run.seqs.end {

@@ -8,6 +8,7 @@ mod definitions;
 mod flow;
 mod full;
 mod histories;
+mod histories_of_deaths;
 mod priorities;
 mod publish;
 mod recent_history;

@@ -1,6 +1,6 @@
 //! Random histories: the machine beside a model that does everything the slow and obvious way.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Terms};
+use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -30,9 +30,17 @@ struct Model {
     /// Those with credit in the order of their turns, then the others.
     consumers: Vec<ModelConsumer>,
     round: Vec<u64>,
+    /// Failed deliveries by message.
+    failed: BTreeMap<u64, u32>,
+    dying: Vec<(u64, Reason)>,
+    parked: Vec<(u64, Reason)>,
     gone: u64,
+    dead: u64,
     next_seq: u64,
 }
+
+/// Failed deliveries that a message bears.
+const LIMIT: u32 = 2;
 
 impl Model {
     fn eligible(&self, consumer: &ModelConsumer) -> bool {
@@ -70,12 +78,18 @@ impl Model {
         Some((seq, key, deliveries != 0))
     }
 
-    fn back(&mut self, owner: u64, seqs: Range<u64>, more: u32) -> u64 {
+    fn back(&mut self, owner: u64, seqs: Range<u64>, how: Return) -> u64 {
         let mine: Vec<u64> =
             self.unacked.range(seqs).filter(|(_, held)| held.owner == owner).map(|(seq, _)| *seq).collect();
         for seq in &mine {
             let held = self.unacked.remove(seq).expect("just seen");
-            self.ready.insert(*seq, held.deliveries + more);
+            let failed = self.failed.entry(*seq).or_default();
+            *failed += u32::from(how == Return::Failed);
+            if how == Return::Failed && *failed > LIMIT {
+                self.dying.push((*seq, Reason::DeliveryLimit));
+            } else {
+                self.ready.insert(*seq, held.deliveries + u32::from(how != Return::Untouched));
+            }
             self.refresh();
         }
         mine.len() as u64
@@ -139,21 +153,25 @@ impl History {
             46..66 => self.settle(owner),
             66..74 => {
                 let seqs = self.any_seqs();
+                let how = if self.random.random_bool(0.5) { Return::Given } else { Return::Failed };
                 assert_eq!(
-                    self.machine.requeue(OwnerKey(owner), seqs.clone(), Return::Given),
-                    self.model.back(owner, seqs, 1)
+                    self.machine.requeue(OwnerKey(owner), seqs.clone(), how),
+                    self.model.back(owner, seqs, how)
                 );
             }
             74..78 => {
                 let seqs = self.any_seqs();
                 assert_eq!(
                     self.machine.requeue(OwnerKey(owner), seqs.clone(), Return::Untouched),
-                    self.model.back(owner, seqs, 0)
+                    self.model.back(owner, seqs, Return::Untouched)
                 );
             }
             78..80 => {
                 self.model.consumers.retain(|c| c.terms.owner.0 != owner);
-                assert_eq!(self.machine.close_owner(OwnerKey(owner)), self.model.back(owner, 0..u64::MAX, 1));
+                assert_eq!(
+                    self.machine.close_owner(OwnerKey(owner)),
+                    self.model.back(owner, 0..u64::MAX, Return::Failed)
+                );
             }
             80..81 => {
                 let purged: Vec<u64> = self.machine.purge().into_iter().flatten().collect();
@@ -164,7 +182,28 @@ impl History {
             81..86 => self.get(owner),
             86..90 => self.try_and_give_back(),
             90..92 => self.remove_ready(),
-            _ => {}
+            92..94 => self.doom(owner),
+            94..96 => {
+                let n = self.random.random_range(0..9);
+                let doomed = self.machine.doom_ready(n, Reason::MaxLength);
+                assert!(doomed <= n);
+                for _ in 0..doomed {
+                    let (seq, _) = self.model.ready.pop_first().expect("the machine has it");
+                    self.model.dying.push((seq, Reason::MaxLength));
+                }
+            }
+            96..97 => {
+                let seqs = self.model.next_seq..self.model.next_seq + self.random.random_range(1..4);
+                self.machine.stillborn(seqs.clone(), Reason::MaxLength);
+                self.model.next_seq = seqs.end;
+                self.model.dying.extend(seqs.map(|seq| (seq, Reason::MaxLength)));
+            }
+            97..99 => self.bury(),
+            _ => {
+                assert_eq!(self.machine.has_parked(), !self.model.parked.is_empty());
+                self.machine.retry_parked();
+                self.model.dying.append(&mut self.model.parked);
+            }
         }
         self.model.refresh();
     }
@@ -195,6 +234,40 @@ impl History {
         self.model.gone += wanted.len() as u64;
         assert!(settled.windows(2).all(|w| w[0].end < w[1].start), "not joined: {settled:?}");
         assert_eq!(settled.into_iter().flatten().collect::<Vec<_>>(), wanted);
+    }
+
+    fn doom(&mut self, owner: u64) {
+        let seqs = self.any_seqs();
+        let held = |held: &Held| held.owner == owner;
+        let mine: Vec<u64> =
+            self.model.unacked.range(seqs.clone()).filter(|(_, it)| held(it)).map(|(seq, _)| *seq).collect();
+        assert_eq!(self.machine.doom(OwnerKey(owner), seqs, Reason::Rejected), mine.len() as u64);
+        for seq in mine {
+            self.model.unacked.remove(&seq);
+            self.model.dying.push((seq, Reason::Rejected));
+            self.model.refresh();
+        }
+    }
+
+    /// Takes some of the dying away, of which some have nowhere to go.
+    fn bury(&mut self) {
+        while let Some((seqs, reason)) = self.machine.first_dying() {
+            let to = self.random.random_range(seqs.start + 1..=seqs.end);
+            self.machine.buried(to);
+            for seq in seqs.start..to {
+                assert_eq!(self.model.dying.remove(0), (seq, reason));
+                if self.random.random_bool(0.2) {
+                    self.machine.park(seq..seq + 1, reason);
+                    self.model.parked.push((seq, reason));
+                } else {
+                    self.model.dead += 1;
+                }
+            }
+            if self.random.random_bool(0.2) {
+                return;
+            }
+        }
+        assert!(self.model.dying.is_empty());
     }
 
     fn remove_ready(&mut self) {
@@ -259,6 +332,8 @@ impl History {
         assert_eq!(machine.unacked_count(), model.unacked.len() as u64);
         assert_eq!(machine.consumer_count(), model.consumers.len());
         assert_eq!(machine.settled + machine.purged, model.gone);
+        assert_eq!(machine.dying.count(), (model.dying.len() + model.parked.len()) as u64);
+        assert_eq!(machine.dead, model.dead);
         assert!(machine.ready.pieces().flat_map(|p| p.start..p.end).eq(model.ready.keys().copied()));
         for (seq, held) in &model.unacked {
             assert!(machine.owns(OwnerKey(held.owner), *seq));
@@ -269,8 +344,10 @@ impl History {
 #[test]
 fn random_histories_agree_with_the_model_after_every_step() {
     for seed in 0..40 {
+        let mut machine = Machine::default();
+        machine.set_delivery_limit(Some(LIMIT as u16));
         let mut history = History {
-            machine: Machine::default(),
+            machine,
             model: Model::default(),
             random: StdRng::seed_from_u64(seed),
             next_consumer: 0,
