@@ -5,6 +5,7 @@
 
 mod error;
 mod limits;
+mod messages;
 mod policies;
 mod queues;
 mod vhosts;
@@ -12,6 +13,9 @@ mod vhosts;
 use crate::Broker;
 use crate::vhost::Vhost;
 pub use error::*;
+pub use messages::{
+    Browse, Browsed, MessageFilter, Transfer, TransferError, TransferReport, TransferRequest, TransferTo,
+};
 use millpond_model::VhostName;
 pub use queues::{QueueInfo, QueueType};
 use std::sync::Arc;

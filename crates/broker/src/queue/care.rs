@@ -41,6 +41,8 @@ pub(super) struct Care {
     used_ms: Option<u64>,
     /// Messages that were just published are handed out whatever their time to live says (T2).
     fresh: bool,
+    /// Ready messages from here on may have a size that the machine was not told.
+    weigh_from: Option<u64>,
     /// That its dead letters have nowhere to go was logged.
     warned: bool,
 }
@@ -55,6 +57,7 @@ impl Care {
             armed_ms: u64::MAX,
             used_ms: settings.expires_ms.map(|_| 0),
             fresh: false,
+            weigh_from: settings.max_length_bytes.filter(|_| recovered).map(|_| 0),
             warned: false,
         }
     }
@@ -65,6 +68,7 @@ impl Care {
         self.wanted |= *settings != QueueSettings::default();
         self.refuses = settings.refuses();
         self.warned = false;
+        self.weigh_from = settings.max_length_bytes.map(|_| 0);
         self.used_ms = settings.expires_ms.map(|_| work.core.options.clock.now_ms());
     }
 
@@ -254,6 +258,7 @@ impl QueueCell {
     }
 
     fn tend_now(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        self.weigh(state);
         trim(state);
         let head_due_ms = self.expire(state, work);
         let unfinished = self.bury(state, work);
@@ -268,6 +273,28 @@ impl QueueCell {
             state.care.armed_ms = at_ms;
             let this: Weak<Self> = Arc::downgrade(self);
             work.core.timer.arm(at_ms, this);
+        }
+    }
+
+    /// Tells the machine the sizes of messages that were here before anybody asked.
+    fn weigh(&self, state: &mut State) {
+        let mut seen = Vec::new();
+        while let Some(from) = state.care.weigh_from {
+            let Some(ready) = state.machine.ready_from(from) else {
+                state.care.weigh_from = None;
+                return;
+            };
+            let peek = self.log.peek(ready.clone(), LOOK_MAX, &mut seen);
+            // What is missing in the store has no size.
+            let mut next = if peek == Fetch::Loading || seen.len() == LOOK_MAX { from } else { ready.end };
+            for (seq, message) in seen.drain(..) {
+                state.machine.weigh_ready(seq, message.body_size_bytes() as u32);
+                next = next.max(seq + 1);
+            }
+            state.care.weigh_from = Some(next);
+            if peek == Fetch::Loading {
+                return;
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Queues: the machine that decides, and what carries its decisions out.
 
 pub(crate) mod arguments;
+pub(crate) mod browse;
 mod care;
 pub(crate) mod cell;
 mod effective;

@@ -285,3 +285,27 @@ fn an_unused_queue_goes_when_it_expires() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_limit_by_bytes_counts_messages_from_before_a_restart() {
+    for paging in [false, true] {
+        let mut broker = if paging { TestBroker::paging(options()) } else { TestBroker::new() };
+        let mut client = broker.session();
+        declare(&mut client, "work", &[("x-max-length-bytes", 2000i64.into())]);
+        let body = "x".repeat(100);
+        for _ in 0..20 {
+            client.publish("", "work", &[&body]);
+        }
+        drop(client);
+        broker.reopen();
+        let mut client = broker.session();
+        assert_eq!(client.ready("work"), 20);
+        client.publish("", "work", &[&body, &body]);
+        // What is on disk is weighed as it is read.
+        let started = std::time::Instant::now();
+        while client.ready("work") != 20 {
+            assert!(started.elapsed() < std::time::Duration::from_secs(20), "{} stay", client.ready("work"));
+            std::thread::yield_now();
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod flow;
 mod full;
 mod histories;
 mod histories_of_deaths;
+mod messages;
 mod priorities;
 mod publish;
 mod recent_history;

@@ -326,6 +326,11 @@ impl Machine {
         self.ready.set_weight(seq, size_bytes);
     }
 
+    /// The size of the body of a ready message that came before sizes were told. Bytes.
+    pub(crate) fn weigh_ready(&mut self, seq: u64, size_bytes: u32) {
+        self.ready.weigh_ready(seq, size_bytes);
+    }
+
     /// Bytes of the bodies of ready messages, of those whose size was told.
     pub(crate) fn ready_bytes(&self) -> u64 {
         self.ready.ready_bytes()

@@ -211,6 +211,15 @@ impl Ready {
         }
     }
 
+    /// The size of a message that is here, if it was not told before.
+    pub(super) fn weigh_ready(&mut self, seq: u64, size_bytes: u32) {
+        if let Some(weights) = &mut self.weights
+            && weights.sizes.insert(seq, size_bytes).is_none()
+        {
+            weights.ready_bytes += u64::from(size_bytes);
+        }
+    }
+
     /// Messages that will not come back, none of them here.
     pub(super) fn forget_weights(&mut self, seqs: Range<u64>) {
         if let Some(weights) = &mut self.weights {

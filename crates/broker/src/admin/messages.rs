@@ -1,0 +1,326 @@
+//! Messages as an operator handles them: browsed without being consumed, moved or copied to another queue, sent back
+//! from a dead-letter queue to where each died.
+//!
+//! A move takes a message out of one queue and appends it to the other in one commit: it is never in both and never
+//! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
+
+use super::VhostMissing;
+use crate::queue::QueueCell;
+use crate::queue::browse::Looked;
+use crate::vhost::Vhost;
+use crate::{Broker, QueueError, Saved, WriteRefused};
+use millpond_model::properties::RawProperties;
+use millpond_model::table::{Table, Value};
+use millpond_model::{Message, QueueName, VhostName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Messages looked at in one go, and moved in one commit.
+const CHUNK: usize = 256;
+
+/// Why messages cannot be browsed or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// There is no such vhost.
+    #[error(transparent)]
+    Vhost(#[from] VhostMissing),
+    /// There is no such queue, or it belongs to one connection.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// From a queue to itself.
+    #[error("queue '{queue}' is both source and target: name another")]
+    SameQueue {
+        /// Both.
+        queue: QueueName,
+    },
+    /// The store takes no writes.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+}
+
+/// Which messages are meant: all conditions hold.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Headers with these values as text.
+    pub headers: Vec<(String, String)>,
+    /// The routing key is this.
+    pub routing_key: Option<String>,
+    /// The body has these bytes somewhere.
+    pub body: Option<Vec<u8>>,
+    /// The last death was for this reason (`rejected`, `expired`, `maxlen`, `delivery_limit`).
+    pub died_of: Option<String>,
+    /// The last death was in this queue.
+    pub died_in: Option<String>,
+}
+
+impl MessageFilter {
+    /// Whether a message is meant.
+    pub fn matches(&self, message: &Message) -> bool {
+        let headers = headers(message);
+        let has = |name: &str, wanted: &str| headers.get(name).is_some_and(|value| as_text(value) == wanted);
+        let wants = |name: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|it| has(name, it));
+        self.headers.iter().all(|(name, wanted)| has(name, wanted))
+            && self.routing_key.as_ref().is_none_or(|key| key.as_bytes() == message.routing_key())
+            && self.body.as_ref().is_none_or(|part| contains(message.body(), part))
+            && wants("x-last-death-reason", &self.died_of)
+            && wants("x-last-death-queue", &self.died_in)
+    }
+}
+
+fn headers(message: &Message) -> Table {
+    let properties = RawProperties::from_checked(message.properties());
+    properties.headers().map(|headers| headers.to_table()).unwrap_or_default()
+}
+
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::LongStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Bool(value) => value.to_string(),
+        other => other.as_i64().map_or_else(|| format!("{other:?}"), |value| value.to_string()),
+    }
+}
+
+fn contains(body: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || body.windows(part.len()).any(|window| window == part)
+}
+
+/// Where messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferTo {
+    /// To this queue.
+    Queue(QueueName),
+    /// To the queue in which each died last (`x-last-death-queue`), as it was published there.
+    WhereItDied,
+}
+
+/// Messages to be moved or copied.
+#[derive(Debug, Clone)]
+pub struct TransferRequest {
+    /// Out of this queue.
+    pub from: QueueName,
+    /// To where.
+    pub to: TransferTo,
+    /// They stay in the source too: a copy.
+    pub keep: bool,
+    /// Which.
+    pub filter: MessageFilter,
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// What a transfer has done so far, or a dry run would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransferReport {
+    /// Messages looked at.
+    pub looked_at: u64,
+    /// How many went to which queue.
+    pub moved: BTreeMap<QueueName, u64>,
+    /// How many were meant and stayed, by the reason.
+    pub stayed: BTreeMap<String, u64>,
+}
+
+impl TransferReport {
+    /// All that went.
+    pub fn moved_count(&self) -> u64 {
+        self.moved.values().sum()
+    }
+}
+
+/// A message that was looked at.
+#[derive(Debug, Clone)]
+pub struct Browsed {
+    /// Its place in the queue; ascends in the order of delivery.
+    pub place: u64,
+    /// The message.
+    pub message: Message,
+}
+
+/// A look through the ready messages of a queue. Holds nothing: what is consumed meanwhile is not seen.
+#[derive(Debug)]
+pub struct Browse {
+    cell: Arc<QueueCell>,
+    at: Option<u64>,
+}
+
+impl Browse {
+    /// Adds the next messages to `out`, about `count_max`; `false`: that was the last of them.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        count_max: usize,
+        out: &mut Vec<Browsed>,
+    ) -> Poll<bool> {
+        let Some(from) = self.at else { return Poll::Ready(false) };
+        let mut seen = Vec::new();
+        let looked = self.cell.look(from, count_max.max(1), cx.waker(), &mut seen);
+        out.extend(seen.into_iter().map(|(place, message)| Browsed { place, message }));
+        self.at = match looked {
+            Looked::Next(at) => Some(at),
+            Looked::End => None,
+            Looked::Loading => return Poll::Pending,
+        };
+        Poll::Ready(self.at.is_some())
+    }
+}
+
+/// Messages on their way.
+#[derive(Debug)]
+pub struct Transfer {
+    broker: Broker,
+    vhost: Arc<Vhost>,
+    request: TransferRequest,
+    browse: Browse,
+    /// What comes after the beginning is left alone: a move into a queue whose dead letters come back would not end.
+    left: u64,
+    report: TransferReport,
+    saved: Option<Saved>,
+}
+
+impl Broker {
+    /// Looks through the ready messages of a queue.
+    pub fn browse(&self, vhost: &VhostName, queue: &QueueName) -> Result<Browse, TransferError> {
+        let vhost = self.vhost(vhost)?;
+        Ok(Browse { cell: find(&vhost, queue)?, at: Some(0) })
+    }
+
+    /// Begins to move or copy messages; call [`Transfer::poll_step`] until it is done.
+    pub fn transfer(&self, vhost: &VhostName, request: TransferRequest) -> Result<Transfer, TransferError> {
+        let vhost = self.vhost(vhost)?;
+        let cell = find(&vhost, &request.from)?;
+        if let TransferTo::Queue(to) = &request.to {
+            find(&vhost, to)?;
+            if *to == request.from {
+                return Err(TransferError::SameQueue { queue: to.clone() });
+            }
+        }
+        let left = cell.counts().0;
+        let (browse, report) = (Browse { cell, at: Some(0) }, TransferReport::default());
+        Ok(Transfer { broker: self.clone(), vhost, request, browse, left, report, saved: None })
+    }
+}
+
+fn find(vhost: &Vhost, name: &QueueName) -> Result<Arc<QueueCell>, QueueError> {
+    let cell = vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
+    let (queue, vhost) = (name.clone(), vhost.name.clone());
+    match cell {
+        None => Err(QueueError::Missing { queue, vhost }),
+        Some(cell) if cell.spec().exclusive.is_some() => Err(QueueError::Locked { queue, vhost }),
+        Some(cell) => Ok(cell),
+    }
+}
+
+impl Transfer {
+    /// Does the next piece of the work, of at most `count_max` messages moved; `Ok(false)`: all is done, and
+    /// [`Self::saved`] tells when it is durable. To keep a rate, call it at that pace.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>, count_max: usize) -> Poll<Result<bool, TransferError>> {
+        let room = self.request.limit.map_or(u64::MAX, |limit| limit - self.report.moved_count().min(limit));
+        let count = count_max.min(CHUNK).min(self.left.min(room) as usize);
+        if count == 0 {
+            return Poll::Ready(Ok(false));
+        }
+        if !self.request.dry_run {
+            self.broker.core.check_writable()?;
+        }
+        let mut seen = Vec::new();
+        let more = match self.browse.poll_next(cx, count, &mut seen) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(more) => more,
+        };
+        self.report.looked_at += seen.len() as u64;
+        self.left -= (seen.len() as u64).min(self.left);
+        seen.retain(|browsed| self.request.filter.matches(&browsed.message));
+        self.carry_out(&seen);
+        Poll::Ready(Ok(more && self.left > 0))
+    }
+
+    /// What was done so far.
+    pub fn report(&self) -> &TransferReport {
+        &self.report
+    }
+
+    /// When all that was done so far is durable.
+    pub fn saved(self) -> Saved {
+        self.saved.unwrap_or_else(Saved::already)
+    }
+
+    fn carry_out(&mut self, messages: &[Browsed]) {
+        let source = self.browse.cell.clone();
+        let mut going = Vec::new();
+        for Browsed { place, message } in messages {
+            match self.target(message) {
+                Ok((cell, message)) => going.push((*place, cell, message)),
+                Err(reason) => *self.report.stayed.entry(reason).or_default() += 1,
+            }
+        }
+        if self.request.dry_run {
+            for (_, cell, _) in going {
+                *self.report.moved.entry(cell.spec().name.clone()).or_default() += 1;
+            }
+            return;
+        }
+        let (keep, report) = (self.request.keep, &mut self.report);
+        let ((), batch) = self.broker.core.with_batch(|work| {
+            for (place, cell, message) in going {
+                if !keep && !source.take_ready(place, work) {
+                    *report.stayed.entry("a consumer took it first".to_owned()).or_default() += 1;
+                    continue;
+                }
+                work.scratch.refused = 0;
+                cell.publish(&mut std::iter::once(message.clone()), work);
+                if std::mem::take(&mut work.scratch.refused) == 0 {
+                    *report.moved.entry(cell.spec().name.clone()).or_default() += 1;
+                    continue;
+                }
+                // The target is full. What was taken goes back, behind the others.
+                *report.stayed.entry(format!("queue '{}' is full", cell.spec().name)).or_default() += 1;
+                if !keep {
+                    source.publish(&mut std::iter::once(message), work);
+                }
+            }
+        });
+        self.saved = Some(self.broker.core.save(batch));
+    }
+
+    /// Where a message goes, and as what; or why it stays.
+    fn target(&self, message: &Message) -> Result<(Arc<QueueCell>, Message), String> {
+        let (name, message) = match &self.request.to {
+            TransferTo::Queue(name) => (name.clone(), message.clone()),
+            TransferTo::WhereItDied => {
+                let (name, message) = self.revive(message).ok_or("it has no x-death")?;
+                (name, message)
+            }
+        };
+        if name == self.request.from {
+            return Err("it died in this very queue".to_owned());
+        }
+        let cell = find(&self.vhost, &name).map_err(|error| error.to_string())?;
+        Ok((cell, message))
+    }
+
+    /// A dead message as it was before it died last: exchange and routing key of then, and a new beginning of its
+    /// time to live. What it says of its deaths stays.
+    fn revive(&self, message: &Message) -> Option<(QueueName, Message)> {
+        let headers = headers(message);
+        let Some(Value::Array(deaths)) = headers.get("x-death") else { return None };
+        let Some(Value::Table(last)) = deaths.first() else { return None };
+        let text = |name: &str| last.get(name).and_then(Value::as_str);
+        let queue = headers.get("x-last-death-queue").and_then(Value::as_str).or_else(|| text("queue"))?;
+        let exchange = text("exchange").unwrap_or_default();
+        let key = match last.get("routing-keys") {
+            Some(Value::Array(keys)) => keys.first().and_then(Value::as_str).unwrap_or(queue),
+            _ => queue,
+        };
+        let revived = Message::published_at(
+            self.broker.core.options.clock.now_ms(),
+            exchange.as_bytes(),
+            key.as_bytes(),
+            message.properties(),
+            message.is_persistent(),
+            message.body(),
+        );
+        Some((QueueName::new(queue).ok()?, revived))
+    }
+}
