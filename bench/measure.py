@@ -157,14 +157,19 @@ class Bench:
         return count / (time.monotonic() - started)
 
     def pingpong(self):
+        """Beside the disk, and beside a broker that costs nothing: the null broker's round trip and one sync."""
         shares = []
         for _ in range(self.options.rounds):
             disk = self.disk_rate()
+            with self.nullbroker() as broker:
+                trip = self.load(broker, "pingpong --confirm --seconds 4")["pub_rate"]
             with self.millpond() as broker:
                 rate = self.load(broker, "pingpong --confirm --seconds 4")["pub_rate"]
-            shares.append((rate / disk, rate, disk))
-        share, rate, disk = sorted(shares)[len(shares) // 2]
+            shares.append((rate / disk, rate, disk, trip))
+        share, rate, disk, trip = sorted(shares)[len(shares) // 2]
+        ceiling = 1 / (1 / disk + 1 / trip)
         print(f"| pingpong --confirm | disk {disk:,.0f} | {rate:,.0f} | {share:.3f} | 0.8 of the disk | | |", flush=True)
+        print(f"  (null broker without a disk {trip:,.0f}/s: one sync and its round trip are {ceiling:,.0f}/s, {ceiling / disk:.3f} of the disk; Millpond reaches {rate / ceiling:.3f} of that)", flush=True)
 
     def backlog(self):
         data = self.folder / "backlog"
