@@ -4,14 +4,14 @@ use crate::checkpoint::{self, Tombstones};
 use crate::db::{Db, LIVE, QUEUES, SEGMENTS};
 use crate::encoding::Reader;
 use crate::error::OpenError;
-use crate::fs::{FileLock, FileSystem, OpenMode};
+use crate::fs::{FileLock, FileSystem, MarkingFs, OpenMode, POISONED_MARK};
 use crate::options::StoreOptions;
 use crate::queue::disk::{Files, SegmentFile};
 use crate::queue::memory::Memory;
 use crate::queue::seqset::SeqSet;
 use crate::queue::{Disk, Inner, QueueId, QueueLog, QueueState, pager};
 use crate::replayed::{ReplayState, Replayed};
-use crate::status::{POISONED_MARK, Status};
+use crate::status::Status;
 use crate::store::{Shared, Store, Threads};
 use crate::values::Values;
 use crate::wal::record::{self, Position};
@@ -55,6 +55,7 @@ pub struct RecoveredQueue {
 
 /// See [`Store::open_on`].
 pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
+    let fs: Arc<dyn FileSystem> = Arc::new(MarkingFs::new(fs, &options.dir));
     let lock = prepare_dir(&*fs, &options.dir)?;
     let db = open_db(&fs, &options.dir)?;
     let path = db.path().to_owned();
@@ -74,7 +75,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(St
     let shared = Arc::new(Shared {
         epochs: Default::default(),
         pool: Default::default(),
-        status: Status::new(fs.clone(), options.dir.clone()),
+        status: Status::new(options.dir.clone()),
         log: Log::new(dir, segments, first.number, options.sealed_max()),
         values,
         checkpointer: Default::default(),
@@ -198,7 +199,7 @@ pub(crate) fn prepare_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn Fil
     let mark = dir.join(POISONED_MARK);
     if fs.exists(&mark).map_err(OpenError::io("look for", &mark))? {
         tracing::warn!(
-            "the last run in {} ended with a failed write: all files are written again",
+            "the last run in {} ended with a failed sync: all files are written again",
             dir.display()
         );
         write_again(fs, dir).map_err(OpenError::io("write again the files in", dir))?;
@@ -230,6 +231,8 @@ fn write_again(fs: &dyn FileSystem, dir: &Path) -> io::Result<()> {
             file.write_at(&piece[..read], at)?;
             at += read as u64;
         }
+        // A change of length may have been lost, too.
+        file.set_len(at)?;
         file.sync_all()?;
     }
     fs.sync_dir(dir)

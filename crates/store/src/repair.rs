@@ -2,7 +2,7 @@
 
 use crate::db::{LIVE, SEGMENTS};
 use crate::error::OpenError;
-use crate::fs::{FileSystem, OpenMode, RealFs};
+use crate::fs::{FileSystem, MarkingFs, OpenMode, RealFs};
 use crate::options::StoreOptions;
 use crate::queue::QueueId;
 use crate::queue::disk::{Files, ReadPlan, SegmentFile};
@@ -62,9 +62,9 @@ impl Store {
     }
 
     /// As [`Store::repair`], on another file system.
-    #[expect(clippy::needless_pass_by_value, reason = "the same signature as `Store::open_on`")]
     pub fn repair_on(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<RepairReport, OpenError> {
         fs.list(dir).map_err(OpenError::io("look into", dir))?;
+        let fs: Arc<dyn FileSystem> = Arc::new(MarkingFs::new(fs, dir));
         let _lock = recovery::prepare_dir(&*fs, dir)?;
         let db = recovery::open_db(&fs, dir)?;
         let unreadable =

@@ -1,7 +1,6 @@
 //! Whether the store takes writes; changes are logged once each.
 
 use crate::error::{CommitError, StoreStatus};
-use crate::fs::{FileSystem, OpenMode};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,24 +10,16 @@ const WRITABLE: u8 = 0;
 const FULL: u8 = 1;
 const POISONED: u8 = 2;
 
-/// Left in the data directory by a poisoned store.
-///
-/// After a failed sync the system's cache may show what the disk does not have, and no later sync makes up for
-/// it. The next start must therefore write everything again before it relies on it. Should the machine go down
-/// before, the cache goes with it, and the mark with no harm.
-pub(crate) const POISONED_MARK: &str = "POISONED";
-
 #[derive(Debug)]
 pub(crate) struct Status {
-    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     state: AtomicU8,
     cause: Mutex<Option<Arc<str>>>,
 }
 
 impl Status {
-    pub(crate) fn new(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Self {
-        Self { fs, dir, state: AtomicU8::new(WRITABLE), cause: Mutex::new(None) }
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir, state: AtomicU8::new(WRITABLE), cause: Mutex::new(None) }
     }
 
     pub(crate) fn get(&self) -> StoreStatus {
@@ -87,9 +78,6 @@ impl Status {
                 "the store in {} is poisoned: {text}; nothing is confirmed any more",
                 self.dir.display()
             );
-            if let Err(e) = self.fs.open(&self.dir.join(POISONED_MARK), OpenMode::Create) {
-                tracing::warn!("cannot leave the file {POISONED_MARK}: {e}");
-            }
             *cause = Some(text.into());
             self.state.store(POISONED, Release);
         }

@@ -46,6 +46,8 @@ pub struct OpCounts {
     pub writes: u64,
     /// Syncs of files and directories.
     pub syncs: u64,
+    /// Syncs that failed because a fault was planned.
+    pub failed_syncs: u64,
     /// Everything that changes something: writes, syncs, names made, changed and removed.
     pub ops: u64,
 }
@@ -218,10 +220,12 @@ impl State {
         });
         match due.map(|place| self.faults.swap_remove(place)) {
             None => Verdict::Go,
-            Some(Fault::FailWrite(_)) => Verdict::Fail(io::Error::from_raw_os_error(EIO)),
-            Some(Fault::ShortWrite(_) | Fault::FailSync(_)) => {
+            Some(Fault::FailSync(_)) => {
+                self.counts.failed_syncs += 1;
                 Verdict::Half(io::Error::from_raw_os_error(EIO))
             }
+            Some(Fault::FailWrite(_)) => Verdict::Fail(io::Error::from_raw_os_error(EIO)),
+            Some(Fault::ShortWrite(_)) => Verdict::Half(io::Error::from_raw_os_error(EIO)),
             Some(Fault::CrashAt(_)) => {
                 self.stopped = true;
                 if self.rng.chance(4) { Verdict::Fail(crashed()) } else { Verdict::Half(crashed()) }

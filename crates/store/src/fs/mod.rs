@@ -4,6 +4,7 @@
 //! directory entries would survive a power loss, and fails where a test tells it to.
 
 mod fake;
+mod marking;
 mod real;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use fake::{FakeFs, Fault, OpCounts};
+pub(crate) use marking::{MarkingFs, POISONED_MARK};
 pub use real::RealFs;
 
 /// What [`FileSystem::open`] may do to the file.

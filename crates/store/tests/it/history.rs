@@ -59,6 +59,8 @@ pub(crate) enum Op {
 pub(crate) enum End {
     /// Closed, and after that the power goes.
     Close,
+    /// Closed, and opened again by another process.
+    Restart,
     /// The process is killed after the last step.
     Kill,
     /// The power goes after the last step, if no planned crash comes before.
@@ -69,8 +71,9 @@ pub(crate) enum End {
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     pub(crate) faults: Vec<Fault>,
-    /// The power goes at this operation of the next opening (and again, at twice as many, and so on).
-    pub(crate) crash_in_next_open: Option<u64>,
+    /// A crash: the power goes in the next opening (and again, at twice as many operations, and so on). A sync that
+    /// fails: the opening fails or the store is soon poisoned.
+    pub(crate) fault_in_next_open: Option<Fault>,
     pub(crate) ops: Vec<Op>,
     pub(crate) end: End,
 }
@@ -124,7 +127,7 @@ impl fmt::Display for History {
             } else {
                 life.ops.iter().try_for_each(|op| writeln!(f, "    {op:?}"))?;
             }
-            writeln!(f, "  {:?}; crash in the next open: {:?}", life.end, life.crash_in_next_open)?;
+            writeln!(f, "  {:?}; in the next open: {:?}", life.end, life.fault_in_next_open)?;
         }
         Ok(())
     }
@@ -134,7 +137,7 @@ impl Life {
     fn random(rng: &mut StdRng, trouble: Trouble) -> Self {
         let steps = [20, 60, 200, 400][rng.random_range(0..4)];
         let mut ops: Vec<Op> = (0..steps).map(|_| Op::random(rng)).collect();
-        let mut end = [End::Close, End::Kill, End::Crash, End::Crash][rng.random_range(0..4)];
+        let end = [End::Close, End::Restart, End::Kill, End::Crash, End::Crash][rng.random_range(0..5)];
         let mut faults = Vec::new();
         match trouble {
             Trouble::Crash if end == End::Crash && rng.random_bool(0.8) => {
@@ -144,12 +147,8 @@ impl Life {
             Trouble::Errors => {
                 let nth = rng.random_range(1..steps as u64);
                 match rng.random_range(0..3) {
-                    0 => {
-                        faults.push(Fault::FailSync(nth));
-                        // What the sync did not bring to the disk the system goes on showing, to the next
-                        // process, too: nothing but a restart of the machine tells which it is.
-                        end = End::Crash;
-                    }
+                    // Fewer than writes.
+                    0 => faults.push(Fault::FailSync(1 + nth / 5)),
                     1 => faults.push(Fault::FailWrite(nth)),
                     _ => faults.push(Fault::ShortWrite(nth)),
                 }
@@ -163,8 +162,13 @@ impl Life {
                 }
             }
         }
-        let crash_in_next_open = rng.random_bool(0.3).then(|| rng.random_range(1..40));
-        Self { faults, crash_in_next_open, ops, end }
+        let fault_in_next_open = match rng.random_range(0..10) {
+            0..3 if trouble == Trouble::Errors => Some(Fault::FailSync(rng.random_range(1..25))),
+            0..3 => Some(Fault::CrashAt(rng.random_range(1..40))),
+            3 => Some(Fault::CrashAt(rng.random_range(1..40))),
+            _ => None,
+        };
+        Self { faults, fault_in_next_open, ops, end }
     }
 }
 

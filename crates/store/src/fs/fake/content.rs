@@ -56,9 +56,6 @@ impl Content {
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
-        if len == self.current.len() {
-            return;
-        }
         self.current.resize(len, 0);
         self.pages.retain(|page| page * PAGE_BYTES < len);
         self.pending.push(Change::SetLen(len));
