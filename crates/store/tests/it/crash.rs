@@ -165,7 +165,7 @@ impl Run<'_> {
                     (nth < 200).then_some(Fault::CrashAt(nth * 2))
                 }
                 // Started once more, with the power on or after it went.
-                Some(Fault::FailSync(nth)) if (nth ^ self.history.seed) % 2 == 0 => None,
+                Some(Fault::FailSync(nth)) if (nth ^ self.history.seed).is_multiple_of(2) => None,
                 Some(Fault::FailSync(nth)) => {
                     self.fs = self.fs.crash(self.history.seed ^ (nth << 8) ^ life);
                     None
@@ -187,7 +187,7 @@ impl Run<'_> {
         let deadline = Instant::now() + DEADLINE;
         while self.a_sync_failed() && !self.fs.exists(&Path::new(DIR).join("POISONED")).unwrap() {
             assert!(Instant::now() < deadline, "a failed sync leaves no mark");
-            std::thread::sleep(LOOK);
+            std::thread::park_timeout(LOOK);
         }
     }
 
