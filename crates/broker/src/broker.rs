@@ -309,6 +309,7 @@ impl Found {
             let nothing = Table::new();
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
             let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
+            cell.restore_ids(store);
             vhosts[vhost].write().add_queue(name.clone(), QueueHandle(cell));
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.

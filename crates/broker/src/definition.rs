@@ -11,6 +11,7 @@
 //! p/ vhost:name policy bytes                                          a policy
 //! o/ vhost:name policy bytes                                          an operator policy
 //! u/ user bytes                                                       limits of a user
+//! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! app/<room>/...                                                      other rooms' values, not ours
 //! ```
@@ -49,6 +50,8 @@ const PRIORITIES: u8 = 4;
 pub(crate) const EXCHANGES: &[u8] = b"x/";
 pub(crate) const QUEUES: &[u8] = b"q/";
 pub(crate) const BINDINGS: &[u8] = b"b/";
+/// Ids of messages that a queue remembers, see `queue::dedup`.
+pub(crate) const DEDUP: &[u8] = b"d/";
 /// Where the bound of given queue ids is kept.
 pub(crate) const QUEUE_IDS: &[u8] = b"m/queue-ids";
 

@@ -269,7 +269,7 @@ impl Transfer {
                     continue;
                 }
                 work.scratch.refused = 0;
-                cell.publish(&mut std::iter::once(message.clone()), work);
+                cell.put(&mut std::iter::once(message.clone()), work);
                 if std::mem::take(&mut work.scratch.refused) == 0 {
                     *report.moved.entry(cell.spec().name.clone()).or_default() += 1;
                     continue;
@@ -277,7 +277,7 @@ impl Transfer {
                 // The target is full. What was taken goes back, behind the others.
                 *report.stayed.entry(format!("queue '{}' is full", cell.spec().name)).or_default() += 1;
                 if !keep {
-                    source.publish(&mut std::iter::once(message), work);
+                    source.put(&mut std::iter::once(message), work);
                 }
             }
         });

@@ -50,7 +50,7 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
         }
         dead.clear();
         for (cell, messages) in targets {
-            cell.publish(&mut messages.into_iter(), work);
+            cell.put(&mut messages.into_iter(), work);
         }
         if work.scratch.dead.is_empty() {
             work.scratch.dead = dead;

@@ -3,6 +3,7 @@
 //! A queue that asks for none of it is told by one flag ([`Care::is_needed`]) and pays nothing else.
 
 use super::cell::{Appended, QueueCell, State};
+use super::dedup::Dedup;
 use super::logs::Logs;
 use super::machine::{Past, Reason};
 use super::pump::Work;
@@ -35,6 +36,8 @@ pub(super) struct Care {
     pub(super) may_expire: bool,
     /// Publishes may be refused.
     pub(super) refuses: bool,
+    /// Ids of messages that came, if the queue wants each once.
+    pub(super) dedup: Option<Box<Dedup>>,
     /// When the timer is to ring, the earliest that was asked for.
     armed_ms: u64,
     /// When it was last used, if it expires unused.
@@ -54,6 +57,7 @@ impl Care {
             wanted: *settings != QueueSettings::default(),
             may_expire: recovered,
             refuses: settings.refuses(),
+            dedup: None,
             armed_ms: u64::MAX,
             used_ms: settings.expires_ms.map(|_| 0),
             fresh: false,
@@ -211,6 +215,50 @@ impl QueueCell {
                 let more = levels.append(work.batch, messages, |level| self.make_log(level, work.core));
                 Appended { first: 0..0, more }
             }
+        }
+    }
+
+    /// Appends what has not come before.
+    #[cold]
+    pub(super) fn publish_once(
+        self: &Arc<Self>,
+        state: &mut State,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Appended {
+        let now_ms = work.core.options.clock.now_ms();
+        let mut taken = Appended::default();
+        for message in messages {
+            let settings = state.settings.clone();
+            let (Some(dedup), Some(terms)) = (&state.care.dedup, &settings.dedup) else { break };
+            let (id, is_known) = dedup.look(terms, &message, now_ms);
+            if is_known {
+                tracing::debug!(queue = %self.spec().name, "a message came again and is dropped");
+                continue;
+            }
+            let one = self.publish_any(state, &mut std::iter::once(message), work);
+            for range in one.ranges().filter(|range| !range.is_empty()) {
+                if let (Some(dedup), Some(id)) = (&mut state.care.dedup, &id) {
+                    dedup.note(terms, id.clone(), range.start, now_ms, work.batch);
+                }
+                taken.more.push(range);
+            }
+        }
+        taken
+    }
+
+    /// Appends what there is room for.
+    #[inline]
+    pub(super) fn publish_any(
+        self: &Arc<Self>,
+        state: &mut State,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Appended {
+        if state.care.refuses {
+            self.publish_bounded(state, messages, work)
+        } else {
+            self.append(state, messages, work)
         }
     }
 

@@ -1,6 +1,7 @@
 //! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
 
 use super::care::Care;
+use super::dedup::Dedup;
 use super::logs::Logs;
 use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
 use super::pump::{Work, push_range};
@@ -12,7 +13,7 @@ use crate::session::inbox::Inbox;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
-use millpond_store::{Fetch, OnQueue, QueueId, QueueLog};
+use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, Store};
 use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Range;
@@ -161,7 +162,8 @@ impl QueueCell {
         vhost: &Arc<Vhost>,
     ) -> Arc<Self> {
         let settings = QueueSettings::shared(QueueSettings::of(&effective.arguments));
-        let care = Care::new(&settings, machine.ready_count() > 0);
+        let mut care = Care::new(&settings, machine.ready_count() > 0);
+        care.dedup = settings.dedup.as_ref().map(|_| Box::new(Dedup::new(spec.id, spec.is_stored())));
         machine.set_delivery_limit(settings.delivery_limit);
         machine.weigh(settings.max_length_bytes.is_some());
         let state = State {
@@ -207,14 +209,39 @@ impl QueueCell {
             if state.deleted {
                 return Appended::default();
             }
-            if state.care.refuses {
-                self.publish_bounded(&mut state, messages, work)
+            if state.care.dedup.is_some() {
+                self.publish_once(&mut state, messages, work)
             } else {
-                self.append(&mut state, messages, work)
+                self.publish_any(&mut state, messages, work)
             }
         };
         work.scratch.wake();
         seqs
+    }
+
+    /// As [`Self::publish`], of messages that the broker itself brings: from other queues, where they came before.
+    pub(crate) fn put(
+        self: &Arc<Self>,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Appended {
+        let seqs = {
+            let mut state = self.state.lock();
+            if state.deleted {
+                return Appended::default();
+            }
+            self.publish_any(&mut state, messages, work)
+        };
+        work.scratch.wake();
+        seqs
+    }
+
+    /// What the store remembers for this queue is to be used.
+    pub(crate) fn restore_ids(&self, store: &Store) {
+        let mut state = self.state.lock();
+        if state.settings.dedup.is_some() {
+            state.care.dedup = Some(Box::new(Dedup::restore(self.spec.id, store)));
+        }
     }
 
     /// Settles or requeues deliveries of `owner`; `seqs` ascend and do not overlap.
@@ -300,6 +327,9 @@ impl QueueCell {
     /// Takes messages out again whose commit failed: those still ready. Others were handed out already.
     pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
         let mut state = self.state.lock();
+        if let Some(dedup) = &mut state.care.dedup {
+            dedup.retract(&seqs, work.batch);
+        }
         let gone = state.machine.remove_ready(seqs);
         if !gone.is_empty() {
             self.log.settle(work.batch, &gone);
@@ -438,6 +468,9 @@ impl QueueCell {
         state.machine = Machine::default();
         state.exclusive_consumer = None;
         self.log.delete(work.batch);
+        if let Some(mut dedup) = state.care.dedup.take() {
+            dedup.clear(work.batch);
+        }
         work.scratch.wake_later(&mut state.waiters);
         Ok((ready, std::mem::take(&mut state.sinks)))
     }

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod browse;
 mod care;
 pub(crate) mod cell;
+pub(crate) mod dedup;
 mod effective;
 pub(crate) mod logs;
 pub(crate) mod machine;

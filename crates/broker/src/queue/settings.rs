@@ -1,5 +1,6 @@
 //! What a queue's arguments ask of it, read once.
 
+use super::dedup::{DedupTerms, IDS_DEFAULT_MAX, WINDOW_DEFAULT_MS};
 use super::logs::Priorities;
 use millpond_model::ExchangeName;
 use millpond_model::table::{Table, Value};
@@ -51,6 +52,7 @@ pub(crate) struct QueueSettings {
     pub(crate) overflow: Overflow,
     pub(crate) dead_letter: Option<DeadLetterTo>,
     pub(crate) delivery_limit: Option<u16>,
+    pub(crate) dedup: Option<DedupTerms>,
 }
 
 impl QueueSettings {
@@ -82,6 +84,13 @@ impl QueueSettings {
                 // Below zero: no limit. Above what is counted: never reached.
                 Some(limit) => u16::try_from(limit).ok(),
             },
+            dedup: arguments.get("x-message-deduplication").and_then(Value::as_bool).filter(|on| *on).map(
+                |_| DedupTerms {
+                    header: text("x-deduplication-header").map(Into::into),
+                    window_ms: count("x-cache-ttl").unwrap_or(WINDOW_DEFAULT_MS),
+                    ids_max: count("x-cache-size").map_or(IDS_DEFAULT_MAX, |max| max as usize),
+                },
+            ),
         }
     }
 

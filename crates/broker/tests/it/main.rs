@@ -4,6 +4,7 @@
 mod admin;
 mod consume;
 mod dead_letters;
+mod dedup;
 mod definitions;
 mod flow;
 mod full;
