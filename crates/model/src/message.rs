@@ -94,6 +94,17 @@ impl Message {
         batch.finish().pop().expect("one message was put in")
     }
 
+    /// As a log keeps it that is read again and again: persistent, and saying when it was published (now, if it did
+    /// not). A copy of the record, unless it is so already.
+    pub fn lasting(self, now_ms: u64) -> Self {
+        if self.is_persistent() && self.flags & FLAG_STAMPED != 0 {
+            return self;
+        }
+        let published_ms = self.published_ms().unwrap_or(now_ms);
+        let (exchange, routing_key) = (self.exchange(), self.routing_key());
+        Self::published_at(published_ms, exchange, routing_key, self.properties(), true, self.body())
+    }
+
     /// Takes a record that came from a disk.
     pub fn from_record(record: Bytes) -> Result<Self, RecordError> {
         let cut = |field| RecordError::Truncated { field, size_bytes: record.len() };

@@ -294,6 +294,30 @@ impl<'a> RawProperties<'a> {
         Some(self.with_headers(Some(TableBuf::without(headers, name).as_raw())))
     }
 
+    /// Appends a copy to `out` in which one header has this value, an integer of 64 bits; the others stay.
+    pub fn put_with_header(&self, name: &str, value: i64, out: &mut Vec<u8>) {
+        let name = &name.as_bytes()[..name.len().min(crate::limits::SHORT_STRING_MAX_BYTES)];
+        let replaced;
+        let before = match self.headers() {
+            Some(headers) if headers.iter().any(|(known, _)| known == name) => {
+                replaced = TableBuf::without(headers, &String::from_utf8_lossy(name)).into_bytes();
+                &replaced[..]
+            }
+            _ => self.header_bytes(),
+        };
+        let added = 1 + name.len() + 1 + 8;
+        out.reserve(self.bytes.len() + 4 + added);
+        out.extend_from_slice(&(self.flags | HEADERS).to_be_bytes());
+        out.extend_from_slice(&self.bytes[2..self.headers_at as usize]);
+        out.extend_from_slice(&((before.len() + added) as u32).to_be_bytes());
+        out.extend_from_slice(before);
+        out.push(name.len() as u8);
+        out.extend_from_slice(name);
+        out.push(b'l');
+        out.extend_from_slice(&value.to_be_bytes());
+        out.extend_from_slice(&self.bytes[self.rest_at as usize..]);
+    }
+
     /// A copy with another reply-to; more than 255 bytes have no encoding and are cut off.
     pub fn with_reply_to(&self, reply_to: &[u8]) -> Vec<u8> {
         let reply_to = &reply_to[..reply_to.len().min(crate::limits::SHORT_STRING_MAX_BYTES)];

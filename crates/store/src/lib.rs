@@ -30,7 +30,7 @@ mod wal;
 pub use batch::Batch;
 pub use error::{CommitError, OpenError, StoreStatus};
 pub use options::{StoreOptions, SyncMode, WAL_SEGMENT_SIZE_MIN_BYTES};
-pub use queue::{Fetch, OnQueue, QueueId, QueueLog};
+pub use queue::{Fetch, OnQueue, QueueId, QueueLog, Read};
 pub use recovery::{RecoveredQueue, Recovery};
 pub use repair::RepairReport;
 #[doc(hidden)]

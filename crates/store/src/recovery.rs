@@ -80,6 +80,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(St
         values,
         checkpointer: Default::default(),
         pager: Default::default(),
+        blocks: Default::default(),
         paging: Default::default(),
         memory_bytes: Default::default(),
         options,

@@ -6,6 +6,7 @@ use crate::epoch::Epochs;
 use crate::error::{CommitError, OpenError, StoreStatus};
 use crate::fs::{FileLock, FileSystem, RealFs};
 use crate::options::StoreOptions;
+use crate::queue::blocks::BlockCache;
 use crate::queue::pager::Pager;
 use crate::queue::{QueueId, QueueLog};
 use crate::recovery::{self, Recovery};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) values: Values,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) pager: Pager,
+    pub(crate) blocks: BlockCache,
     /// Held while a queue is written to segment files.
     pub(crate) paging: Mutex<()>,
     /// Message bytes that all queues hold in memory.
@@ -154,6 +156,14 @@ impl Store {
 }
 
 impl Shared {
+    /// A queue's segment file cannot be read.
+    pub(crate) fn unreadable(&self, what: &str) {
+        let repair = self.options.dir.display();
+        self.status.poison("read a queue's messages back", &format!(
+            "{what}; run `millpond repair --data-dir {repair}` to drop what cannot be read, or restore a copy"
+        ));
+    }
+
     /// A write beside the log failed: out of space it is tried again, otherwise it poisons the store.
     pub(crate) fn write_failed(&self, doing: &str, error: &io::Error) {
         if error.kind() == io::ErrorKind::StorageFull {

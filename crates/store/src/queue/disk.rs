@@ -3,8 +3,10 @@
 //! A file's index in the B-tree, all LEB128:
 //!
 //! ```text
-//! sealed u8 | length | end seq | blocks count | blocks x (first seq, less the one before | length before it)
+//! flags u8 | length | end seq | blocks count | blocks x (first seq, less the one before | length before it | time)
 //! ```
+//!
+//! `flags`: 1 = sealed, 2 = each block has a time: when its first message was published, in milliseconds since 1970.
 //!
 //! A queue's checkpoint has a *floor*: of the messages below it, those live that the files say, whatever the log
 //! still holds of them.
@@ -22,6 +24,10 @@ use std::sync::Arc;
 
 /// Numbers that one file may span, so that its live set stays small.
 pub(crate) const FILE_SPAN_MAX: u64 = 1 << 22;
+
+/// Flags of a file's index.
+const INDEX_SEALED: u8 = 1;
+const INDEX_TIMED: u8 = 2;
 
 /// Bytes of one read.
 const READ_MAX_BYTES: u64 = 256 << 10;
@@ -50,14 +56,18 @@ pub(crate) struct SegmentFile {
 
 impl SegmentFile {
     pub(crate) fn encode_index(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.sealed)];
+        let timed = self.blocks.iter().any(|block| block.time_ms != 0);
+        let mut out = vec![if self.sealed { INDEX_SEALED } else { 0 } | if timed { INDEX_TIMED } else { 0 }];
         put_varint(&mut out, self.len);
         put_varint(&mut out, self.end_seq);
         put_varint(&mut out, self.blocks.len() as u64);
-        let mut before = BlockAt { first_seq: 0, position: 0 };
+        let mut before = BlockAt { first_seq: 0, position: 0, time_ms: 0 };
         for block in &self.blocks {
             put_varint(&mut out, block.first_seq - before.first_seq);
             put_varint(&mut out, block.position - before.position);
+            if timed {
+                put_varint(&mut out, block.time_ms);
+            }
             before = *block;
         }
         out
@@ -65,13 +75,17 @@ impl SegmentFile {
 
     pub(crate) fn decode_index(number: u32, bytes: &[u8], live: SeqSet) -> Option<Self> {
         let mut reader = Reader::new(bytes);
-        let sealed = reader.u8()? != 0;
+        let flags = reader.u8()?;
+        let (sealed, timed) = (flags & INDEX_SEALED != 0, flags & INDEX_TIMED != 0);
         let (len, end_seq, count) = (reader.varint()?, reader.varint()?, reader.varint()?);
         let mut blocks = Vec::new();
-        let mut at = BlockAt { first_seq: 0, position: 0 };
+        let mut at = BlockAt { first_seq: 0, position: 0, time_ms: 0 };
         for _ in 0..count {
             at.first_seq = at.first_seq.checked_add(reader.varint()?)?;
             at.position = at.position.checked_add(reader.varint()?)?;
+            if timed {
+                at.time_ms = reader.varint()?;
+            }
             blocks.push(at);
         }
         Some(Self {
@@ -199,7 +213,7 @@ impl Files {
         self.dir.join(format!("{number:08x}.seg"))
     }
 
-    fn file_from(&self, seq: u64) -> usize {
+    pub(crate) fn file_from(&self, seq: u64) -> usize {
         self.files.partition_point(|file| file.end_seq <= seq)
     }
 
@@ -340,6 +354,49 @@ impl Files {
                 }
             }
         }
+    }
+
+    /// The first number of the block that `seq`, which lives, is in.
+    pub(crate) fn block_first(&self, seq: u64) -> Option<u64> {
+        let file = self.files.get(self.file_from(seq))?;
+        let at = file.blocks.partition_point(|block| block.first_seq <= seq).checked_sub(1)?;
+        Some(file.blocks[at].first_seq)
+    }
+
+    /// The blocks from the first on in which something lives.
+    pub(crate) fn live_blocks(&self) -> impl Iterator<Item = &BlockAt> {
+        let first = self.next_live(0);
+        self.files.iter().enumerate().flat_map(move |(at, file)| {
+            let skipped = match first {
+                Some(first) if at == 0 => file.blocks.partition_point(|block| block.first_seq <= first),
+                Some(_) => 1,
+                None => file.blocks.len() + 1,
+            };
+            file.blocks[skipped.saturating_sub(1)..].iter()
+        })
+    }
+
+    /// Of the same blocks, how long each is and the number behind its last.
+    pub(crate) fn live_block_sizes(&self) -> impl Iterator<Item = (u64, u64)> {
+        let first = self.next_live(0).unwrap_or(u64::MAX);
+        self.files.iter().flat_map(move |file| {
+            file.blocks.iter().enumerate().filter_map(move |(at, block)| {
+                let next = file.blocks.get(at + 1);
+                let end_seq = next.map_or(file.end_seq, |next| next.first_seq);
+                let end = next.map_or(file.len, |next| next.position);
+                (end_seq > first).then(|| (end - block.position, end_seq))
+            })
+        })
+    }
+
+    /// Length of all blocks from the first on in which something lives.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let first = match self.live_blocks().next() {
+            Some(first) => first.position,
+            None => return 0,
+        };
+        let sum: u64 = self.files.iter().map(|file| file.len).sum();
+        sum.saturating_sub(first)
     }
 
     /// Forgets everything that was read back.

@@ -3,10 +3,12 @@
 //! One number parts them: everything below `written_to` that lives is in segment files (and, if it was read
 //! back, also in memory), everything from there on is in memory.
 
+pub(crate) mod blocks;
 pub(crate) mod disk;
 pub(crate) mod memory;
 pub(crate) mod pageout;
 pub(crate) mod pager;
+pub(crate) mod read;
 pub(crate) mod segment;
 pub(crate) mod seqset;
 
@@ -19,6 +21,8 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+pub use read::Read;
 
 /// A queue's number in the store; given by the broker, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +86,10 @@ pub(crate) struct Inner {
     reported: u64,
     /// What a consumer waits for.
     pub(crate) wanted: Option<u64>,
+    /// What readers of a stream wait for.
+    pub(crate) reads: Vec<u64>,
+    /// Where segment files end; 0: as the options say.
+    pub(crate) segment_size_bytes: u64,
     /// Where reading ahead may go on.
     pub(crate) ahead: Option<u64>,
     pub(crate) deleted: bool,
@@ -136,6 +144,8 @@ impl Inner {
             listener: None,
             reported: 0,
             wanted: None,
+            reads: Vec::new(),
+            segment_size_bytes: 0,
             ahead: None,
             deleted: false,
             held: false,
@@ -400,6 +410,7 @@ impl QueueLog {
         if let Some(disk) = &mut inner.disk {
             disk.durable.unload_all();
             disk.spill.unload_all();
+            state.shared.blocks.forget(state.id.0);
         }
         if state.durable {
             batch.body().delete_queue(state.id);

@@ -55,6 +55,13 @@ impl QueueState {
         Ok(())
     }
 
+    fn segment_size_bytes(&self, inner: &Inner) -> u64 {
+        match inner.segment_size_bytes {
+            0 => self.shared.options.queue_segment_size_bytes,
+            size_bytes => size_bytes,
+        }
+    }
+
     /// The next messages to write, and where the chunk ends.
     fn next_chunk(&self, to: u64) -> Option<(Vec<(u64, Message)>, u64)> {
         let inner = self.inner.lock();
@@ -62,7 +69,7 @@ impl QueueState {
         if inner.written_to >= to || inner.deleted {
             return None;
         }
-        let limit = CHUNK_BYTES.min(self.shared.options.queue_segment_size_bytes / 2);
+        let limit = CHUNK_BYTES.min(self.segment_size_bytes(&inner) / 2);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         for (seq, message) in inner.memory.range(inner.written_to..to) {
             let span = chunk.first().is_some_and(|(first, _)| seq - first > FILE_SPAN_MAX / 2);
@@ -86,11 +93,10 @@ impl QueueState {
         let fs = &self.shared.fs;
         let (path, dir, mut place, open) = {
             let mut inner = self.inner.lock();
+            let segment_size_bytes = self.segment_size_bytes(&inner);
             let files = files(&mut inner);
             let fits = files.files.back().is_some_and(|file| {
-                !file.sealed
-                    && file.len < options.queue_segment_size_bytes
-                    && *first - file.first_seq() < FILE_SPAN_MAX / 2
+                !file.sealed && file.len < segment_size_bytes && *first - file.first_seq() < FILE_SPAN_MAX / 2
             });
             if !fits {
                 seal_last(files);

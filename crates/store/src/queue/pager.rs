@@ -1,8 +1,8 @@
 //! Two threads that do for queues what a caller must not wait for: one reads a backlog back, ahead of the
 //! consumers; the other writes messages out when queues hold too much.
 
-use super::QueueState;
 use super::disk::{Blocks, Files};
+use super::{QueueState, read};
 use crate::store::Shared;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -95,6 +95,7 @@ pub(crate) fn run_reads(shared: &Arc<Shared>) {
         drop(inbox);
         if let Some(queue) = queue {
             read_back(&queue);
+            read::read_for_readers(&queue);
         }
     }
 }
@@ -191,10 +192,7 @@ fn read_one(
         // A file whose last message was settled meanwhile is gone.
         Err(_) if files.files.iter().all(|file| file.number != planned.file) => return true,
         Err(what) => {
-            let repair = shared.options.dir.display();
-            shared.status.poison("read a queue's messages back", &format!(
-                "{what}; run `millpond repair --data-dir {repair}` to drop what cannot be read, or restore a copy"
-            ));
+            shared.unreadable(&what);
             return false;
         }
     }

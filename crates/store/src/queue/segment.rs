@@ -31,6 +31,8 @@ pub(crate) struct Place {
 pub(crate) struct BlockAt {
     pub(crate) first_seq: u64,
     pub(crate) position: u64,
+    /// When its first message was published, in milliseconds since 1970; 0: it does not say.
+    pub(crate) time_ms: u64,
 }
 
 fn checksum(place: Place, first_seq: u64, count: u32, body: &[u8]) -> u32 {
@@ -52,8 +54,8 @@ pub(crate) fn encode_blocks<'a>(
 ) -> Vec<BlockAt> {
     let mut blocks = Vec::new();
     let mut messages = messages.peekable();
-    while let Some((first_seq, _)) = messages.peek() {
-        let first_seq = *first_seq;
+    while let Some((first_seq, first)) = messages.peek() {
+        let (first_seq, time_ms) = (*first_seq, first.published_ms().unwrap_or(0));
         let start = out.len();
         out.resize(start + BLOCK_HEADER_BYTES, 0);
         let (mut expected, mut count) = (first_seq, 0u32);
@@ -73,7 +75,7 @@ pub(crate) fn encode_blocks<'a>(
         header[4..8].copy_from_slice(&crc.to_le_bytes());
         header[8..16].copy_from_slice(&first_seq.to_le_bytes());
         header[16..].copy_from_slice(&count.to_le_bytes());
-        blocks.push(BlockAt { first_seq, position: place.position });
+        blocks.push(BlockAt { first_seq, position: place.position, time_ms });
         place.position += (out.len() - start) as u64;
     }
     blocks

@@ -135,12 +135,12 @@ impl Listener {
         listener
     }
 
-    fn loads(&self) -> u64 {
+    pub(crate) fn loads(&self) -> u64 {
         self.told.lock().0
     }
 
     /// Waits for a call of `loaded` after the first `before`; `crashed` says whether none will come.
-    fn wait_loaded(&self, before: u64, crashed: &dyn Fn() -> bool) -> Result<(), Crashed> {
+    pub(crate) fn wait_loaded(&self, before: u64, crashed: &dyn Fn() -> bool) -> Result<(), Crashed> {
         let deadline = Instant::now() + DEADLINE;
         let mut told = self.told.lock();
         while told.0 <= before {

@@ -15,4 +15,5 @@ mod life;
 mod model;
 mod opening;
 mod paging;
+mod streams;
 mod threads;
