@@ -13,6 +13,7 @@ use crate::routing::{ExchangeKind, ExchangeSpec};
 use crate::session::Session;
 use crate::session::inbox::Inbox;
 use crate::sessions::Newcomer;
+use crate::stream::Places;
 use crate::vhost::Vhost;
 use crate::{BrokerOptions, Login, LoginError, OpenBrokerError, OpenSession, OpenSessionError};
 use bytes::Bytes;
@@ -51,6 +52,7 @@ impl Broker {
         for vhost in core.vhosts.read().values() {
             let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
             cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
+            cells.iter().filter_map(|cell| cell.stream()).for_each(|stream| stream.watch(&core));
         }
         Ok(Self { core })
     }
@@ -164,6 +166,7 @@ struct Found {
     queues: Vec<(VhostName, QueueName, QueueDefinition)>,
     bindings: Vec<(VhostName, Binding)>,
     operators: Operators,
+    stream_offsets: HashMap<QueueId, Places>,
     next_queue_id: u64,
 }
 
@@ -203,6 +206,10 @@ impl Found {
         }
         for (key, value) in store.values(definition::BINDINGS) {
             found.bindings.push(definition::decode_binding(&key, &value).map_err(bad(&key))?);
+        }
+        for (key, value) in store.values(definition::STREAM_OFFSETS) {
+            let (stream, name, offset) = definition::decode_stream_offset(&key, &value).map_err(bad(&key))?;
+            found.stream_offsets.entry(stream).or_default().push((name, offset));
         }
         for (key, value) in store.values(definition::QUEUE_IDS) {
             let bound = definition::decode_queue_ids(&value).map_err(bad(&key))?;
@@ -310,6 +317,10 @@ impl Found {
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
             let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
             cell.restore_ids(store);
+            if let Some(stream) = cell.stream() {
+                let places = self.stream_offsets.get(&definition.id);
+                stream.restore_places(places.cloned().unwrap_or_default());
+            }
             vhosts[vhost].write().add_queue(name.clone(), QueueHandle(cell));
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.

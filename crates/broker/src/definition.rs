@@ -13,6 +13,7 @@
 //! u/ user bytes                                                       limits of a user
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
 //! m/queue-ids                                                         ids below this u64 may have been given
+//! so/ queue id u64, consumer tag bytes                                 where a stream's consumer of that tag goes on
 //! app/<room>/...                                                      other rooms' values, not ours
 //! ```
 //!
@@ -26,6 +27,7 @@
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
 //! limits    version=1 u8 | connections max i64 | channels max i64; -1: no limit
+//! offset    version=1 u8 | offset u64
 //! ```
 //!
 //! `args` takes what is left: a table as `millpond_model::table` encodes it. In a binding's key the entries are
@@ -52,6 +54,8 @@ pub(crate) const QUEUES: &[u8] = b"q/";
 pub(crate) const BINDINGS: &[u8] = b"b/";
 /// Ids of messages that a queue remembers, see `queue::dedup`.
 pub(crate) const DEDUP: &[u8] = b"d/";
+/// Offsets of consumers of streams.
+pub(crate) const STREAM_OFFSETS: &[u8] = b"so/";
 /// Where the bound of given queue ids is kept.
 pub(crate) const QUEUE_IDS: &[u8] = b"m/queue-ids";
 
@@ -191,6 +195,27 @@ pub(crate) fn encode_queue_ids(bound: u64) -> [u8; 9] {
 
 pub(crate) fn decode_queue_ids(value: &[u8]) -> Result<u64, String> {
     Reader::of_version(value)?.u64()
+}
+
+/// The key of the place of a stream's consumer.
+pub(crate) fn stream_offset_key(stream: QueueId, consumer: &str) -> Vec<u8> {
+    let mut out = STREAM_OFFSETS.to_vec();
+    out.extend_from_slice(&stream.0.to_be_bytes());
+    out.extend_from_slice(consumer.as_bytes());
+    out
+}
+
+/// The place of a stream's consumer: the offset it goes on with.
+pub(crate) fn stream_offset_value(offset: u64) -> [u8; 9] {
+    encode_queue_ids(offset)
+}
+
+/// Reads the place of a stream's consumer back: which stream's, whose, the offset.
+pub(crate) fn decode_stream_offset(key: &[u8], value: &[u8]) -> Result<(QueueId, Box<str>, u64), String> {
+    let mut rest = Reader::after(STREAM_OFFSETS, key)?;
+    let stream = QueueId(rest.u64()?);
+    let consumer = std::str::from_utf8(rest.0).map_err(|e| e.to_string())?;
+    Ok((stream, consumer.into(), Reader::of_version(value)?.u64()?))
 }
 
 fn flag(on: bool, bit: u8) -> u8 {

@@ -212,6 +212,18 @@ pub enum QueueError {
     /// The store takes no writes.
     #[error(transparent)]
     Refused(#[from] WriteRefused),
+    /// What takes messages away has no meaning on a stream (540).
+    #[error(
+        "{what} is not supported by stream queue '{queue}' in vhost '{vhost}': consume from it with acks and a prefetch"
+    )]
+    NotForStreams {
+        /// Which.
+        queue: QueueName,
+        /// Where.
+        vhost: VhostName,
+        /// What was wanted.
+        what: &'static str,
+    },
 }
 
 /// Why a queue was not declared.
@@ -387,6 +399,16 @@ pub enum ConsumeError {
     TooMany {
         /// The limit.
         limit: usize,
+    },
+    /// A consumer of a stream without a prefetch (406).
+    #[error(
+        "consumer prefetch count is not set for stream queue '{queue}' in vhost '{vhost}': set it with basic.qos"
+    )]
+    NoPrefetch {
+        /// Which.
+        queue: QueueName,
+        /// Where.
+        vhost: VhostName,
     },
     /// 406: a second direct reply-to consumer on a channel.
     #[error("reply consumer already set")]

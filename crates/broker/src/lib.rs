@@ -21,6 +21,7 @@ mod routing;
 mod saved;
 pub mod session;
 mod sessions;
+mod stream;
 mod timer;
 mod vhost;
 

@@ -92,6 +92,9 @@ pub struct ConsumeRequest {
     pub priority: i64,
     /// Most unsettled deliveries at once; 0 = no limit.
     pub prefetch: u32,
+    /// The prefetch was asked for all consumers of a channel together (basic.qos with `global`): it is each
+    /// consumer's own all the same, and streams refuse it.
+    pub prefetch_shared: bool,
     /// Chosen by the front end; comes back with every delivery and cancel, so that it finds its channel fast.
     pub cookie: u64,
     /// All consumer arguments, for those the broker warns about.
@@ -105,6 +108,22 @@ pub struct ConsumerId(pub u64);
 /// A queue as a session names it in deliveries (a slot in the session's own table; cheap to copy and compare).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueRef(pub u32);
+
+/// The bit of a [`QueueRef`] that names a consumer of a stream.
+const STREAM_BIT: u32 = 1 << 31;
+
+impl QueueRef {
+    /// The number of one of a session's stream consumers: each has its own, because each has its own place.
+    pub(crate) fn of_stream(number: u32) -> Self {
+        Self(number | STREAM_BIT)
+    }
+
+    /// Whether its deliveries come from a stream: their sequence numbers are offsets.
+    #[inline]
+    pub fn is_stream(self) -> bool {
+        self.0 & STREAM_BIT != 0
+    }
+}
 
 /// One unsettled delivery, as the front end remembers it by its delivery tag: 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +159,8 @@ pub(crate) struct RouteInner {
     pub(crate) stored: bool,
     /// Whether any of them may refuse a message.
     pub(crate) refuses: bool,
+    /// Whether one of them, a stream, keeps the others too.
+    pub(crate) keeps_all: bool,
     /// What few routes have.
     pub(crate) aside: Option<Box<Aside>>,
 }

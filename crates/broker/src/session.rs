@@ -5,6 +5,7 @@ mod definitions;
 pub(crate) mod inbox;
 mod publish;
 mod queues;
+mod read_stream;
 mod routes;
 mod uncommitted;
 

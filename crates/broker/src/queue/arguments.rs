@@ -2,6 +2,7 @@
 //! on yet.
 
 use crate::error::Inequivalent;
+use crate::stream::arguments::StreamSettings;
 use millpond_model::table::{Table, Value};
 
 /// Which kind of queue a declaration asks for (`x-queue-type`).
@@ -11,6 +12,8 @@ pub(crate) enum QueueType {
     Classic,
     /// Alone: a durable local queue.
     Quorum,
+    /// A log that consumers read and nobody takes from.
+    Stream,
 }
 
 /// What is wrong with an argument.
@@ -59,6 +62,9 @@ const KNOWN: &[Known] = &[
     known("x-max-priority", Shape::Integer(0, 255), true, true),
     known("x-single-active-consumer", Shape::Bool, false, true),
     known("x-delivery-limit", Shape::Integer(-1, i64::MAX), true, true),
+    known("x-max-age", Shape::Text, true, true),
+    known("x-stream-max-segment-size-bytes", ANY_COUNT, true, true),
+    known("x-stream-filter-size-bytes", Shape::Integer(16, 255), true, true),
     known("x-consumer-timeout", ANY_COUNT, false, true),
     known("x-consumer-disconnected-timeout", ANY_COUNT, false, true),
     known("x-message-deduplication", Shape::Bool, true, true),
@@ -98,10 +104,7 @@ pub(crate) fn check(arguments: &Table) -> Result<QueueType, BadArgument> {
     }
     match arguments.get("x-queue-type").and_then(Value::as_str) {
         Some("quorum") => Ok(QueueType::Quorum),
-        Some("stream") => Err(BadArgument {
-            argument: "x-queue-type",
-            reason: "streams come with a later version: use classic or quorum".into(),
-        }),
+        Some("stream") => StreamSettings::check(arguments).map(|()| QueueType::Stream),
         _ => Ok(QueueType::Classic),
     }
 }

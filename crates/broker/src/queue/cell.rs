@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::event::Delivery;
 use crate::request::{Outcome, QueueRef};
 use crate::session::inbox::Inbox;
+use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
@@ -43,6 +44,8 @@ impl QueueSpec {
 pub(crate) struct QueueCell {
     spec: QueueSpec,
     pub(super) log: Logs,
+    /// The queue is a stream: its machine and consumers are there.
+    pub(super) stream: Option<Arc<StreamRoom>>,
     pub(super) state: Mutex<State>,
     /// Never held together with `state`.
     pub(super) effective: Mutex<Arc<Effective>>,
@@ -161,7 +164,14 @@ impl QueueCell {
         core: &Weak<Core>,
         vhost: &Arc<Vhost>,
     ) -> Arc<Self> {
-        let settings = QueueSettings::shared(QueueSettings::of(&effective.arguments));
+        let stream = StreamRoom::open(&spec, &effective.arguments, &log);
+        let settings = if stream.is_some() {
+            machine = Machine::default();
+            QueueSettings::default()
+        } else {
+            QueueSettings::of(&effective.arguments)
+        };
+        let settings = QueueSettings::shared(settings);
         let mut care = Care::new(&settings, machine.ready_count() > 0);
         care.dedup = settings.dedup.as_ref().map(|_| Box::new(Dedup::new(spec.id, spec.is_stored())));
         machine.set_delivery_limit(settings.delivery_limit);
@@ -181,9 +191,15 @@ impl QueueCell {
         };
         let effective = Mutex::new(Arc::new(effective));
         let (vhost, core) = (Arc::downgrade(vhost), core.clone());
-        let cell = Arc::new(Self { spec, log, state: Mutex::new(state), effective, vhost, core });
+        let cell = Arc::new(Self { spec, log, stream, state: Mutex::new(state), effective, vhost, core });
         cell.log.all().for_each(|(_, log)| log.on_change(cell.listener()));
         cell
+    }
+
+    /// The stream, if it is one.
+    #[inline]
+    pub(crate) fn stream(&self) -> Option<&Arc<StreamRoom>> {
+        self.stream.as_ref()
     }
 
     /// Who is told of changes in a log of this queue.
@@ -204,6 +220,9 @@ impl QueueCell {
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
     ) -> Appended {
+        if let Some(stream) = &self.stream {
+            return Appended { first: stream.publish(self, messages, work), more: Vec::new() };
+        }
         let seqs = {
             let mut state = self.state.lock();
             if state.deleted {
@@ -326,6 +345,9 @@ impl QueueCell {
 
     /// Takes messages out again whose commit failed: those still ready. Others were handed out already.
     pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
+        if let Some(stream) = &self.stream {
+            return stream.retract(seqs, work);
+        }
         let mut state = self.state.lock();
         if let Some(dedup) = &mut state.care.dedup {
             dedup.retract(&seqs, work.batch);
@@ -380,6 +402,10 @@ impl QueueCell {
         no_ack: bool,
         work: &mut Work<'_>,
     ) -> bool {
+        if let Some(stream) = &self.stream {
+            stream.remove_reader(self, key, work);
+            return false;
+        }
         let last = {
             let mut state = self.state.lock();
             let Ok(at) = state.sinks.binary_search_by_key(&key, |sink| sink.key) else { return false };
@@ -406,6 +432,10 @@ impl QueueCell {
 
     /// A session goes: its consumers, and its unsettled deliveries return. Whether the queue is to be deleted now.
     pub(crate) fn close_owner(self: &Arc<Self>, owner: OwnerKey, work: &mut Work<'_>) -> bool {
+        if let Some(stream) = &self.stream {
+            stream.close_owner(self, owner, work);
+            return false;
+        }
         let last = {
             let mut state = self.state.lock();
             let before = state.sinks.len();
@@ -424,6 +454,9 @@ impl QueueCell {
 
     /// Changes a consumer's prefetch.
     pub(crate) fn set_prefetch(self: &Arc<Self>, key: ConsumerKey, prefetch: u32, work: &mut Work<'_>) {
+        if let Some(stream) = &self.stream {
+            return stream.set_prefetch(self, key, prefetch, work);
+        }
         {
             let mut state = self.state.lock();
             state.machine.set_prefetch(key, prefetch);
@@ -434,6 +467,9 @@ impl QueueCell {
 
     /// A consumer's inbox has drained.
     pub(crate) fn open_tap(self: &Arc<Self>, key: ConsumerKey, work: &mut Work<'_>) {
+        if let Some(stream) = &self.stream {
+            return stream.open_tap(self, key, work);
+        }
         {
             let mut state = self.state.lock();
             if state.sink(key).is_some() {
@@ -453,6 +489,13 @@ impl QueueCell {
     /// Marks the queue as gone if the conditions hold, with its messages; returns how many were ready, and the
     /// consumers that are to be told. The caller holds the topology.
     pub(crate) fn delete(&self, when: DeleteIf, work: &mut Work<'_>) -> Result<(u64, Vec<Sink>), NotDeleted> {
+        if let Some(stream) = &self.stream {
+            let gone = stream.delete(when, work)?;
+            let mut state = self.state.lock();
+            state.deleted = true;
+            work.scratch.wake_later(&mut state.waiters);
+            return Ok(gone);
+        }
         let mut state = self.state.lock();
         if when.unused && !state.sinks.is_empty() {
             return Err(NotDeleted::InUse);
@@ -499,6 +542,9 @@ impl QueueCell {
 
     /// Ready messages and consumers.
     pub(crate) fn counts(&self) -> (u64, u64) {
+        if let Some(stream) = &self.stream {
+            return stream.counts();
+        }
         let state = self.state.lock();
         (state.machine.ready_count(), state.sinks.len() as u64)
     }
@@ -543,6 +589,9 @@ impl QueueCell {
     }
 
     fn on_loaded(self: &Arc<Self>, work: &mut Work<'_>) {
+        if let Some(stream) = &self.stream {
+            return stream.on_loaded(self, work);
+        }
         {
             let mut state = self.state.lock();
             state.loading = false;

@@ -74,7 +74,7 @@ impl Scratch {
         }
     }
 
-    pub(super) fn wake_later(&mut self, wakers: &mut Vec<Waker>) {
+    pub(crate) fn wake_later(&mut self, wakers: &mut Vec<Waker>) {
         self.wakers.append(wakers);
     }
 }

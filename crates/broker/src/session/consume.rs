@@ -6,6 +6,7 @@ use crate::queue::cell::{AddConsumerError, CellGetError, NewConsumer};
 use crate::queue::machine::Terms;
 use crate::queue::{QueueCell, Work};
 use crate::request::{ConsumeRequest, ConsumerId, DeliveryId, Got, Outcome};
+use crate::stream::arguments::ReaderSettings;
 use millpond_model::QueueName;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ impl Session {
         }
         check_consumer_arguments(&request)?;
         let cell = self.find_queue(&request.queue)?;
+        if let Some(stream) = cell.stream() {
+            return self.read_stream(request, &cell, stream);
+        }
         let terms = Terms {
             owner: self.owner,
             priority: request.priority,
@@ -65,6 +69,7 @@ impl Session {
     /// `Err(GetError::Loading)`, and `poll_loaded` tells when to try again.
     pub fn get(&mut self, queue: &QueueName, no_ack: bool) -> Result<Option<Got>, GetError> {
         let cell = self.find_queue(queue)?;
+        self.check_not_stream(&cell, "basic.get")?;
         let owner = self.owner;
         match self.core.work(|work| cell.get(owner, no_ack, work)) {
             Ok((delivery, ready)) => Ok(Some(Got { delivery, queue: self.queue_ref(&cell), ready })),
@@ -117,6 +122,10 @@ impl Session {
                     Some(last) if last.end == id.seq => last.end += 1,
                     _ => ranges.push(id.seq..id.seq.saturating_add(1)),
                 }
+            }
+            if let Some(stream) = cell.stream() {
+                stream.settle(cell, (self.owner, of_one[0].queue), &ranges, outcome, work);
+                continue;
             }
             cell.settle(self.owner, &ranges, outcome, work);
         }
@@ -196,6 +205,7 @@ fn check_consumer_arguments(request: &ConsumeRequest) -> Result<(), ConsumeError
                 });
             }
             "x-priority" => {}
+            argument if ReaderSettings::knows(argument) => {}
             other => {
                 tracing::warn!(queue = %request.queue, argument = other, "consumer argument has no effect");
             }

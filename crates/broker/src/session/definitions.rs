@@ -246,6 +246,11 @@ impl Session {
             let reason = "a quorum queue must be durable, not exclusive, and named by the client".into();
             return Err(bad("x-queue-type", reason));
         }
+        let lasting = request.durable && !request.exclusive && !request.auto_delete && !name.is_empty();
+        if kind == QueueType::Stream && !lasting {
+            let reason = "a stream must be durable, not exclusive, not auto-delete, and named by the client";
+            return Err(bad("x-queue-type", reason.into()));
+        }
         if request.durable && !request.exclusive {
             self.core.check_writable().map_err(QueueError::from)?;
         }
@@ -323,6 +328,7 @@ impl Session {
     /// Drops all ready messages; returns how many (A11).
     pub fn purge_queue(&mut self, name: &QueueName) -> Result<(u64, Durability), QueueError> {
         let cell = self.find_queue(name)?;
+        self.check_not_stream(&cell, "queue.purge")?;
         let core = self.core.clone();
         let (count, batch) = core.with_batch(|work| cell.purge(work));
         Ok((count, self.commit(batch)))

@@ -170,8 +170,9 @@ impl Session {
         }
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
         let stored = cells.iter().any(|cell| cell.spec().is_stored());
+        let keeps_all = cells.iter().any(|cell| cell.stream().is_some());
         let refuses = cells.iter().any(|cell| cell.may_refuse());
-        let route = Route(Arc::new(RouteInner { cells, stored, refuses, aside: aside.boxed() }));
+        let route = Route(Arc::new(RouteInner { cells, stored, keeps_all, refuses, aside: aside.boxed() }));
         if found.keyed_only && !copies && !is_reply {
             self.routes.put(generation, exchange, routing_key, route.clone());
         }
@@ -232,7 +233,9 @@ impl Session {
     /// Refuses a batch that the store would have to keep and cannot.
     fn check_door(&self, batch: &[Publish]) -> Result<(), WriteRefused> {
         let Err(refused) = self.core.check_writable() else { return Ok(()) };
-        if batch.iter().any(|(message, route)| route.0.stored && message.is_persistent()) {
+        let kept =
+            |(message, route): &Publish| route.0.keeps_all || (route.0.stored && message.is_persistent());
+        if batch.iter().any(kept) {
             return Err(refused);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The queues a session has dealings with, by the small number that its deliveries carry.
 
 use crate::queue::QueueCell;
+use crate::queue::machine::OwnerKey;
 use crate::request::QueueRef;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ const SWEEP_MIN: usize = 64;
 pub(crate) struct QueueTable {
     /// Ascending by number.
     entries: Vec<(QueueRef, Arc<QueueCell>)>,
+    /// Consumers of streams, in the same way.
+    readers: Vec<(QueueRef, Arc<QueueCell>)>,
     numbers: HashMap<u64, QueueRef>,
     next: u32,
     /// How many entries make it worth looking for deleted queues.
@@ -36,15 +39,28 @@ impl QueueTable {
         number
     }
 
+    /// A number for a new consumer of a stream; those that have nothing left to settle are forgotten.
+    pub(crate) fn reader_number(&mut self, stream: &Arc<QueueCell>, owner: OwnerKey) -> QueueRef {
+        self.readers.retain(|(number, cell)| {
+            let room = cell.stream().filter(|_| !cell.is_deleted());
+            room.is_some_and(|room| room.has_reader(owner, *number))
+        });
+        let number = QueueRef::of_stream(self.next);
+        self.next += 1;
+        self.readers.push((number, stream.clone()));
+        number
+    }
+
     pub(crate) fn get(&self, number: QueueRef) -> Option<&Arc<QueueCell>> {
-        let at = self.entries.binary_search_by_key(&number, |entry| entry.0).ok()?;
-        Some(&self.entries[at].1)
+        let entries = if number.is_stream() { &self.readers } else { &self.entries };
+        let at = entries.binary_search_by_key(&number, |entry| entry.0).ok()?;
+        Some(&entries[at].1)
     }
 
     /// Takes all queues out.
     pub(crate) fn take(&mut self) -> Vec<Arc<QueueCell>> {
         self.numbers.clear();
-        self.entries.drain(..).map(|entry| entry.1).collect()
+        self.entries.drain(..).chain(self.readers.drain(..)).map(|entry| entry.1).collect()
     }
 
     fn sweep(&mut self) {

@@ -91,7 +91,15 @@ fn bad_queue_arguments_are_refused() {
     check("", &[("x-max-priority", 256.into())], Some("x-max-priority"));
     check("", &[("x-max-priority", 255.into())], None);
     check("", &[("x-queue-type", "stack".into())], Some("x-queue-type"));
-    check("d", &[("x-queue-type", "stream".into())], Some("streams come with a later version"));
+    check("", &[("x-queue-type", "stream".into())], Some("must be durable"));
+    check("dx", &[("x-queue-type", "stream".into())], Some("must be durable"));
+    check("da", &[("x-queue-type", "stream".into())], Some("must be durable"));
+    check("d", &[("x-queue-type", "stream".into()), ("x-max-age", "7".into())], Some("such as 7D"));
+    check(
+        "d",
+        &[("x-queue-type", "stream".into()), ("x-max-priority", Value::I32(5))],
+        Some("not supported by streams"),
+    );
     check("d", &[("x-queue-type", "quorum".into())], None);
     check("", &[("x-queue-type", "quorum".into())], Some("quorum"));
     check("dx", &[("x-queue-type", "quorum".into())], Some("quorum"));

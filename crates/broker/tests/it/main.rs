@@ -16,4 +16,5 @@ mod publish;
 mod recent_history;
 mod replies;
 mod restart;
+mod streams;
 mod support;

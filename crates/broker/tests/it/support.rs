@@ -177,6 +177,7 @@ pub(crate) fn consume_request(name: &str, cookie: u64) -> ConsumeRequest {
         exclusive: false,
         priority: 0,
         prefetch: 0,
+        prefetch_shared: false,
         cookie,
         arguments: Table::new(),
     }

@@ -184,6 +184,7 @@ impl<'r> Worker<'r> {
             exclusive: false,
             priority: 0,
             prefetch: IN_HAND_MAX,
+            prefetch_shared: false,
             cookie: 0,
             arguments: Table::new(),
         };

@@ -27,6 +27,8 @@ pub(crate) struct Channel {
     pub(crate) unacked: Unacked,
     /// For consumers started later.
     pub(crate) prefetch: u16,
+    /// It was asked for the channel as a whole.
+    pub(crate) prefetch_shared: bool,
     /// Slots in the connection's table.
     pub(crate) consumers: Vec<u32>,
     /// The cookie of its direct reply-to consumer.
@@ -47,6 +49,7 @@ impl Channel {
             last_delivery_tag: 0,
             unacked: Unacked::default(),
             prefetch: 0,
+            prefetch_shared: false,
             consumers: Vec::new(),
             replies: None,
             last_queue: None,

@@ -23,8 +23,10 @@ impl Core {
             return Err(Fault::new(ReplyCode::NotImplemented, text));
         }
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
-        // For consumers started from now on, each; `global` makes no difference, as in RabbitMQ 4.3 (contract A2).
+        // For consumers started from now on, each; `global` makes no difference, as in RabbitMQ 4.3 (contract A2), but
+        // for streams, which refuse it (A13).
         channel.prefetch = m.prefetch_count;
+        channel.prefetch_shared = m.global;
         self.reply(number, basic::QosOk {});
         Ok(())
     }
@@ -59,7 +61,7 @@ impl Core {
                 Fault::new(ReplyCode::PreconditionFailed, text)
             })?,
         };
-        let prefetch = channel.prefetch.into();
+        let (prefetch, prefetch_shared) = (channel.prefetch.into(), channel.prefetch_shared);
         let (slot, cookie) = self.consumers.insert(Consumer {
             channel: number,
             tag: tag.clone(),
@@ -73,6 +75,7 @@ impl Core {
             exclusive: m.exclusive,
             priority,
             prefetch,
+            prefetch_shared,
             cookie,
             arguments: m.arguments.to_table(),
         });

@@ -82,6 +82,8 @@ pub(crate) struct Core {
     pub(crate) accepted: Vec<DeliveryId>,
     /// For moving deliveries about.
     pub(crate) taken: Vec<(u64, DeliveryId)>,
+    /// Properties of the delivery in hand, changed.
+    pub(super) properties: Vec<u8>,
     /// Events taken out of the session's inbox and not rendered: deliveries, cancels, replies.
     pub(crate) backlog: VecDeque<SessionEvent>,
     pub(crate) waiting_get: Option<WaitingGet>,
@@ -115,6 +117,7 @@ impl Core {
             out: Outbox::default(),
             accepted: Vec::new(),
             taken: Vec::new(),
+            properties: Vec::new(),
             backlog: VecDeque::new(),
             waiting_get: None,
             failure_logged: false,

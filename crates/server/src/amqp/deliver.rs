@@ -6,6 +6,10 @@ use super::reply::Fault;
 use millpond_amqp_codec::{ReplyCode, basic, encode_deliver_head};
 use millpond_broker::{CommitError, Deliveries, DeliveryId, Outcome, SessionEvent};
 use millpond_model::Message;
+use millpond_model::properties::RawProperties;
+
+/// The header that says at which offset of a stream a message is (contract A13).
+const STREAM_OFFSET: &str = "x-stream-offset";
 
 /// No more deliveries are rendered while so much waits for the socket. Bytes.
 const OUTPUT_HIGH_BYTES: usize = 1024 * 1024;
@@ -111,7 +115,17 @@ impl Core {
                 item.redelivered,
                 message.address(),
             );
-            self.out.content(number, message, frame_max_bytes);
+            if deliveries.queue.is_stream() {
+                self.properties.clear();
+                RawProperties::from_checked(message.properties()).put_with_header(
+                    STREAM_OFFSET,
+                    item.seq as i64,
+                    &mut self.properties,
+                );
+                self.out.content_with(number, &self.properties, message, frame_max_bytes);
+            } else {
+                self.out.content(number, message, frame_max_bytes);
+            }
         }
         self.out.deliveries_end(size_bytes);
     }

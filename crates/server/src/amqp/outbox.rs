@@ -68,8 +68,20 @@ impl Outbox {
     /// Header and body frames of a message.
     #[inline]
     pub(crate) fn content(&mut self, channel: u16, message: &Message, frame_max_bytes: u32) {
+        self.content_with(channel, message.properties(), message, frame_max_bytes);
+    }
+
+    /// As [`Self::content`], with other properties.
+    #[inline]
+    pub(crate) fn content_with(
+        &mut self,
+        channel: u16,
+        properties: &[u8],
+        message: &Message,
+        frame_max_bytes: u32,
+    ) {
         let body = message.body();
-        encode_content_header(self.buffer(), channel, body.len() as u64, message.properties());
+        encode_content_header(self.buffer(), channel, body.len() as u64, properties);
         if body.len() < LARGE_BODY_MIN_BYTES {
             encode_body(&mut self.tail, channel, body, frame_max_bytes);
         } else {

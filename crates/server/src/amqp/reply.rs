@@ -98,6 +98,7 @@ fn queue_code(error: &QueueError) -> ReplyCode {
         QueueError::Missing { .. } => ReplyCode::NotFound,
         QueueError::Locked { .. } => ReplyCode::ResourceLocked,
         QueueError::Refused(_) => ReplyCode::PreconditionFailed,
+        QueueError::NotForStreams { .. } => ReplyCode::NotImplemented,
     }
 }
 
@@ -159,7 +160,9 @@ impl From<ConsumeError> for Fault {
         let code = match &error {
             E::Queue(error) => queue_code(error),
             E::ExclusiveUse { .. } => ReplyCode::AccessRefused,
-            E::BadArgument { .. } | E::ReplyInboxExists => ReplyCode::PreconditionFailed,
+            E::BadArgument { .. } | E::NoPrefetch { .. } | E::ReplyInboxExists => {
+                ReplyCode::PreconditionFailed
+            }
             E::TooMany { .. } => ReplyCode::NotAllowed,
         };
         Self::new(code, error)
