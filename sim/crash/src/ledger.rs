@@ -6,12 +6,35 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// The queues that messages come out of, by index.
-pub(crate) const QUEUES: [&str; 5] = ["crash.a", "crash.b", "crash.c", "crash.moved", "crash.copied"];
+pub(crate) const QUEUES: [&str; 10] = [
+    "crash.a",
+    "crash.b",
+    "crash.c",
+    "crash.urgent",
+    "crash.moved",
+    "crash.copied",
+    "crash.work",
+    "crash.dead",
+    "crash.brief",
+    "crash.expired",
+];
 
-/// Clients publish into the first so many of [`QUEUES`], and consume them in every round. Into the others a rule
-/// publishes; they are read at the end only, when nobody is killed any more, so that none of their messages may come
-/// twice, flagged or not.
-pub(crate) const PUBLISHED: usize = 3;
+/// The first so many of [`QUEUES`] are bound to the fanout exchange.
+pub(crate) const BOUND: usize = 3;
+
+/// The first so many of [`QUEUES`] are consumed in every round, and what comes is noted. The others are read at the
+/// end only, when nobody is killed any more, so that none of their messages may come twice, flagged or not.
+pub(crate) const PUBLISHED: usize = 4;
+
+/// A queue with priorities; a message's is its number modulo [`PRIORITIES`].
+pub(crate) const URGENT: usize = 3;
+pub(crate) const PRIORITIES: u64 = 10;
+
+/// Its consumer rejects some, which go to the queue behind it, and acks others.
+pub(crate) const WORK: usize = 6;
+
+/// Its messages expire, and go to the queue behind it.
+pub(crate) const BRIEF: usize = 8;
 
 /// A message's number, unique over the whole run; the body carries it.
 pub(crate) type Number = u64;
@@ -25,20 +48,27 @@ pub(crate) enum Kind {
     Fanout,
     /// To queues 0 and 1 in one transaction.
     Transaction,
-    /// To the queue of a rule, which publishes it to queues 3 and 4 in one commit with its ack.
+    /// To the queue of a rule, which publishes it to queues 4 and 5 in one commit with its ack.
     Rule,
+    /// To a queue from which it goes to another one if it is rejected.
+    Rejectable,
+    /// To a queue from which it goes to another one when it expires.
+    Mortal,
 }
 
 impl Kind {
-    /// The queues it belongs in.
-    fn queues(self) -> &'static [usize] {
+    /// Where it belongs: everywhere in this list, and there in one of these queues, never in two.
+    fn places(self) -> &'static [&'static [usize]] {
         match self {
-            Kind::Single(0) => &[0],
-            Kind::Single(1) => &[1],
-            Kind::Single(_) => &[2],
-            Kind::Fanout => &[0, 1, 2],
-            Kind::Transaction => &[0, 1],
-            Kind::Rule => &[3, 4],
+            Kind::Single(0) => &[&[0]],
+            Kind::Single(1) => &[&[1]],
+            Kind::Single(2) => &[&[2]],
+            Kind::Single(_) => &[&[URGENT]],
+            Kind::Fanout => &[&[0], &[1], &[2]],
+            Kind::Transaction => &[&[0], &[1]],
+            Kind::Rule => &[&[4], &[5]],
+            Kind::Rejectable => &[&[WORK, WORK + 1]],
+            Kind::Mortal => &[&[BRIEF, BRIEF + 1]],
         }
     }
 }
@@ -48,6 +78,8 @@ struct Sent {
     kind: Kind,
     producer: u64,
     confirmed: bool,
+    /// A consumer acked it, so it need not come again.
+    acked: bool,
     round: u32,
 }
 
@@ -66,8 +98,8 @@ struct Books {
     round: u32,
     /// Queue and number: how often it came.
     came: HashMap<(usize, Number), Came>,
-    /// Queue and producer: the highest number that came unflagged this round, on that queue's one consumer.
-    last: HashMap<(usize, u64), Number>,
+    /// Queue, producer and priority: the highest number that came unflagged this round, on that queue's one consumer.
+    last: HashMap<(usize, u64, u64), Number>,
     faults: Vec<String>,
     redelivered: u64,
 }
@@ -84,14 +116,17 @@ pub(crate) struct Report {
     pub(crate) confirmed: usize,
     came: usize,
     redelivered: u64,
+    /// Those that were in a queue for dead messages.
+    pub(crate) dead: usize,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, confirmed, came, redelivered } = self;
+        let Self { sent, confirmed, came, redelivered, dead } = self;
         write!(
             f,
-            "{sent} sent, {confirmed} confirmed, {came} received, {redelivered} redelivered, 0 lost, 0 doubled"
+            "{sent} sent, {confirmed} confirmed, {came} received, {redelivered} redelivered, {dead} dead, \
+             0 lost, 0 doubled"
         )
     }
 }
@@ -103,7 +138,7 @@ impl Ledger {
         books.next += 1;
         let number = books.next;
         let round = books.round;
-        books.sent.insert(number, Sent { kind, producer, confirmed: false, round });
+        books.sent.insert(number, Sent { kind, producer, confirmed: false, acked: false, round });
         number
     }
 
@@ -114,6 +149,13 @@ impl Ledger {
         }
     }
 
+    /// A consumer is about to ack it in a queue that is read at the end.
+    pub(crate) fn ack(&self, number: Number) {
+        if let Some(sent) = self.0.lock().sent.get_mut(&number) {
+            sent.acked = true;
+        }
+    }
+
     /// A message came out of a queue.
     pub(crate) fn receive(&self, queue: usize, number: Number, redelivered: bool) {
         let books = &mut *self.0.lock();
@@ -121,12 +163,10 @@ impl Ledger {
             books.faults.push(format!("{}: number {number} was never published", QUEUES[queue]));
             return;
         };
-        if !sent.kind.queues().contains(&queue) {
-            books.faults.push(format!(
-                "{}: number {number} belongs in {:?}",
-                QUEUES[queue],
-                sent.kind.queues()
-            ));
+        if !sent.kind.places().concat().contains(&queue) {
+            books
+                .faults
+                .push(format!("{}: number {number}, a {:?}, does not belong here", QUEUES[queue], sent.kind));
         }
         let came = books.came.entry((queue, number)).or_default();
         came.times += 1;
@@ -142,7 +182,8 @@ impl Ledger {
             books.redelivered += 1;
             return;
         }
-        let last = books.last.entry((queue, sent.producer)).or_default();
+        let priority = if queue == URGENT { number % PRIORITIES } else { 0 };
+        let last = books.last.entry((queue, sent.producer, priority)).or_default();
         if number < *last {
             books
                 .faults
@@ -182,6 +223,9 @@ impl Ledger {
         let books = self.0.lock();
         let missing = missing(&books);
         ensure!(missing.is_empty(), "{} lost, first: {:?}", missing.len(), missing[0]);
+        if let Some((number, kind, both)) = doubled(&books) {
+            bail!("{kind:?} {number} is in {} and in {}", both[0], both[1]);
+        }
         if let Some((number, kind, queue)) = torn(&books) {
             bail!("{kind:?} {number} is there after a kill, and not in {queue}");
         }
@@ -190,34 +234,54 @@ impl Ledger {
             confirmed: books.sent.values().filter(|sent| sent.confirmed).count(),
             came: books.came.len(),
             redelivered: books.redelivered,
+            dead: books.came.keys().filter(|(queue, _)| [WORK + 1, BRIEF + 1].contains(queue)).count(),
         })
     }
 }
 
-/// A message that survived a kill in one of its queues and not in another, named.
+impl Books {
+    /// In which of these queues it came, and the last round it did.
+    fn came_in(&self, place: &'static [usize], number: Number) -> impl Iterator<Item = (usize, u32)> {
+        place.iter().filter_map(move |queue| Some((*queue, self.came.get(&(*queue, number))?.round)))
+    }
+}
+
+/// A message that survived a kill in one of its places and not in another, named.
 fn torn(books: &Books) -> Option<(Number, Kind, &'static str)> {
     books.sent.iter().find_map(|(number, sent)| {
         // Deliveries do not wait for the disk: what came in the round it was sent in may have been lost with it.
-        let came = sent.kind.queues().iter().map(|queue| (*queue, books.came.get(&(*queue, *number))));
-        let survived = came.clone().any(|(_, came)| came.is_some_and(|came| came.round > sent.round));
-        let (queue, _) = came.clone().find(|(_, came)| survived && came.is_none())?;
-        Some((*number, sent.kind, QUEUES[queue]))
+        let places = sent.kind.places();
+        let survived = places
+            .iter()
+            .any(|place| books.came_in(place, *number).any(|(_, last_round)| last_round > sent.round));
+        let absent = places.iter().find(|place| books.came_in(place, *number).next().is_none())?;
+        (survived && !sent.acked).then_some((*number, sent.kind, QUEUES[absent[0]]))
     })
 }
 
-/// Confirmed messages that have not come out of a queue they belong in.
+/// A message that is in two queues of which it belongs in one.
+fn doubled(books: &Books) -> Option<(Number, Kind, [&'static str; 2])> {
+    books.sent.iter().find_map(|(number, sent)| {
+        sent.kind.places().iter().find_map(|place| {
+            let mut came = books.came_in(place, *number).map(|(queue, _)| QUEUES[queue]);
+            Some((*number, sent.kind, [came.next()?, came.next()?]))
+        })
+    })
+}
+
+/// Confirmed messages that have not come out where they belong, and that nobody acked before.
 fn missing(books: &Books) -> Vec<(&'static str, Number, Kind)> {
-    let confirmed = books.sent.iter().filter(|(_, sent)| sent.confirmed);
-    let due = confirmed
-        .flat_map(|(number, sent)| sent.kind.queues().iter().map(|queue| (*queue, *number, sent.kind)));
-    due.filter(|(queue, number, _)| !books.came.contains_key(&(*queue, *number)))
-        .map(|(queue, number, kind)| (QUEUES[queue], number, kind))
+    let promised = books.sent.iter().filter(|(_, sent)| sent.confirmed && !sent.acked);
+    let due = promised
+        .flat_map(|(number, sent)| sent.kind.places().iter().map(|place| (*place, *number, sent.kind)));
+    due.filter(|(place, number, _)| books.came_in(place, *number).next().is_none())
+        .map(|(place, number, kind)| (QUEUES[place[0]], number, kind))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Ledger};
+    use super::{BRIEF, Kind, Ledger, QUEUES, WORK};
 
     #[test]
     fn a_ledger_finds_what_is_lost_doubled_invented_or_split() {
@@ -249,10 +313,29 @@ mod tests {
         let twice = Ledger::default();
         let number = twice.send(1, Kind::Rule);
         twice.end_round();
-        twice.receive(3, number, true);
         twice.receive(4, number, true);
+        twice.receive(5, number, true);
         twice.verify_all().unwrap();
-        twice.receive(4, number, true);
+        twice.receive(5, number, true);
         assert!(twice.verify_so_far().unwrap_err().to_string().starts_with("1 faults, first: crash.copied"));
+    }
+    #[test]
+    fn a_ledger_wants_a_dead_message_in_one_of_both_queues_or_acked() {
+        for (kind, source) in [(Kind::Rejectable, WORK), (Kind::Mortal, BRIEF)] {
+            let ledger = Ledger::default();
+            let number = ledger.send(1, kind);
+            ledger.confirm(number);
+            assert!(ledger.verify_all().unwrap_err().to_string().starts_with("1 lost"), "{kind:?}");
+            ledger.receive(source + 1, number, true);
+            ledger.verify_all().unwrap();
+            ledger.receive(source, number, true);
+            let error = ledger.verify_all().unwrap_err().to_string();
+            assert_eq!(error, format!("{kind:?} 1 is in {} and in {}", QUEUES[source], QUEUES[source + 1]));
+        }
+        let acked = Ledger::default();
+        let number = acked.send(1, Kind::Rejectable);
+        acked.confirm(number);
+        acked.ack(number);
+        acked.verify_all().unwrap();
     }
 }

@@ -1,6 +1,7 @@
-//! The clients: two producers with confirms, one more for the rule, one with transactions, a consumer on each queue.
+//! The clients: two producers with confirms, one more for the rule and one for messages that die, one with
+//! transactions, a consumer on each queue.
 
-use crate::ledger::{Kind, Ledger, Number, PUBLISHED, QUEUES};
+use crate::ledger::{BOUND, BRIEF, Kind, Ledger, Number, PRIORITIES, PUBLISHED, QUEUES, URGENT, WORK};
 use anyhow::{Context, Result, bail};
 use futures_lite::StreamExt;
 use lapin::message::Delivery;
@@ -8,7 +9,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -30,6 +31,8 @@ rules:
       - publish: {exchange: "", routing_key: crash.moved}
       - publish: {exchange: "", routing_key: crash.copied}
 "#;
+/// How long messages live in the queue from which they expire.
+const BRIEF_MS: i32 = 40;
 /// Publishes that a producer lets wait for their confirms.
 const WINDOW: usize = 200;
 const PREFETCH: u16 = 100;
@@ -61,7 +64,7 @@ impl Load {
 pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>) -> Result<Load> {
     declare(uri).await?;
     let mut tasks = Vec::new();
-    let mixes: [fn(&mut StdRng) -> Kind; 3] = [any_queue, any_queue, |_| Kind::Rule];
+    let mixes: [fn(&mut StdRng) -> Kind; 4] = [any_queue, any_queue, |_| Kind::Rule, any_death];
     for (index, mix) in (0u64..).zip(mixes) {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
         let producer = u64::from(round) * 10 + index;
@@ -70,9 +73,10 @@ pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>
     let (transactor, books) = (uri.to_owned(), Arc::clone(ledger));
     let producer = u64::from(round) * 10 + 9;
     tasks.push(spawn(async move { transact(&transactor, producer, &books).await }));
-    for queue in 0..PUBLISHED {
+    let habits = (0..PUBLISHED).map(|queue| (queue, Habit::Requeue)).chain([(WORK, Habit::Reject)]);
+    for (queue, habit) in habits {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
-        tasks.push(spawn(async move { consume(&uri, queue, seed ^ queue as u64, &ledger, true).await }));
+        tasks.push(spawn(async move { consume(&uri, queue, seed ^ queue as u64, &ledger, habit).await }));
     }
     Ok(Load(tasks))
 }
@@ -83,7 +87,7 @@ pub(crate) async fn drain(uri: &str, ledger: &Arc<Ledger>, patience: Duration) -
     let tasks: Vec<_> = (0..QUEUES.len())
         .map(|queue| {
             let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
-            spawn(async move { consume(&uri, queue, 0, &ledger, false).await })
+            spawn(async move { consume(&uri, queue, 0, &ledger, Habit::Ack).await })
         })
         .collect();
     let deadline = Instant::now() + patience;
@@ -117,15 +121,33 @@ async fn declare(uri: &str) -> Result<()> {
     let (connection, channel) = connect(uri).await.context("the broker listens, but does not let us in")?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel.exchange_declare(FANOUT.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
-    for queue in &QUEUES[..PUBLISHED] {
-        let queue = *queue;
+    for index in (0..PUBLISHED).chain([WORK, WORK + 1, BRIEF, BRIEF + 1]) {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare(queue.into(), durable, FieldTable::default()).await?;
+        channel.queue_declare(QUEUES[index].into(), durable, arguments(index)).await?;
+    }
+    for queue in &QUEUES[..BOUND] {
         let binding = QueueBindOptions::default();
-        channel.queue_bind(queue.into(), FANOUT.into(), "".into(), binding, FieldTable::default()).await?;
+        channel.queue_bind((*queue).into(), FANOUT.into(), "".into(), binding, FieldTable::default()).await?;
     }
     connection.close(200, "done".into()).await?;
     Ok(())
+}
+
+/// What a queue is declared with.
+fn arguments(queue: usize) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if queue == URGENT {
+        arguments.insert("x-max-priority".into(), AMQPValue::LongInt(PRIORITIES as i32 - 1));
+    }
+    if queue == WORK || queue == BRIEF {
+        let key = AMQPValue::LongString(QUEUES[queue + 1].into());
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+        arguments.insert("x-dead-letter-routing-key".into(), key);
+    }
+    if queue == BRIEF {
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(BRIEF_MS));
+    }
+    arguments
 }
 
 async fn queues_are_empty(uri: &str) -> Result<bool> {
@@ -148,7 +170,10 @@ async fn publish(
 ) -> Result<impl Future<Output = lapin::Result<lapin::Confirmation>> + use<>> {
     let mut body = number.to_be_bytes().to_vec();
     body.resize(size.max(8), number as u8);
-    let persistent = BasicProperties::default().with_delivery_mode(2);
+    let mut persistent = BasicProperties::default().with_delivery_mode(2);
+    if key == QUEUES[URGENT] {
+        persistent = persistent.with_priority((number % PRIORITIES) as u8);
+    }
     Ok(channel
         .basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, persistent)
         .await?)
@@ -159,6 +184,10 @@ fn any_queue(dice: &mut StdRng) -> Kind {
         0 => Kind::Fanout,
         other => Kind::Single(other % PUBLISHED),
     }
+}
+
+fn any_death(dice: &mut StdRng) -> Kind {
+    if dice.random_range(0..2) == 0 { Kind::Rejectable } else { Kind::Mortal }
 }
 
 async fn produce(
@@ -179,6 +208,8 @@ async fn produce(
         let confirm = match kind {
             Kind::Single(queue) => publish(&channel, "", QUEUES[queue], number, size).await?,
             Kind::Rule => publish(&channel, "", INTO_RULE, number, size).await?,
+            Kind::Rejectable => publish(&channel, "", QUEUES[WORK], number, size).await?,
+            Kind::Mortal => publish(&channel, "", QUEUES[BRIEF], number, size).await?,
             _ => publish(&channel, FANOUT, "", number, size).await?,
         };
         waiting.push_back((number, confirm));
@@ -206,7 +237,18 @@ async fn transact(uri: &str, producer: u64, ledger: &Ledger) -> Result<()> {
     }
 }
 
-async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, may_requeue: bool) -> Result<()> {
+/// What a consumer does with what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// Note and ack all.
+    Ack,
+    /// Note all, and requeue some the first time.
+    Requeue,
+    /// Reject half; what it gets comes again elsewhere or not at all, so nothing is noted but the acks.
+    Reject,
+}
+
+async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, habit: Habit) -> Result<()> {
     let mut dice = StdRng::seed_from_u64(seed);
     let (_connection, channel) = connect(uri).await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
@@ -216,10 +258,17 @@ async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, may_requeu
     while let Some(delivery) = deliveries.next().await {
         let Delivery { data, redelivered, acker, .. } = delivery?;
         let number = data.first_chunk().map_or(0, |bytes| Number::from_be_bytes(*bytes));
-        ledger.receive(queue, number, redelivered);
-        if may_requeue && !redelivered && dice.random_range(0..20) == 0 {
+        if habit != Habit::Reject {
+            ledger.receive(queue, number, redelivered);
+        }
+        if habit == Habit::Requeue && !redelivered && dice.random_range(0..20) == 0 {
             acker.nack(BasicNackOptions { requeue: true, multiple: false }).await?;
+        } else if habit == Habit::Reject && dice.random_range(0..2) == 0 {
+            acker.nack(BasicNackOptions { requeue: false, multiple: false }).await?;
         } else {
+            if habit == Habit::Reject {
+                ledger.ack(number);
+            }
             acker.ack(BasicAckOptions::default()).await?;
         }
     }

@@ -5,8 +5,9 @@
 //! transactions over two, and some into a queue from which a rule publishes them to two others. Consumers ack, some
 //! messages they requeue. The ledger (`ledger.rs`) outlives every round and knows the promises: a confirmed message comes
 //! at least once (lost = 0), a second coming is flagged `redelivered`, a transaction is there in whole or not at all,
-//! nothing is invented, a producer's order holds. A rule's ack and publishes are one commit: each message is behind the
-//! rule exactly once, in both queues.
+//! nothing is invented, a producer's order holds, by priority where a queue has priorities. A rule's ack and publishes
+//! are one commit: each message is behind the rule exactly once, in both queues. So is a death: what is rejected or
+//! expires is in its queue or in the one for dead messages, never in both and never in neither.
 
 mod broker;
 mod ledger;
@@ -81,6 +82,7 @@ async fn run(arguments: &Arguments, seed: u64, folder: &std::path::Path, ledger:
     broker.kill().await?;
     let report = ledger.verify_all().with_context(|| format!("after the last round, seed {seed}"))?;
     ensure!(report.confirmed > 0, "nothing was confirmed: the load did not reach the broker");
+    ensure!(report.dead > 0, "no message died: dead-lettering was not tried");
     say(&format!("{report}; {} kills in {} s", arguments.rounds, started.elapsed().as_secs()));
     say(&format!("{} passed, 0 failed", arguments.rounds));
     Ok(())
