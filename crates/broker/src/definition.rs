@@ -21,7 +21,8 @@
 //!
 //! ```text
 //! exchange  version=1 u8 | flags u8 (1 auto-delete, 2 internal) | kind:name | args
-//! queue     version=1 u8 | flags u8 (1 auto-delete) | id u64 | args
+//! queue     version=1 u8 | flags u8 (1 auto-delete, 4 priorities) | id u64 | priorities | args
+//! priorities, if flagged: the highest u8 | of a message that names none u8; its logs have consecutive ids
 //! binding   version=1 u8
 //! altered   version=1 u8 | args; a void value: the argument was taken away
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
