@@ -3,6 +3,7 @@
 use crate::admin::forget_vhost;
 use crate::core::Core;
 use crate::definition::{self, ExchangeDefinition, QueueDefinition, VhostDefinition};
+use crate::delayed::DelayCell;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
 use crate::queue::cell::{QueueHandle, QueueSpec};
@@ -53,6 +54,7 @@ impl Broker {
             let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
             cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
             cells.iter().filter_map(|cell| cell.stream()).for_each(|stream| stream.watch(&core));
+            vhost.delays.all().iter().for_each(|(_, cell)| cell.start(&core));
         }
         Ok(Self { core })
     }
@@ -165,6 +167,7 @@ struct Found {
     exchanges: Vec<(VhostName, ExchangeName, ExchangeDefinition)>,
     queues: Vec<(VhostName, QueueName, QueueDefinition)>,
     bindings: Vec<(VhostName, Binding)>,
+    delays: Vec<(VhostName, ExchangeName, QueueId)>,
     operators: Operators,
     stream_offsets: HashMap<QueueId, Places>,
     next_queue_id: u64,
@@ -211,6 +214,13 @@ impl Found {
             let (stream, name, offset) = definition::decode_stream_offset(&key, &value).map_err(bad(&key))?;
             found.stream_offsets.entry(stream).or_default().push((name, offset));
         }
+        for (key, value) in store.values(definition::DELAYS) {
+            let (vhost, name) = definition::decode_name_key(definition::DELAYS, &key).map_err(bad(&key))?;
+            let name = ExchangeName::from_bytes(name).map_err(|e| bad(&key)(e.to_string()))?;
+            let id = definition::decode_delay(&value).map_err(bad(&key))?;
+            found.next_queue_id = found.next_queue_id.max(id.0 + 1);
+            found.delays.push((vhost, name, id));
+        }
         for (key, value) in store.values(definition::QUEUE_IDS) {
             let bound = definition::decode_queue_ids(&value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(bound);
@@ -235,6 +245,7 @@ impl Found {
         self.exchanges.retain(|it| note(&it.0));
         self.queues.retain(|it| note(&it.0));
         self.bindings.retain(|it| note(&it.0));
+        self.delays.retain(|it| note(&it.0));
         self.operators.policies.retain(|it| note(&it.0));
         for vhost in gone {
             tracing::info!(%vhost, "what is left of a deleted vhost is deleted");
@@ -322,6 +333,20 @@ impl Found {
                 stream.restore_places(places.cloned().unwrap_or_default());
             }
             vhosts[vhost].write().add_queue(name.clone(), QueueHandle(cell));
+        }
+        for (vhost, name, id) in &self.delays {
+            let vhost = &vhosts[vhost];
+            let (log, live) = match recovered.remove(id) {
+                Some(queue) => (queue.log, queue.live.first().map(|first| first.start..queue.next_seq)),
+                None => (store.create_queue(*id, true), None),
+            };
+            vhost.delays.restore(DelayCell::new(
+                name.clone(),
+                Arc::downgrade(vhost),
+                core.clone(),
+                log,
+                live,
+            ));
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.
         let mut batch = store.begin();

@@ -33,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) sessions: Sessions,
     pub(crate) timer: Timer,
+    this: Weak<Self>,
     queue_ids: Mutex<QueueIds>,
     shutting_down: AtomicBool,
     full: Mutex<FullWaiters>,
@@ -62,7 +63,8 @@ impl Core {
         this: Weak<Self>,
     ) -> Self {
         Self {
-            timer: Timer::new(options.clock.clone(), this),
+            timer: Timer::new(options.clock.clone(), this.clone()),
+            this,
             store,
             options,
             vhosts: RwLock::new(vhosts),
@@ -72,6 +74,11 @@ impl Core {
             full: Mutex::default(),
             look_again: Condvar::new(),
         }
+    }
+
+    /// For those that outlive it.
+    pub(crate) fn this(&self) -> Weak<Self> {
+        self.this.clone()
     }
 
     /// Runs `f` with a batch; what it put there is committed without anybody being told.

@@ -12,6 +12,7 @@
 //! o/ vhost:name policy bytes                                          an operator policy
 //! u/ user bytes                                                       limits of a user
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
+//! w/ vhost:name exchange bytes                                        the log of an exchange's delayed messages
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! so/ queue id u64, consumer tag bytes                                 where a stream's consumer of that tag goes on
 //! app/<room>/...                                                      other rooms' values, not ours
@@ -24,6 +25,7 @@
 //! queue     version=1 u8 | flags u8 (1 auto-delete, 4 priorities) | id u64 | priorities | args
 //! priorities, if flagged: the highest u8 | of a message that names none u8; its logs have consecutive ids
 //! binding   version=1 u8
+//! delay     version=1 u8 | id u64
 //! altered   version=1 u8 | args; a void value: the argument was taken away
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
@@ -57,6 +59,7 @@ pub(crate) const BINDINGS: &[u8] = b"b/";
 pub(crate) const DEDUP: &[u8] = b"d/";
 /// Offsets of consumers of streams.
 pub(crate) const STREAM_OFFSETS: &[u8] = b"so/";
+pub(crate) const DELAYS: &[u8] = b"w/";
 /// Where the bound of given queue ids is kept.
 pub(crate) const QUEUE_IDS: &[u8] = b"m/queue-ids";
 
@@ -96,6 +99,21 @@ pub(crate) fn queue_key(vhost: &VhostName, queue: &QueueName) -> Vec<u8> {
     let mut out = key(QUEUES, vhost);
     out.extend_from_slice(queue.as_str().as_bytes());
     out
+}
+
+pub(crate) fn delay_key(vhost: &VhostName, exchange: &ExchangeName) -> Vec<u8> {
+    let mut out = key(DELAYS, vhost);
+    out.extend_from_slice(exchange.as_str().as_bytes());
+    out
+}
+
+/// The log of delayed messages.
+pub(crate) fn encode_delay(id: QueueId) -> [u8; 9] {
+    encode_queue_ids(id.0)
+}
+
+pub(crate) fn decode_delay(value: &[u8]) -> Result<QueueId, String> {
+    decode_queue_ids(value).map(QueueId)
 }
 
 pub(crate) fn binding_key(vhost: &VhostName, binding: &Binding) -> Vec<u8> {

@@ -140,7 +140,7 @@ pub enum DeclareExchangeError {
     DefaultExchange,
     /// A type that is not served (406).
     #[error(
-        "unknown exchange type '{kind}': use direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random or x-recent-history"
+        "unknown exchange type '{kind}': use direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message"
     )]
     UnknownType {
         /// As sent.

@@ -1,5 +1,6 @@
 //! What a front end may ask.
 
+use crate::delayed::DelayCell;
 use crate::event::Delivery;
 use crate::history::History;
 use crate::queue::QueueCell;
@@ -172,12 +173,15 @@ pub(crate) struct Aside {
     pub(crate) reply: Option<ReplyBox>,
     /// Histories that it becomes a part of.
     pub(crate) histories: Vec<Arc<History>>,
+    /// Where it waits first, and for how many milliseconds.
+    pub(crate) delays: Vec<(Arc<DelayCell>, u64)>,
 }
 
 impl Aside {
     /// Boxed, if there is anything in it.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        (self.reply.is_some() || !self.histories.is_empty()).then(|| Box::new(self))
+        let any = self.reply.is_some() || !self.histories.is_empty() || !self.delays.is_empty();
+        any.then(|| Box::new(self))
     }
 }
 
@@ -187,9 +191,10 @@ impl Route {
         self.0.refuses
     }
 
-    /// Whether nothing takes the message: a mandatory one is returned.
+    /// Whether nothing takes the message: a mandatory one is returned. A delayed one is taken (M7).
     pub fn is_unroutable(&self) -> bool {
-        self.0.cells.is_empty() && self.0.aside.as_ref().is_none_or(|aside| aside.reply.is_none())
+        self.0.cells.is_empty()
+            && self.0.aside.as_ref().is_none_or(|aside| aside.reply.is_none() && aside.delays.is_empty())
     }
 
     /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an

@@ -47,6 +47,8 @@ pub struct Session {
     routes: RouteCache,
     groups: Groups,
     next_token: u64,
+    /// The message routed last waits somewhere, and keeps its BCC until it goes on.
+    keeps_bcc: bool,
     confirming: bool,
     /// What is published and not known to be durable.
     uncommitted: Uncommitted,
@@ -96,6 +98,7 @@ impl Session {
             routes: RouteCache::default(),
             groups: Groups::default(),
             next_token: 0,
+            keeps_bcc: false,
             confirming: false,
             uncommitted: Uncommitted::default(),
             refused: Vec::new(),
@@ -139,7 +142,7 @@ impl Session {
                 let failed = self.uncommitted.committed(*token, result.is_ok());
                 if !failed.is_empty() {
                     self.core.work(|work| {
-                        failed.into_iter().for_each(|(cell, seqs)| cell.retract(seqs, work));
+                        failed.into_iter().for_each(|(holder, seqs)| holder.retract(seqs, work));
                     });
                 }
             }

@@ -1,6 +1,8 @@
 //! One virtual host: its topology behind one read-write lock, its policies, and its reply inboxes.
 
+use crate::core::Core;
 use crate::definition::{VhostDefinition, altered_key, binding_key, exchange_key, queue_key};
+use crate::delayed::{DelayCell, Delays};
 use crate::history::{Histories, History};
 use crate::policy::{On, Policies, Subject, effective};
 use crate::queue::cell::{QueueHandle, Sink};
@@ -34,6 +36,7 @@ pub(crate) struct Vhost {
     generation: AtomicU64,
     pub(crate) replies: ReplyBoxes,
     pub(crate) histories: Histories,
+    pub(crate) delays: Delays,
     /// What an operator has set.
     definition: RwLock<VhostDefinition>,
     /// Changed under the topology's lock.
@@ -77,6 +80,7 @@ impl Vhost {
             generation: AtomicU64::new(1),
             replies: ReplyBoxes::default(),
             histories: Histories::default(),
+            delays: Delays::default(),
             definition: RwLock::default(),
             policies: RwLock::default(),
             changing: Mutex::default(),
@@ -197,6 +201,17 @@ impl Vhost {
         Some(self.histories.get_or_begin(exchange, length))
     }
 
+    /// Where an exchange's delayed messages wait. Holding the topology, as above.
+    pub(crate) fn delay_cell(
+        self: &Arc<Self>,
+        router: &Router<QueueHandle>,
+        core: &Core,
+        exchange: &ExchangeName,
+    ) -> Option<Arc<DelayCell>> {
+        let durable = router.exchange(exchange.as_str())?.durable;
+        Some(self.delays.get_or_begin(core, self, exchange, durable))
+    }
+
     /// Whether a binding is a durable definition: both ends are.
     pub(crate) fn is_stored(router: &Router<QueueHandle>, binding: &Binding) -> bool {
         router.exchange(binding.source.as_str()).is_some_and(|spec| spec.durable)
@@ -238,6 +253,7 @@ impl Vhost {
         }
         for (name, spec) in &removed.exchanges {
             self.histories.forget(name.as_str());
+            self.delays.forget(self, name, batch);
             if spec.durable {
                 batch.delete(&exchange_key(&self.name, name));
             }

@@ -2,7 +2,7 @@
 
 use crate::policy::PolicyError;
 use crate::{QueueError, WriteRefused};
-use millpond_model::{QueueName, VhostName};
+use millpond_model::{ExchangeName, QueueName, VhostName};
 
 /// No such vhost.
 #[derive(Debug, thiserror::Error)]
@@ -100,4 +100,23 @@ pub enum AlterError {
         /// Which.
         queue: QueueName,
     },
+}
+
+/// Why a delayed message is not taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelDelayedError {
+    /// No such vhost.
+    #[error(transparent)]
+    Vhost(#[from] VhostMissing),
+    /// It does not wait there, or not any more.
+    #[error("no message {id} waits at exchange '{exchange}': it may have been released")]
+    Missing {
+        /// Where it was looked for.
+        exchange: ExchangeName,
+        /// As asked.
+        id: u64,
+    },
+    /// The store takes no writes.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
 }

@@ -3,6 +3,7 @@
 //! The operations of `Session` belong to a connection in a vhost; these belong to nobody's, and are as durable:
 //! each answers with a [`Saved`](crate::Saved) to wait for.
 
+mod delayed;
 mod error;
 mod limits;
 mod messages;
@@ -12,6 +13,7 @@ mod vhosts;
 
 use crate::Broker;
 use crate::vhost::Vhost;
+pub use delayed::DelayedExchange;
 pub use error::*;
 pub use messages::{
     Browse, Browsed, MessageFilter, Transfer, TransferError, TransferReport, TransferRequest, TransferTo,

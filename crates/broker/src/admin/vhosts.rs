@@ -138,6 +138,7 @@ impl Broker {
                 work.scratch.wake();
             });
         }
+        self.core.work(|work| vhost.delays.forget_all(&vhost, work.batch));
         forget_vhost(&self.core.store, name);
         // The log keeps the order: when this is durable, so is all before it.
         let mut last = self.core.store.begin();
@@ -157,6 +158,7 @@ impl Broker {
 pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) {
     let prefixes = [
         definition::BINDINGS,
+        definition::DELAYS,
         definition::EXCHANGES,
         definition::QUEUES,
         definition::ALTERED,

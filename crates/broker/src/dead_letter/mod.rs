@@ -41,7 +41,7 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
         for of_one in dead.chunk_by(|a, b| Arc::ptr_eq(&a.cell, &b.cell)) {
             settled.clear();
             for one in of_one {
-                match bury(one, now_ms, &mut targets) {
+                match bury(one, now_ms, &mut targets, work) {
                     Ok(()) => settled.push(one.seq..one.seq + 1),
                     Err(Missing) => one.cell.park(one.seq, one.reason, work),
                 }
@@ -62,7 +62,7 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
 struct Missing;
 
 /// Adds a dead message to what its dead-letter exchange's queues get.
-fn bury(dead: &Dead, now_ms: u64, targets: &mut Targets) -> Result<(), Missing> {
+fn bury(dead: &Dead, now_ms: u64, targets: &mut Targets, work: &mut Work<'_>) -> Result<(), Missing> {
     let spec = dead.cell.spec();
     let (Some(to), Some(vhost)) = (dead.cell.dead_letter_to(), dead.cell.vhost()) else { return Ok(()) };
     let death = Death { queue: &spec.name, reason: dead.reason, now_ms, to: &to };
@@ -84,6 +84,12 @@ fn bury(dead: &Dead, now_ms: u64, targets: &mut Targets) -> Result<(), Missing> 
         let router = vhost.read();
         if let Some(history) = vhost.history(&router, name) {
             history.remember(&message);
+        }
+    }
+    for (name, delay_ms) in &found.delays {
+        let cell = vhost.delay_cell(&vhost.read(), work.core, name);
+        if let Some(cell) = cell {
+            cell.hold(message.clone(), *delay_ms, work);
         }
     }
     for queue in found.queues {

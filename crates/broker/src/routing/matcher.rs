@@ -26,9 +26,12 @@ pub(super) enum Matcher<Q> {
 
 impl<Q: Clone + Eq + Hash> Matcher<Q> {
     pub(super) fn new(spec: &ExchangeSpec) -> Self {
-        match spec.kind {
+        match spec.routes_as() {
             ExchangeKind::Direct => Self::Direct(HashMap::new()),
-            ExchangeKind::Fanout | ExchangeKind::RecentHistory => Self::Fanout(Targets::default()),
+            // A delayed exchange without a type that it routes by cannot be declared.
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory | ExchangeKind::Delayed => {
+                Self::Fanout(Targets::default())
+            }
             ExchangeKind::Topic => Self::Topic(Trie::default()),
             ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Rendezvous::new(spec.hash_on())),

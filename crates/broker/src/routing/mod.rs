@@ -59,13 +59,21 @@ pub(crate) struct Resolution<Q> {
     pub(crate) keyed_only: bool,
     /// Exchanges on the way that keep a history, which the message becomes a part of.
     pub(crate) histories: Vec<ExchangeName>,
+    /// Delayed exchanges on the way, where the message waits so many milliseconds.
+    pub(crate) delays: Vec<(ExchangeName, u64)>,
     /// An alternate exchange was wanted and there is none of that name: worth a warning (D14).
     pub(crate) alternate_missing: Option<ExchangeName>,
 }
 
 impl<Q> Default for Resolution<Q> {
     fn default() -> Self {
-        Self { queues: Vec::new(), keyed_only: true, histories: Vec::new(), alternate_missing: None }
+        Self {
+            queues: Vec::new(),
+            keyed_only: true,
+            histories: Vec::new(),
+            delays: Vec::new(),
+            alternate_missing: None,
+        }
     }
 }
 
@@ -74,6 +82,7 @@ impl<Q> Resolution<Q> {
         self.queues.clear();
         self.keyed_only = true;
         self.histories.clear();
+        self.delays.clear();
         self.alternate_missing = None;
     }
 }
@@ -115,6 +124,8 @@ impl BindingSlot {
 struct Exchange<Q> {
     spec: ExchangeSpec,
     alternate: Option<ExchangeName>,
+    /// Messages with a delay wait before they are routed.
+    delays: bool,
     matcher: Matcher<Q>,
     /// With the arguments as they were given.
     bindings: BTreeMap<BindingSlot, Table>,
@@ -188,6 +199,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         self.exchanges.entry(name).or_insert_with(|| Exchange {
             alternate: spec.alternate(),
             matcher: Matcher::new(&spec),
+            delays: spec.delays(&spec.arguments),
             spec,
             bindings: BTreeMap::new(),
         });
@@ -232,6 +244,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     pub(crate) fn apply_arguments(&mut self, name: &ExchangeName, arguments: &Table) {
         if let Some(exchange) = self.exchanges.get_mut(name.as_str()) {
             exchange.alternate = ExchangeSpec::alternate_in(arguments);
+            exchange.delays = exchange.spec.delays(arguments);
         }
     }
 

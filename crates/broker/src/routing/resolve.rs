@@ -5,6 +5,7 @@
 
 use super::targets::Target;
 use super::{Exchange, ExchangeKind, Resolution, Router, View};
+use crate::delayed::delay_ms;
 use crate::error::PublishError;
 use hashbrown::HashSet;
 use millpond_model::ExchangeName;
@@ -153,8 +154,14 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     ) {
         let mut matched = false;
         let looked_at = if exchange.matcher.looks_at_every_key() { usize::MAX } else { 1 };
-        out.keyed_only &= exchange.matcher.is_keyed();
-        if exchange.spec.kind == ExchangeKind::RecentHistory {
+        out.keyed_only &= exchange.matcher.is_keyed() && !exchange.delays;
+        if exchange.delays
+            && let Some(delay_ms) = delay_ms(view.headers)
+        {
+            out.delays.push((name.clone(), delay_ms));
+            return;
+        }
+        if exchange.spec.routes_as() == ExchangeKind::RecentHistory {
             out.histories.push(name.clone());
         }
         for key in keys.iter().take(looked_at) {

@@ -15,6 +15,11 @@ pub(super) const HASH_PROPERTY: &str = "hash-property";
 /// `x-recent-history`: how many messages are kept.
 const HISTORY_LENGTH: &str = "x-recent-history-length";
 
+/// `x-delayed-message`: the type it routes by.
+const DELAYED_TYPE: &str = "x-delayed-type";
+/// Policy key: messages with a delay wait at any type of exchange.
+const DELAYED_MESSAGE: &str = "delayed-message";
+
 const HASH_PROPERTIES: &[&str] = &["message_id", "correlation_id", "timestamp"];
 
 /// Messages that an `x-recent-history` exchange keeps if it is not told.
@@ -43,6 +48,8 @@ pub(crate) enum ExchangeKind {
     LocalRandom,
     /// Always, and the last messages once more to what is bound later.
     RecentHistory,
+    /// As another type, named by an argument; messages with a delay wait first.
+    Delayed,
 }
 
 /// As clients name them.
@@ -56,6 +63,7 @@ const KINDS: &[(&str, ExchangeKind)] = &[
     ("x-random", ExchangeKind::Random),
     ("x-local-random", ExchangeKind::LocalRandom),
     ("x-recent-history", ExchangeKind::RecentHistory),
+    ("x-delayed-message", ExchangeKind::Delayed),
 ];
 
 impl ExchangeKind {
@@ -70,11 +78,13 @@ impl ExchangeKind {
     }
 
     /// Whether an argument of this name does something for an exchange of this type.
-    pub(crate) fn acts_on(self, argument: &str) -> bool {
+    fn acts_on(self, argument: &str) -> bool {
         match argument {
             ALTERNATE_EXCHANGE => true,
             HASH_HEADER | HASH_PROPERTY => self == Self::ConsistentHash,
             HISTORY_LENGTH => self == Self::RecentHistory,
+            DELAYED_TYPE => self == Self::Delayed,
+            DELAYED_MESSAGE => true,
             _ => false,
         }
     }
@@ -119,6 +129,28 @@ impl ExchangeSpec {
         ExchangeName::new(arguments.get(ALTERNATE_EXCHANGE)?.as_str()?).ok()
     }
 
+    /// The type it routes by: of a delayed exchange the one that its argument names.
+    pub(crate) fn routes_as(&self) -> ExchangeKind {
+        match self.kind {
+            ExchangeKind::Delayed => {
+                let named = self.arguments.get(DELAYED_TYPE).and_then(Value::as_str);
+                named.and_then(ExchangeKind::parse).unwrap_or(ExchangeKind::Delayed)
+            }
+            kind => kind,
+        }
+    }
+
+    /// Whether messages with a delay wait here, with these arguments in force.
+    pub(super) fn delays(&self, effective: &Table) -> bool {
+        let told = effective.get(DELAYED_MESSAGE).and_then(Value::as_bool);
+        self.kind == ExchangeKind::Delayed || told.unwrap_or(false)
+    }
+
+    /// Whether an argument of this name does something here.
+    pub(crate) fn acts_on(&self, argument: &str) -> bool {
+        self.kind.acts_on(argument) || self.routes_as().acts_on(argument)
+    }
+
     /// What an `x-consistent-hash` exchange hashes.
     pub(super) fn hash_on(&self) -> HashOn {
         HashOn::of(&self.arguments)
@@ -132,8 +164,14 @@ impl ExchangeSpec {
 
     /// Whether the arguments of a new exchange can act.
     pub(super) fn check_arguments(&self, exchange: &ExchangeName) -> Result<(), DeclareExchangeError> {
+        if self.kind == ExchangeKind::Delayed && self.routes_as() == ExchangeKind::Delayed {
+            let (exchange, argument) = (exchange.clone(), DELAYED_TYPE.to_owned());
+            let found = self.arguments.get(DELAYED_TYPE).map_or_else(|| "it is missing".into(), show);
+            let reason = format!("{found}: it must be the type of exchange to route by, such as direct");
+            return Err(DeclareExchangeError::BadArgument { exchange, argument, reason });
+        }
         for argument in [ALTERNATE_EXCHANGE, HASH_HEADER, HASH_PROPERTY, HISTORY_LENGTH] {
-            if let Some(value) = self.arguments.get(argument).filter(|_| self.kind.acts_on(argument))
+            if let Some(value) = self.arguments.get(argument).filter(|_| self.acts_on(argument))
                 && let Err(reason) = self.check_argument(argument, value)
             {
                 let (exchange, argument) = (exchange.clone(), argument.to_owned());
@@ -177,6 +215,13 @@ impl ExchangeSpec {
                 argument: "type".into(),
                 received: format!("'{}'", self.kind.as_str()),
                 current: format!("'{}'", current.kind.as_str()),
+            });
+        }
+        if self.routes_as() != current.routes_as() {
+            return Some(Inequivalent {
+                argument: DELAYED_TYPE.into(),
+                received: format!("'{}'", self.routes_as().as_str()),
+                current: format!("'{}'", current.routes_as().as_str()),
             });
         }
         let flags = [

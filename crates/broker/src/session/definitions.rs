@@ -50,8 +50,7 @@ impl Session {
         }
         vhost.apply_to_exchange(&mut router, &request.name);
         vhost.changed();
-        let kind = router.exchange(request.name.as_str()).map(|spec| spec.kind);
-        let acts = |name: &str| kind.is_some_and(|kind| kind.acts_on(name));
+        let acts = |name: &str| router.exchange(request.name.as_str()).is_some_and(|spec| spec.acts_on(name));
         for (name, _) in request.arguments.iter().filter(|(name, _)| !acts(name)) {
             tracing::warn!(exchange = %request.name, argument = %name, "exchange argument has no effect");
         }
@@ -360,7 +359,8 @@ impl Session {
     /// held: what is published by the new binding is not in it.
     fn history_for(&self, router: &Router<QueueHandle>, binding: &Binding) -> Vec<(QueueHandle, Message)> {
         let source = binding.source.as_str();
-        let keeps = router.exchange(source).is_some_and(|spec| spec.kind == ExchangeKind::RecentHistory);
+        let keeps =
+            router.exchange(source).is_some_and(|spec| spec.routes_as() == ExchangeKind::RecentHistory);
         let Some(history) = self.vhost.histories.get(source).filter(|_| keeps) else { return Vec::new() };
         let messages = history.messages(self.now_ms()).into_iter();
         match &binding.destination {

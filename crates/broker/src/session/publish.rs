@@ -160,6 +160,10 @@ impl Session {
             router.route(exchange, routing_key, properties, &mut found)?;
             aside.histories =
                 found.histories.iter().filter_map(|name| self.vhost.history(&router, name)).collect();
+            for (name, delay_ms) in &found.delays {
+                let cell = self.vhost.delay_cell(&router, &self.core, name);
+                aside.delays.extend(cell.map(|cell| (cell, *delay_ms)));
+            }
         }
         if let Some(alternate) = &found.alternate_missing {
             let exchange = String::from_utf8_lossy(exchange);
@@ -169,7 +173,9 @@ impl Session {
             aside.reply = std::str::from_utf8(routing_key).ok().and_then(|name| self.vhost.replies.get(name));
         }
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
-        let stored = cells.iter().any(|cell| cell.spec().is_stored());
+        let stored = cells.iter().any(|cell| cell.spec().is_stored()) || !aside.delays.is_empty();
+        // It is routed once more when it is released.
+        self.keeps_bcc = !aside.delays.is_empty();
         let keeps_all = cells.iter().any(|cell| cell.stream().is_some());
         let refuses = cells.iter().any(|cell| cell.may_refuse());
         let route = Route(Arc::new(RouteInner { cells, stored, keeps_all, refuses, aside: aside.boxed() }));
@@ -183,7 +189,7 @@ impl Session {
     /// rewritten. `None` (nearly always): as they are.
     #[inline]
     pub fn rewrite_properties(&mut self, properties: &RawProperties<'_>) -> Option<Vec<u8>> {
-        let without_bcc = properties.without_header("BCC");
+        let without_bcc = if self.keeps_bcc { None } else { properties.without_header("BCC") };
         if properties.reply_to() != Some(REPLY_TO.as_bytes()) {
             return without_bcc;
         }
@@ -265,7 +271,7 @@ impl Session {
             }
         }
         if let Some(aside) = &route.0.aside {
-            batch.iter().for_each(|(message, _)| put_aside(message, aside));
+            batch.iter().for_each(|(message, _)| self.put_aside(message, aside, work));
         }
         batch.clear();
     }
@@ -275,7 +281,7 @@ impl Session {
     fn apply_one_by_one(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         for (at, (message, route)) in batch.drain(..).enumerate() {
             if let Some(aside) = &route.0.aside {
-                put_aside(&message, aside);
+                self.put_aside(&message, aside, work);
             }
             work.scratch.refused = 0;
             for cell in &route.0.cells {
@@ -298,7 +304,7 @@ impl Session {
         let mut groups = std::mem::take(&mut self.groups);
         for (message, route) in batch.drain(..) {
             if let Some(aside) = &route.0.aside {
-                put_aside(&message, aside);
+                self.put_aside(&message, aside, work);
             }
             if let [cell] = route.0.cells.as_slice() {
                 groups.push(cell, message);
@@ -316,6 +322,22 @@ impl Session {
         self.groups = groups;
     }
 
+    /// Hands a message to the requester it answers, never buffered beyond its inbox (A14), to histories, and to where it
+    /// waits.
+    fn put_aside(&mut self, message: &Message, aside: &Aside, work: &mut Work<'_>) {
+        if let Some(to) = &aside.reply
+            && !to.inbox.reply(to.cookie, message.clone())
+        {
+            tracing::debug!("a direct reply was dropped: its requester does not read");
+        }
+        aside.histories.iter().for_each(|history| history.remember(message));
+        for (cell, delay_ms) in &aside.delays {
+            if let Some(seq) = cell.hold(message.clone(), *delay_ms, work) {
+                self.uncommitted.held(cell, seq);
+            }
+        }
+    }
+
     /// Remembers what may have to be taken out again, and a queue that wants its publishers held back.
     pub(super) fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Appended) {
         if cell.spec().is_stored() {
@@ -328,16 +350,6 @@ impl Session {
             self.over.push(cell.clone());
         }
     }
-}
-
-/// Hands a message to the requester it answers, never buffered beyond its inbox (A14), and to histories.
-fn put_aside(message: &Message, aside: &Aside) {
-    if let Some(to) = &aside.reply
-        && !to.inbox.reply(to.cookie, message.clone())
-    {
-        tracing::debug!("a direct reply was dropped: its requester does not read");
-    }
-    aside.histories.iter().for_each(|history| history.remember(message));
 }
 
 fn check_expiration(expiration: &[u8]) -> Result<(), PublishError> {

@@ -1,6 +1,7 @@
 //! Which messages a session's commits on their way have brought to which queues.
 
-use crate::queue::QueueCell;
+use crate::delayed::DelayCell;
+use crate::queue::{QueueCell, Work};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,8 +9,25 @@ use std::sync::Arc;
 /// Entries an idle session keeps room for.
 const KEPT_MAX: usize = 16;
 
+/// What messages were brought to.
+#[derive(Debug)]
+pub(super) enum Holder {
+    Queue(Arc<QueueCell>),
+    Delay(Arc<DelayCell>),
+}
+
+impl Holder {
+    /// Takes messages out again.
+    pub(super) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
+        match self {
+            Self::Queue(cell) => cell.retract(seqs, work),
+            Self::Delay(cell) => cell.retract(seqs, work),
+        }
+    }
+}
+
 /// Messages of one queue.
-type Applied = (Arc<QueueCell>, Range<u64>);
+type Applied = (Holder, Range<u64>);
 
 /// Bounded by the commits that the log's writer has taken and not finished.
 #[derive(Debug, Default)]
@@ -24,7 +42,15 @@ impl Uncommitted {
     /// The batch in hand has brought messages to a queue.
     pub(super) fn applied(&mut self, cell: &Arc<QueueCell>, seqs: Range<u64>) {
         if !seqs.is_empty() {
-            self.applied.push((cell.clone(), seqs));
+            self.applied.push((Holder::Queue(cell.clone()), seqs));
+        }
+    }
+
+    /// The batch in hand has brought a message to where it waits.
+    pub(super) fn held(&mut self, cell: &Arc<DelayCell>, seq: u64) {
+        match self.applied.last_mut() {
+            Some((Holder::Delay(last), seqs)) if Arc::ptr_eq(last, cell) && seqs.end == seq => seqs.end += 1,
+            _ => self.applied.push((Holder::Delay(cell.clone()), seq..seq + 1)),
         }
     }
 

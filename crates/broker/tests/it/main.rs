@@ -6,6 +6,7 @@ mod consume;
 mod dead_letters;
 mod dedup;
 mod definitions;
+mod delayed;
 mod flow;
 mod full;
 mod histories;

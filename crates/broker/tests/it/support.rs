@@ -79,6 +79,13 @@ impl TestBroker {
         self.open();
     }
 
+    /// As `reopen`; something happens while it is down.
+    pub(crate) fn reopen_after(&mut self, happens: impl FnOnce()) {
+        self.broker.take().unwrap().shut_down();
+        happens();
+        self.open();
+    }
+
     pub(crate) fn session(&self) -> Client {
         self.open_session(self.broker().internal_login(), "/").unwrap()
     }

@@ -24,7 +24,7 @@ use yaml::{Kind, Node};
 const VERSION: i64 = 1;
 
 /// The types an exchange may have.
-const EXCHANGE_TYPES: [&str; 9] = [
+const EXCHANGE_TYPES: [&str; 10] = [
     "direct",
     "fanout",
     "topic",
@@ -34,6 +34,7 @@ const EXCHANGE_TYPES: [&str; 9] = [
     "x-random",
     "x-local-random",
     "x-recent-history",
+    "x-delayed-message",
 ];
 
 /// What a topology file says, checked, its expressions compiled.

@@ -1,0 +1,57 @@
+//! Delayed messages as an operator sees them: which exchanges hold how many, the next ones due, and one taken back.
+
+use super::{CancelDelayedError, VhostMissing};
+use crate::{Broker, DelayedMessage, Saved};
+use millpond_model::{ExchangeName, VhostName};
+
+/// An exchange at which messages wait, or have waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelayedExchange {
+    /// Its name.
+    pub exchange: ExchangeName,
+    /// Messages that wait.
+    pub waiting: u64,
+    /// When the next one is due, in milliseconds since 1970.
+    pub next_due_ms: Option<u64>,
+}
+
+impl Broker {
+    /// Every exchange of a vhost at which a message has waited since it was declared, by name.
+    pub fn list_delayed_exchanges(&self, vhost: &VhostName) -> Result<Vec<DelayedExchange>, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        let described = vhost.delays.all().into_iter().map(|(exchange, cell)| {
+            let (waiting, next_due_ms) = cell.figures();
+            DelayedExchange { exchange, waiting, next_due_ms }
+        });
+        Ok(described.collect())
+    }
+
+    /// The first `count_max` messages that wait at an exchange, in the order in which they are due; none if nothing
+    /// was ever delayed there. Contents that are on disk are left out and read, so that asking again shows them.
+    pub fn list_delayed(
+        &self,
+        vhost: &VhostName,
+        exchange: &ExchangeName,
+        count_max: usize,
+    ) -> Result<Vec<DelayedMessage>, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        Ok(vhost.delays.get(exchange.as_str()).map(|cell| cell.list(count_max)).unwrap_or_default())
+    }
+
+    /// Takes a delayed message back: it is not released any more. `id` is that of the listing.
+    pub fn cancel_delayed(
+        &self,
+        vhost: &VhostName,
+        exchange: &ExchangeName,
+        id: u64,
+    ) -> Result<Saved, CancelDelayedError> {
+        self.core.check_writable()?;
+        let vhost = self.vhost(vhost)?;
+        let cell = vhost.delays.get(exchange.as_str());
+        let (cancelled, batch) = self.core.with_batch(|work| cell.is_some_and(|cell| cell.cancel(id, work)));
+        if !cancelled {
+            return Err(CancelDelayedError::Missing { exchange: exchange.clone(), id });
+        }
+        Ok(self.core.save(batch))
+    }
+}

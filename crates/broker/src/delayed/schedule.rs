@@ -1,0 +1,151 @@
+//! When each delayed message of an exchange is due; pure, told the time.
+//!
+//! A set of pairs of numbers: about 28 bytes a message. Contents stay in the log; those of the messages that are due
+//! soon are read ahead, half a second's worth at a time and in the order of the log, so that a backlog on disk is
+//! read in passes and not message by message.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// How far before its time a message's content is read.
+pub(super) const AHEAD_MS: u64 = 1000;
+
+/// Messages read ahead in one pass.
+const PASS_MAX: usize = 32 * 1024;
+
+/// A message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Waiting {
+    /// Milliseconds since 1970.
+    pub(crate) due_ms: u64,
+    /// Its number in the log.
+    pub(crate) seq: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    waiting: BTreeSet<Waiting>,
+    /// What is due up to here has been passed over for reading ahead.
+    ahead_to_ms: u64,
+}
+
+impl Schedule {
+    pub(super) fn add(&mut self, due_ms: u64, seq: u64) {
+        self.waiting.insert(Waiting { due_ms, seq });
+    }
+
+    pub(super) fn contains(&self, one: &Waiting) -> bool {
+        self.waiting.contains(one)
+    }
+
+    /// Takes a message out by its number; looks through all.
+    pub(super) fn remove(&mut self, seq: u64) -> Option<Waiting> {
+        let found = *self.waiting.iter().find(|one| one.seq == seq)?;
+        self.waiting.remove(&found);
+        Some(found)
+    }
+
+    /// Takes messages out by their numbers; looks through all.
+    pub(super) fn remove_range(&mut self, seqs: &Range<u64>) -> Vec<Waiting> {
+        let gone: Vec<Waiting> = self.waiting.iter().filter(|one| seqs.contains(&one.seq)).copied().collect();
+        self.waiting.retain(|one| !seqs.contains(&one.seq));
+        gone
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// In the order in which they are due.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
+    /// The first, if it is due.
+    pub(super) fn first_due(&self, now_ms: u64) -> Option<Waiting> {
+        self.waiting.first().filter(|first| first.due_ms <= now_ms).copied()
+    }
+
+    pub(super) fn pop_first(&mut self) {
+        self.waiting.pop_first();
+    }
+
+    /// The next pass of messages to read ahead, in the order of the log; empty if it is not time for one.
+    pub(super) fn next_pass(&mut self, now_ms: u64) -> Vec<Waiting> {
+        let to_ms = now_ms.saturating_add(AHEAD_MS);
+        if to_ms.saturating_sub(self.ahead_to_ms) < AHEAD_MS / 2 {
+            return Vec::new();
+        }
+        let from = Waiting { due_ms: self.ahead_to_ms.max(now_ms).saturating_add(1), seq: 0 };
+        let soon = self.waiting.range(from..).take_while(|one| one.due_ms <= to_ms);
+        let mut pass: Vec<Waiting> = soon.take(PASS_MAX).copied().collect();
+        self.ahead_to_ms = match pass.last() {
+            // The rest of its millisecond belongs to the next pass only if there is more than this one.
+            Some(last) if pass.len() == PASS_MAX => last.due_ms,
+            _ => to_ms,
+        };
+        pass.sort_unstable_by_key(|one| one.seq);
+        pass
+    }
+
+    /// When there is something to do next: `u64::MAX` for never.
+    pub(super) fn next_ms(&self) -> u64 {
+        let first = self.waiting.first().map_or(u64::MAX, |first| first.due_ms);
+        let beyond = Waiting { due_ms: self.ahead_to_ms.saturating_add(1), seq: 0 };
+        let pass = self.waiting.range(beyond..).next();
+        first.min(pass.map_or(u64::MAX, |one| one.due_ms.saturating_sub(AHEAD_MS / 2)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_due_in_the_order_of_their_times_and_of_their_coming() {
+        let mut schedule = Schedule::default();
+        for (due_ms, seq) in [(500, 0), (100, 1), (500, 2), (100, 3), (300, 4)] {
+            schedule.add(due_ms, seq);
+        }
+        assert_eq!(schedule.next_ms(), 0, "the first pass is to be read at once");
+        assert_eq!(schedule.first_due(99), None);
+        let mut taken = Vec::new();
+        while let Some(one) = schedule.first_due(400) {
+            schedule.pop_first();
+            taken.push(one.seq);
+        }
+        assert_eq!(taken, [1, 3, 4]);
+        assert_eq!(schedule.remove(2), Some(Waiting { due_ms: 500, seq: 2 }));
+        assert_eq!(schedule.remove(2), None);
+        assert_eq!(schedule.len(), 1);
+    }
+
+    #[test]
+    fn passes_read_ahead_in_the_order_of_the_log_each_message_once() {
+        let mut schedule = Schedule::default();
+        (0..5000u64).for_each(|seq| schedule.add(10_000 + (seq * 7919) % 5000, seq));
+        let mut read = Vec::new();
+        let mut now_ms = 0;
+        while read.len() < 5000 {
+            now_ms = now_ms.max(schedule.next_ms());
+            assert!(now_ms <= 15_000, "each is read before it is due");
+            let pass = schedule.next_pass(now_ms);
+            assert!(pass.is_sorted_by_key(|one| one.seq));
+            assert!(pass.iter().all(|one| one.due_ms > now_ms && one.due_ms <= now_ms + AHEAD_MS));
+            assert!(schedule.next_pass(now_ms).is_empty());
+            read.extend(pass.iter().map(|one| one.seq));
+            now_ms += 1;
+            while let Some(one) = schedule.first_due(now_ms) {
+                assert!(read.contains(&one.seq));
+                schedule.pop_first();
+            }
+        }
+        read.sort_unstable();
+        read.dedup();
+        assert_eq!(read.len(), 5000);
+    }
+}
