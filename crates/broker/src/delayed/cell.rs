@@ -128,10 +128,13 @@ impl DelayCell {
     pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
         let mut state = self.state.lock();
         let gone = state.schedule.remove_range(&seqs);
+        let mut settled: Vec<Range<u64>> = Vec::with_capacity(gone.len());
         for one in &gone {
             state.forget_read(one.seq);
-            self.log.settle(work.batch, &[one.seq..one.seq + 1]);
+            settled.push(one.seq..one.seq + 1);
         }
+        settled.sort_unstable_by_key(|range| range.start);
+        self.log.settle(work.batch, &settled);
     }
 
     /// Takes a message out that waits; whether it was there.
@@ -141,7 +144,7 @@ impl DelayCell {
             return false;
         }
         state.forget_read(id);
-        self.log.settle(work.batch, &[id..id + 1]);
+        self.log.settle(work.batch, std::slice::from_ref(&(id..id + 1)));
         true
     }
 

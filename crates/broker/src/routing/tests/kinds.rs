@@ -148,7 +148,7 @@ fn bind(router: &mut Router<String>, queue: &str, key: &str) {
     router.bind(&binding(queue, key)).expect("a good binding");
 }
 
-fn place(router: &Router<String>, key: &str, properties: Properties) -> String {
+fn place(router: &Router<String>, key: &str, properties: &Properties) -> String {
     let properties = properties.encode().expect("fits");
     let mut out = Resolution::default();
     let properties = RawProperties::parse(&properties).expect("just encoded");
@@ -161,7 +161,7 @@ const KEYS: usize = 60_000;
 
 /// Where each of many keys goes.
 fn places(router: &Router<String>) -> Vec<String> {
-    (0..KEYS).map(|n| place(router, &format!("order.{n}"), Properties::default())).collect()
+    (0..KEYS).map(|n| place(router, &format!("order.{n}"), &Properties::default())).collect()
 }
 
 /// Shares are within a twentieth of what the weights say; by chance more would not happen in a lifetime.
@@ -244,23 +244,27 @@ fn a_header_or_property_decides_where_it_is_asked_for() {
     let mut seen = std::collections::BTreeSet::new();
     for n in 0..200u32 {
         let (text, any_key) = (n.to_string(), format!("k{n}"));
-        let wanted = place(&with_key, &text, Properties::default());
+        let wanted = place(&with_key, &text, &Properties::default());
         for value in
             [Value::from(text.as_str()), Value::U32(n), Value::I64(n.into()), Value::Timestamp(n.into())]
         {
-            assert_eq!(place(&with_header, &any_key, header(value)), wanted);
+            assert_eq!(place(&with_header, &any_key, &header(value)), wanted);
         }
         let id = Properties { message_id: Some(text.as_str().into()), ..Properties::default() };
-        assert_eq!(place(&with_id, &any_key, id), wanted);
+        assert_eq!(place(&with_id, &any_key, &id), wanted);
         let correlation = Properties { correlation_id: Some(text.as_str().into()), ..Properties::default() };
-        assert_eq!(place(&with_correlation, &any_key, correlation), wanted);
+        assert_eq!(place(&with_correlation, &any_key, &correlation), wanted);
         let time = Properties { timestamp: Some(n.into()), ..Properties::default() };
-        assert_eq!(place(&with_time, &any_key, time), wanted);
+        assert_eq!(place(&with_time, &any_key, &time), wanted);
         seen.insert(wanted);
     }
     assert_eq!(seen.len(), EVEN.len());
-    let missing = place(&with_header, "x", Properties::default());
-    assert_eq!(missing, place(&with_key, "", Properties::default()), "what has no such header has one place");
+    let missing = place(&with_header, "x", &Properties::default());
+    assert_eq!(
+        missing,
+        place(&with_key, "", &Properties::default()),
+        "what has no such header has one place"
+    );
 }
 
 #[test]
