@@ -36,7 +36,7 @@ pub use delayed::{DelayedContent, DelayedMessage};
 pub use error::*;
 pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, StoreStatus};
-pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec};
+pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
 pub use request::*;
 pub use saved::Saved;
 pub use session::Session;

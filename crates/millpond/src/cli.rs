@@ -1,5 +1,7 @@
 //! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod admin;
+
 use crate::control::{self, Request};
 use crate::serve;
 use crate::settings::{self, SETTINGS, Settings};
@@ -67,6 +69,7 @@ fn command() -> Command {
         ))
         .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
         .subcommand(rules)
+        .subcommands(admin::commands())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -118,6 +121,9 @@ fn dispatch(matches: &ArgMatches) -> Result<()> {
             ask(matches, &Request::Apply { file: path.display().to_string(), text })
         }
         Some(("rules", matches)) => rules(matches),
+        Some((noun @ ("vhosts" | "policies" | "limits" | "queues"), matches)) => {
+            admin::dispatch(noun, matches)
+        }
         _ => Ok(()),
     }
 }

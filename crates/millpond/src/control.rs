@@ -1,10 +1,14 @@
-//! The control socket: how `millpond apply` and `millpond rules` speak to a running broker.
+//! The control socket: how the command line speaks to a running broker.
 //!
 //! A Unix socket `control.sock` in the data directory, so that whoever may read the messages may steer the broker,
 //! and nobody else. One JSON line asks, one JSON line answers: `{"ok": TEXT}` or `{"error": TEXT}`. The management
 //! API is for programs; this is for the person at the machine, and works without a password or an open port.
 
+mod admin;
+
+pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
+use millpond_broker::Broker;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +54,18 @@ pub(crate) enum Request {
         /// The event.
         event: Value,
     },
+    /// What an operator asks of the broker.
+    Admin {
+        /// What.
+        ask: AdminRequest,
+    },
+}
+
+/// Those who answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Rooms {
+    pub(crate) engine: Engine,
+    pub(crate) broker: Broker,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,13 +112,13 @@ pub(crate) fn bind(data_dir: &Path) -> Result<UnixListener> {
 }
 
 /// Answers until the task is dropped.
-pub(crate) async fn run(listener: UnixListener, engine: Engine) {
+pub(crate) async fn run(listener: UnixListener, rooms: Rooms) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let engine = engine.clone();
+                let rooms = rooms.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = serve_one(stream, &engine).await {
+                    if let Err(error) = serve_one(stream, &rooms).await {
                         tracing::debug!(%error, "a control client went away");
                     }
                 });
@@ -115,14 +131,14 @@ pub(crate) async fn run(listener: UnixListener, engine: Engine) {
     }
 }
 
-async fn serve_one(stream: UnixStream, engine: &Engine) -> Result<()> {
+async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
         Ok(request) => {
-            carry_out(request, engine).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
+            carry_out(request, rooms).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
         }
     };
     let mut text = serde_json::to_string(&answer)?;
@@ -131,7 +147,8 @@ async fn serve_one(stream: UnixStream, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-async fn carry_out(request: Request, engine: &Engine) -> Result<String> {
+async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
+    let engine = &rooms.engine;
     match request {
         Request::Apply { file, text } => Ok(engine.apply(&file, &text).await?.to_string()),
         Request::ListRules => Ok(rule_table(engine)),
@@ -143,6 +160,7 @@ async fn carry_out(request: Request, engine: &Engine) -> Result<String> {
             engine.stop_rule(&rule).await?;
             Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
         }
+        Request::Admin { ask } => admin::carry_out(ask, &rooms.broker).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }
 }

@@ -43,7 +43,8 @@ async fn serve(settings: &Settings) -> Result<()> {
         tracing::info!(file = %path.display(), "{report}");
     }
     let socket = control::bind(&settings.data_dir)?;
-    let control = tokio::spawn(control::run(socket, engine.clone()));
+    let rooms = control::Rooms { engine: engine.clone(), broker: broker.clone() };
+    let control = tokio::spawn(control::run(socket, rooms));
     let (stop, stopped) = stop_pair();
     stop_on_signals(stop)?;
     announce(settings, &server)?;

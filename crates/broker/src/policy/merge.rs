@@ -1,6 +1,6 @@
 //! What holds for one queue or exchange: its arguments, its policy and its operator policy as one list of arguments.
 
-use super::keys::{KEYS, Key, Merge, On, age_secs, number, of_argument};
+use super::keys::{KEYS, Key, Merge, On, Shape, age_secs, number, of_argument};
 use super::{Best, PolicyDefinition};
 use millpond_model::table::{Table, Value};
 
@@ -68,4 +68,18 @@ pub(crate) fn check_alteration(argument: &str, value: &Value) -> Option<Result<(
 pub(crate) fn alterable() -> String {
     let keys = KEYS.iter().filter(|key| key.on == On::Queues);
     keys.filter_map(|key| key.argument).collect::<Vec<_>>().join(", ")
+}
+
+/// A value for an argument as a person wrote it: of the type that the argument wants where it is known, a text
+/// otherwise.
+pub fn argument_value(argument: &str, text: &str) -> Value {
+    let written = Value::from(text);
+    let number = || text.parse::<i64>().ok().map(Value::I64);
+    let parsed = match of_argument(argument).map(|key| key.shape) {
+        Some(Shape::Integer(..)) => number(),
+        Some(Shape::Rate) => number().or_else(|| text.parse().ok().map(Value::F64)),
+        Some(Shape::Bool) => text.parse::<bool>().ok().map(Value::Bool),
+        _ => None,
+    };
+    parsed.unwrap_or(written)
 }

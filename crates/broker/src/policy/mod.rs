@@ -13,6 +13,7 @@ mod tests;
 pub use definition::PolicyDefinition;
 use fancy_regex::{Regex, RegexBuilder};
 pub(crate) use keys::On;
+pub use merge::argument_value;
 pub(crate) use merge::{alterable, check_alteration, effective};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,0 +1,172 @@
+//! `millpond vhosts`, `policies`, `limits`, `queues`: what an operator says to a running broker.
+
+use super::{ask, in_data_dir};
+use crate::control::{AdminRequest, PolicyText, Request};
+use anyhow::Result;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// The commands of this file.
+pub(super) fn commands() -> [Command; 4] {
+    [vhosts(), policies(), limits(), queues()]
+}
+
+fn group(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
+}
+
+fn word(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).value_name(name).required(true).help(help)
+}
+
+fn option(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).long(id).value_name(name).help(help)
+}
+
+fn vhost() -> Arg {
+    option("vhost", "VHOST", "In which vhost").default_value("/")
+}
+
+fn operator() -> Arg {
+    let help = "Operator policies: limits that are put over the users' policies";
+    Arg::new("operator").long("operator").action(ArgAction::SetTrue).help(help)
+}
+
+fn vhosts() -> Command {
+    group("vhosts", "List, add and delete virtual hosts")
+        .subcommand(in_data_dir(Command::new("list").about("Show every vhost")))
+        .subcommand(in_data_dir(
+            Command::new("add").about("Add a vhost, or change one that is there").args([
+                word("name", "NAME", "Its name"),
+                option("description", "TEXT", "What it is for").default_value(""),
+                option("default-queue-type", "TYPE", "Type of durable queues whose declaration names none")
+                    .value_parser(["classic", "quorum", "stream"]),
+            ]),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("delete")
+                .about("Delete a vhost with its queues and messages; its connections are closed")
+                .arg(word("name", "NAME", "Its name")),
+        ))
+}
+
+fn policies() -> Command {
+    group("policies", "List, set and clear policies for queues and exchanges by the pattern of their names")
+        .subcommand(in_data_dir(Command::new("list").about("Show the policies").args([vhost(), operator()])))
+        .subcommand(in_data_dir(
+            Command::new("set").about("Set a policy; it is in force at once").args([
+                word("name", "NAME", "Its name"),
+                word("pattern", "PATTERN", "Regular expression, searched for in the names: ^orders\\."),
+                word("definition", "JSON", "What it says: {\"message-ttl\": 60000}"),
+                option("apply-to", "WHAT", "What it is for").default_value("all").value_parser([
+                    "all",
+                    "queues",
+                    "exchanges",
+                    "classic_queues",
+                    "quorum_queues",
+                    "streams",
+                ]),
+                option("priority", "N", "Of those that fit a name the highest is in force")
+                    .default_value("0")
+                    .allow_negative_numbers(true)
+                    .value_parser(clap::value_parser!(i64)),
+                vhost(),
+                operator(),
+            ]),
+        ))
+        .subcommand(in_data_dir(Command::new("clear").about("Clear a policy").args([
+            word("name", "NAME", "Its name"),
+            vhost(),
+            operator(),
+        ])))
+}
+
+fn limits() -> Command {
+    let number = |id, help| option(id, "N|none", help);
+    group("limits", "List and set what vhosts and users may have")
+        .subcommand(in_data_dir(Command::new("list").about("Show the limits that are set")))
+        .subcommand(in_data_dir(Command::new("vhost").about("Limit a vhost").args([
+            word("name", "VHOST", "Which"),
+            number("max-connections", "Connections at once"),
+            number("max-queues", "Queues"),
+        ])))
+        .subcommand(in_data_dir(Command::new("user").about("Limit a user, over all vhosts").args([
+            word("name", "USER", "Which"),
+            number("max-connections", "Connections at once"),
+            number("max-channels", "Channels at once, over all connections"),
+        ])))
+}
+
+fn queues() -> Command {
+    let name = || word("name", "QUEUE", "Its name");
+    group("queues", "List, show and alter queues")
+        .subcommand(in_data_dir(Command::new("list").about("Show every queue of a vhost").arg(vhost())))
+        .subcommand(in_data_dir(
+            Command::new("show").about("Show a queue and what it acts by").args([name(), vhost()]),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("alter")
+                .about("Alter arguments of a queue that is there, without losing a message")
+                .args([
+                    name(),
+                    Arg::new("changes")
+                        .value_name("NAME=VALUE")
+                        .required(true)
+                        .action(ArgAction::Append)
+                        .num_args(1..)
+                        .help("max-length=1000; max-length= takes it away"),
+                    vhost(),
+                ]),
+        ))
+}
+
+/// Asks what these commands mean.
+pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
+    let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
+    let given = |id: &str| matches.get_one::<String>(id).cloned();
+    let text = |id: &str| given(id).unwrap_or_default();
+    let vhost = || text("vhost");
+    let operator = || matches.get_flag("operator");
+    let request = match (noun, verb) {
+        ("vhosts", "add") => AdminRequest::AddVhost {
+            vhost: text("name"),
+            description: text("description"),
+            default_queue_type: given("default-queue-type"),
+        },
+        ("vhosts", "delete") => AdminRequest::DeleteVhost { vhost: text("name") },
+        ("vhosts", _) => AdminRequest::ListVhosts,
+        ("policies", "set") => AdminRequest::SetPolicy {
+            vhost: vhost(),
+            operator: operator(),
+            policy: PolicyText {
+                name: text("name"),
+                pattern: text("pattern"),
+                apply_to: text("apply-to"),
+                priority: matches.get_one("priority").copied().unwrap_or_default(),
+                definition: text("definition"),
+            },
+        },
+        ("policies", "clear") => {
+            AdminRequest::ClearPolicy { vhost: vhost(), operator: operator(), name: text("name") }
+        }
+        ("policies", _) => AdminRequest::ListPolicies { vhost: vhost(), operator: operator() },
+        ("limits", "vhost") => AdminRequest::LimitVhost {
+            vhost: text("name"),
+            connections: given("max-connections"),
+            queues: given("max-queues"),
+        },
+        ("limits", "user") => AdminRequest::LimitUser {
+            user: text("name"),
+            connections: given("max-connections"),
+            channels: given("max-channels"),
+        },
+        ("limits", _) => AdminRequest::ListLimits,
+        ("queues", "show") => AdminRequest::ShowQueue { vhost: vhost(), queue: text("name") },
+        ("queues", "alter") => AdminRequest::AlterQueue {
+            vhost: vhost(),
+            queue: text("name"),
+            changes: matches.get_many::<String>("changes").unwrap_or_default().cloned().collect(),
+        },
+        (_, _) => AdminRequest::ListQueues { vhost: vhost() },
+    };
+    ask(matches, &Request::Admin { ask: request })
+}

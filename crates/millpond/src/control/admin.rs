@@ -1,0 +1,338 @@
+//! What the command line asks for an operator: vhosts, policies, limits, queues, alarms.
+
+use anyhow::{Context, Result, bail};
+use millpond_broker::{
+    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, UserLimits, VhostLimits,
+    VhostSpec, argument_value,
+};
+use millpond_model::table::{Table, Value};
+use millpond_model::{QueueName, UserName, VhostName};
+use serde::{Deserialize, Serialize};
+
+/// What may be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub(crate) enum AdminRequest {
+    /// Every vhost.
+    ListVhosts,
+    /// Make or change a vhost.
+    AddVhost { vhost: String, description: String, default_queue_type: Option<String> },
+    /// Delete a vhost with all that is in it.
+    DeleteVhost { vhost: String },
+    /// The policies of a vhost.
+    ListPolicies { vhost: String, operator: bool },
+    /// Set a policy.
+    SetPolicy { vhost: String, operator: bool, policy: PolicyText },
+    /// Clear a policy.
+    ClearPolicy { vhost: String, operator: bool, name: String },
+    /// All limits that are set.
+    ListLimits,
+    /// Change limits of a vhost; those not named stay.
+    LimitVhost { vhost: String, connections: Option<LimitText>, queues: Option<LimitText> },
+    /// Change limits of a user; those not named stay.
+    LimitUser { user: String, connections: Option<LimitText>, channels: Option<LimitText> },
+    /// The queues of a vhost.
+    ListQueues { vhost: String },
+    /// One queue and what it acts by.
+    ShowQueue { vhost: String, queue: String },
+    /// Alter arguments of a queue: `max-length=10`, and `max-length=` takes it away.
+    AlterQueue { vhost: String, queue: String, changes: Vec<String> },
+}
+
+/// A policy as a person writes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PolicyText {
+    pub(crate) name: String,
+    pub(crate) pattern: String,
+    pub(crate) apply_to: String,
+    pub(crate) priority: i64,
+    pub(crate) definition: String,
+}
+
+/// A number, or `none`.
+pub(crate) type LimitText = String;
+
+/// Does what is asked; what to tell the person.
+pub(crate) async fn carry_out(request: AdminRequest, broker: &Broker) -> Result<String> {
+    match request {
+        AdminRequest::ListVhosts => Ok(vhost_table(broker)),
+        AdminRequest::AddVhost { vhost, description, default_queue_type } => {
+            add_vhost(broker, &vhost, &description, default_queue_type.as_deref()).await
+        }
+        AdminRequest::DeleteVhost { vhost } => {
+            broker.delete_vhost(&VhostName::new(&vhost)?)?.await?;
+            Ok(format!("vhost {vhost} is deleted with all that was in it"))
+        }
+        AdminRequest::ListPolicies { vhost, operator } => policy_table(broker, &vhost, kind(operator)),
+        AdminRequest::SetPolicy { vhost, operator, policy } => {
+            set_policy(broker, &vhost, kind(operator), policy).await
+        }
+        AdminRequest::ClearPolicy { vhost, operator, name } => {
+            broker.clear_policy(&VhostName::new(&vhost)?, kind(operator), &name)?.await?;
+            Ok(format!("{} {name} is cleared", kind(operator).as_str()))
+        }
+        AdminRequest::ListLimits => Ok(limit_table(broker)),
+        AdminRequest::LimitVhost { vhost, connections, queues } => {
+            limit_vhost(broker, &vhost, connections.as_deref(), queues.as_deref()).await
+        }
+        AdminRequest::LimitUser { user, connections, channels } => {
+            limit_user(broker, &user, connections.as_deref(), channels.as_deref()).await
+        }
+        AdminRequest::ListQueues { vhost } => queue_table(broker, &vhost),
+        AdminRequest::ShowQueue { vhost, queue } => Ok(show_queue(&find_queue(broker, &vhost, &queue)?)),
+        AdminRequest::AlterQueue { vhost, queue, changes } => {
+            alter_queue(broker, &vhost, &queue, &changes).await
+        }
+    }
+}
+
+fn kind(operator: bool) -> PolicyKind {
+    if operator { PolicyKind::Operator } else { PolicyKind::User }
+}
+
+async fn add_vhost(
+    broker: &Broker,
+    vhost: &str,
+    description: &str,
+    default_queue_type: Option<&str>,
+) -> Result<String> {
+    let parse = |text: &str| {
+        QueueType::parse(text)
+            .with_context(|| format!("'{text}' is no queue type: use classic, quorum or stream"))
+    };
+    let spec = VhostSpec {
+        name: VhostName::new(vhost)?,
+        description: description.into(),
+        default_queue_type: default_queue_type.map(parse).transpose()?,
+    };
+    let (is_new, saved) = broker.set_vhost(&spec)?;
+    saved.await?;
+    Ok(format!("vhost {vhost} is {}", if is_new { "added" } else { "changed" }))
+}
+
+async fn set_policy(broker: &Broker, vhost: &str, kind: PolicyKind, policy: PolicyText) -> Result<String> {
+    let spec = PolicySpec {
+        name: policy.name.into(),
+        pattern: policy.pattern.into(),
+        apply_to: ApplyTo::parse(&policy.apply_to)?,
+        priority: policy.priority,
+        definition: PolicyDefinition::from_json(&policy.definition)?,
+    };
+    let name = spec.name.clone();
+    broker.set_policy(&VhostName::new(vhost)?, kind, spec)?.await?;
+    Ok(format!("{} {name} is in force", kind.as_str()))
+}
+
+/// A new value for a limit: what is written, or what it was.
+fn limit(text: Option<&str>, was: Option<u64>) -> Result<Option<u64>> {
+    match text {
+        None => Ok(was),
+        Some("none") => Ok(None),
+        Some(text) => {
+            let number = text.parse();
+            Ok(Some(number.with_context(|| format!("a limit is a whole number or none, not '{text}'"))?))
+        }
+    }
+}
+
+async fn limit_vhost(
+    broker: &Broker,
+    vhost: &str,
+    connections: Option<&str>,
+    queues: Option<&str>,
+) -> Result<String> {
+    let name = VhostName::new(vhost)?;
+    let known = broker.list_vhosts().into_iter().find(|it| it.name == name);
+    let was = known.with_context(|| format!("no vhost '{vhost}'"))?.limits;
+    let limits = VhostLimits {
+        connections_max: limit(connections, was.connections_max)?,
+        queues_max: limit(queues, was.queues_max)?,
+    };
+    broker.set_vhost_limits(&name, limits)?.await?;
+    Ok(format!(
+        "vhost {vhost}: max-connections {}, max-queues {}",
+        show_limit(limits.connections_max),
+        show_limit(limits.queues_max)
+    ))
+}
+
+async fn limit_user(
+    broker: &Broker,
+    user: &str,
+    connections: Option<&str>,
+    channels: Option<&str>,
+) -> Result<String> {
+    let name = UserName::new(user)?;
+    let was = broker.user_limits(&name);
+    let limits = UserLimits {
+        connections_max: limit(connections, was.connections_max)?,
+        channels_max: limit(channels, was.channels_max)?,
+    };
+    broker.set_user_limits(&name, limits)?.await?;
+    Ok(format!(
+        "user {user}: max-connections {}, max-channels {}",
+        show_limit(limits.connections_max),
+        show_limit(limits.channels_max)
+    ))
+}
+
+fn find_queue(broker: &Broker, vhost: &str, queue: &str) -> Result<QueueInfo> {
+    let queues = broker.list_queues(&VhostName::new(vhost)?)?;
+    let found = queues.into_iter().find(|it| it.name.as_str() == queue);
+    found.with_context(|| format!("no queue '{queue}' in vhost '{vhost}'"))
+}
+
+async fn alter_queue(broker: &Broker, vhost: &str, queue: &str, changes: &[String]) -> Result<String> {
+    let mut table = Table::new();
+    for change in changes {
+        let Some((name, text)) = change.split_once('=') else {
+            bail!("'{change}' is no change: write NAME=VALUE, or NAME= to take an argument away");
+        };
+        let name = if name.starts_with("x-") { name.to_owned() } else { format!("x-{name}") };
+        let value = if text.is_empty() { Value::Void } else { argument_value(&name, text) };
+        table.set(&name, value);
+    }
+    broker.alter_queue(&VhostName::new(vhost)?, &QueueName::new(queue)?, &table)?.await?;
+    Ok(show_queue(&find_queue(broker, vhost, queue)?))
+}
+
+// ---- tables
+
+/// Lines with columns as wide as they must be, the last one as it comes.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|word| word.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+fn show_limit(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}
+
+fn vhost_table(broker: &Broker) -> String {
+    let rows: Vec<_> = broker
+        .list_vhosts()
+        .into_iter()
+        .map(|vhost| {
+            vec![
+                vhost.name.to_string(),
+                vhost.default_queue_type.map_or("-", QueueType::as_str).to_owned(),
+                vhost.connections.to_string(),
+                vhost.queues.to_string(),
+                vhost.description.to_string(),
+            ]
+        })
+        .collect();
+    table(&["VHOST", "DEFAULT QUEUE TYPE", "CONNECTIONS", "QUEUES", "DESCRIPTION"], &rows)
+}
+
+fn policy_table(broker: &Broker, vhost: &str, kind: PolicyKind) -> Result<String> {
+    let policies = broker.list_policies(&VhostName::new(vhost)?, kind)?;
+    if policies.is_empty() {
+        return Ok(format!("no {} in vhost {vhost}", kind.as_str()));
+    }
+    let rows: Vec<_> = policies
+        .into_iter()
+        .map(|policy| {
+            vec![
+                policy.name.to_string(),
+                policy.pattern.to_string(),
+                policy.apply_to.to_string(),
+                policy.priority.to_string(),
+                policy.definition.to_json(),
+            ]
+        })
+        .collect();
+    Ok(table(&["NAME", "PATTERN", "APPLIES TO", "PRIORITY", "DEFINITION"], &rows))
+}
+
+fn limit_table(broker: &Broker) -> String {
+    let mut rows = Vec::new();
+    let mut row = |of: String, limit: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            rows.push(vec![of, limit.to_owned(), value.to_string()]);
+        }
+    };
+    for vhost in broker.list_vhosts() {
+        row(format!("vhost {}", vhost.name), "max-connections", vhost.limits.connections_max);
+        row(format!("vhost {}", vhost.name), "max-queues", vhost.limits.queues_max);
+    }
+    for (user, limits) in broker.list_user_limits() {
+        row(format!("user {user}"), "max-connections", limits.connections_max);
+        row(format!("user {user}"), "max-channels", limits.channels_max);
+    }
+    if rows.is_empty() {
+        return "no limits".to_owned();
+    }
+    table(&["OF", "LIMIT", "VALUE"], &rows)
+}
+
+fn queue_table(broker: &Broker, vhost: &str) -> Result<String> {
+    let queues = broker.list_queues(&VhostName::new(vhost)?)?;
+    if queues.is_empty() {
+        return Ok(format!("no queues in vhost {vhost}"));
+    }
+    let or_dash = |name: Option<Box<str>>| name.map_or_else(|| "-".to_owned(), String::from);
+    let rows: Vec<_> = queues
+        .into_iter()
+        .map(|queue| {
+            vec![
+                queue.name.to_string(),
+                queue.queue_type.as_str().to_owned(),
+                queue.ready.to_string(),
+                queue.unacked.to_string(),
+                queue.consumers.to_string(),
+                or_dash(queue.policy),
+                or_dash(queue.operator_policy),
+            ]
+        })
+        .collect();
+    Ok(table(&["NAME", "TYPE", "READY", "UNACKED", "CONSUMERS", "POLICY", "OPERATOR POLICY"], &rows))
+}
+
+fn show_queue(queue: &QueueInfo) -> String {
+    let flags =
+        [(queue.durable, "durable"), (queue.exclusive, "exclusive"), (queue.auto_delete, "auto-delete")];
+    let mut kind = queue.queue_type.as_str().to_owned();
+    flags.iter().filter(|(is, _)| *is).for_each(|(_, word)| kind = format!("{kind}, {word}"));
+    let mut lines = vec![
+        format!("queue            {}", queue.name),
+        format!("type             {kind}"),
+        format!("ready            {}", queue.ready),
+        format!("unacked          {}", queue.unacked),
+        format!("consumers        {}", queue.consumers),
+        format!("policy           {}", queue.policy.as_deref().unwrap_or("-")),
+        format!("operator policy  {}", queue.operator_policy.as_deref().unwrap_or("-")),
+        format!("declared         {}", show_table(&queue.declared)),
+    ];
+    if !queue.altered.is_empty() {
+        lines.push(format!("altered          {}", show_table(&queue.altered)));
+    }
+    lines.push(format!("acts by          {}", show_table(&queue.effective)));
+    lines.join("\n")
+}
+
+fn show_table(table: &Table) -> String {
+    if table.is_empty() {
+        return "-".to_owned();
+    }
+    let show = |value: &Value| match value {
+        Value::LongStr(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::F64(value) => value.to_string(),
+        Value::Void => "(taken away)".to_owned(),
+        other => other.as_i64().map_or_else(|| other.type_name().to_owned(), |value| value.to_string()),
+    };
+    let shown: Vec<_> = table.iter().map(|(name, value)| format!("{name}={}", show(value))).collect();
+    shown.join(" ")
+}
