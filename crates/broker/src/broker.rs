@@ -95,7 +95,7 @@ impl Broker {
             sessions_max: self.core.options.sessions_max,
         })?;
         tracing::debug!(session = key, name = %request.name, user = %request.login.user, "session opened");
-        let session = Session::new(self.core.clone(), vhost, key, request.login.user, inbox);
+        let session = Session::new(self.core.clone(), vhost, key, request.login, inbox);
         if session.is_in_deleted_vhost() {
             // It went between the two, and those who were told were the others.
             return Err(OpenSessionError::VhostMissing { vhost: request.vhost });

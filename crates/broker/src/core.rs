@@ -1,5 +1,6 @@
 //! What every part of the broker shares: the store, the settings, numbers that are given once.
 
+use crate::alarm::Alarms;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
 use crate::queue::cell::DeleteIf;
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     /// Asked when a session opens, never after.
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) sessions: Sessions,
+    pub(crate) alarms: Alarms,
     pub(crate) timer: Timer,
     this: Weak<Self>,
     queue_ids: Mutex<QueueIds>,
@@ -69,6 +71,7 @@ impl Core {
             options,
             vhosts: RwLock::new(vhosts),
             sessions: Sessions::default(),
+            alarms: Alarms::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
             shutting_down: AtomicBool::new(false),
             full: Mutex::default(),
@@ -122,9 +125,9 @@ impl Core {
         match self.store.status() {
             StoreStatus::Writable => Ok(()),
             StoreStatus::Full => {
-                Err(WriteRefused(CommitError::OutOfSpace { dir: "the data directory".into() }))
+                Err(WriteRefused::Store(CommitError::OutOfSpace { dir: "the data directory".into() }))
             }
-            StoreStatus::Poisoned { cause } => Err(WriteRefused(CommitError::Poisoned { cause })),
+            StoreStatus::Poisoned { cause } => Err(WriteRefused::Store(CommitError::Poisoned { cause })),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
 use millpond_store::CommitError;
+use std::sync::Arc;
 
 /// Why a broker cannot start on a store.
 #[derive(Debug, thiserror::Error)]
@@ -426,7 +427,16 @@ pub enum GetError {
     Loading,
 }
 
-/// The store takes no writes; nothing was taken.
+/// No writes are taken; nothing was taken.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct WriteRefused(pub CommitError);
+pub enum WriteRefused {
+    /// By the store.
+    #[error("{0}")]
+    Store(CommitError),
+    /// By an alarm that is old: publishes of clients only.
+    #[error("the broker is {reason}, publishes are refused until the alarm is over")]
+    Alarm {
+        /// `low on memory`
+        reason: Arc<str>,
+    },
+}

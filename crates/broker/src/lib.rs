@@ -5,6 +5,7 @@
 //! See docs/ARCHITECTURE.md, "Broker".
 
 mod admin;
+mod alarm;
 mod broker;
 mod clock;
 mod core;
@@ -30,6 +31,7 @@ use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
 
 pub use admin::*;
+pub use alarm::{AlarmInfo, AlarmLevel, Resource, ResourceLimits, Resources};
 pub use broker::Broker;
 pub use clock::Clock;
 pub use delayed::{DelayedContent, DelayedMessage};

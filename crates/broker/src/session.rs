@@ -9,6 +9,7 @@ mod read_stream;
 mod routes;
 mod uncommitted;
 
+use crate::Login;
 use crate::core::Core;
 use crate::error::ChannelLimit;
 use crate::event::SessionEvent;
@@ -31,10 +32,12 @@ use uncommitted::Uncommitted;
 /// unsettled deliveries are requeued, exclusive queues are deleted.
 #[derive(Debug)]
 pub struct Session {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     vhost: Arc<Vhost>,
-    owner: OwnerKey,
+    pub(crate) owner: OwnerKey,
     user: UserName,
+    /// Of an in-process client, which alarms do not hold back.
+    is_internal: bool,
     inbox: Arc<Inbox>,
     queues: QueueTable,
     consumers: HashMap<u64, Consumer>,
@@ -76,18 +79,13 @@ struct ReplyInbox {
 }
 
 impl Session {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        vhost: Arc<Vhost>,
-        key: u64,
-        user: UserName,
-        inbox: Arc<Inbox>,
-    ) -> Self {
+    pub(crate) fn new(core: Arc<Core>, vhost: Arc<Vhost>, key: u64, login: Login, inbox: Arc<Inbox>) -> Self {
         Self {
             core,
             vhost,
             owner: OwnerKey(key),
-            user,
+            is_internal: login.peer.is_none(),
+            user: login.user,
             inbox,
             queues: QueueTable::default(),
             consumers: HashMap::new(),
@@ -185,6 +183,7 @@ impl Session {
 
     fn close(&mut self) {
         self.core.sessions.remove(self.owner.0);
+        self.core.alarms.forget(self.owner.0);
         self.inbox.close();
         for reply in self.replies.drain(..) {
             self.vhost.replies.close(&reply.name);

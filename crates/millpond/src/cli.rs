@@ -121,7 +121,7 @@ fn dispatch(matches: &ArgMatches) -> Result<()> {
             ask(matches, &Request::Apply { file: path.display().to_string(), text })
         }
         Some(("rules", matches)) => rules(matches),
-        Some((noun @ ("vhosts" | "policies" | "limits" | "queues"), matches)) => {
+        Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
             admin::dispatch(noun, matches)
         }
         _ => Ok(()),

@@ -6,6 +6,7 @@
 
 mod admin;
 
+use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::Broker;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -66,6 +68,7 @@ pub(crate) enum Request {
 pub(crate) struct Rooms {
     pub(crate) engine: Engine,
     pub(crate) broker: Broker,
+    pub(crate) watch: Arc<Watch>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -160,7 +163,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
             engine.stop_rule(&rule).await?;
             Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
         }
-        Request::Admin { ask } => admin::carry_out(ask, &rooms.broker).await,
+        Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }
 }

@@ -1,5 +1,6 @@
 //! The binary: settings, composition, command line. Everything else lives in the rooms below.
 
+mod alarms;
 mod cli;
 mod control;
 mod serve;

@@ -1,5 +1,6 @@
 //! `millpond serve`: puts the rooms together, says where to connect, and takes them apart in order.
 
+use crate::alarms::Watch;
 use crate::control;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
@@ -43,13 +44,16 @@ async fn serve(settings: &Settings) -> Result<()> {
         tracing::info!(file = %path.display(), "{report}");
     }
     let socket = control::bind(&settings.data_dir)?;
-    let rooms = control::Rooms { engine: engine.clone(), broker: broker.clone() };
+    let watch = Watch::new(settings, broker.clone());
+    let watching = tokio::spawn(watch.clone().run());
+    let rooms = control::Rooms { engine: engine.clone(), broker: broker.clone(), watch };
     let control = tokio::spawn(control::run(socket, rooms));
     let (stop, stopped) = stop_pair();
     stop_on_signals(stop)?;
     announce(settings, &server)?;
     server.run(broker, stopped).await;
     control.abort();
+    watching.abort();
     engine.shut_down().await;
     store.close();
     tracing::info!("stopped");

@@ -163,6 +163,7 @@ impl Client {
                 "consumer_cancel_notify",
                 "basic.nack",
                 "publisher_confirms",
+                "connection.blocked",
             ];
             let capabilities: Table = names.into_iter().map(|name| (name, true)).collect();
             properties.push("capabilities", capabilities);

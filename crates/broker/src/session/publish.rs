@@ -1,6 +1,7 @@
 //! Publishing: checks and routes at the door, then one call a queue and batch.
 
 use super::Session;
+use crate::AlarmLevel;
 use crate::error::{PublishError, WriteRefused};
 use crate::queue::cell::Appended;
 use crate::queue::{QueueCell, Work};
@@ -70,6 +71,9 @@ impl Session {
         if !self.confirming && matches!(self.core.store.status(), millpond_store::StoreStatus::Full) {
             self.core.wait_for_room(cx.waker());
             return Poll::Pending;
+        }
+        if !self.confirming && !self.is_internal && self.alarm_level() == AlarmLevel::Refusing {
+            return self.poll_alarm(AlarmLevel::Refusing, cx).map(|_| ());
         }
         Poll::Ready(())
     }
@@ -238,6 +242,9 @@ impl Session {
 
     /// Refuses a batch that the store would have to keep and cannot.
     fn check_door(&self, batch: &[Publish]) -> Result<(), WriteRefused> {
+        if self.core.alarms.level() == AlarmLevel::Refusing && !self.is_internal && !batch.is_empty() {
+            return Err(WriteRefused::Alarm { reason: self.core.alarms.reason() });
+        }
         let Err(refused) = self.core.check_writable() else { return Ok(()) };
         let kept =
             |(message, route): &Publish| route.0.keeps_all || (route.0.stored && message.is_persistent());

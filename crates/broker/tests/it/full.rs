@@ -131,10 +131,13 @@ fn a_poisoned_store_confirms_nothing() {
         let mut batch = vec![client.message("", "q", "m", &persistent()).unwrap()];
         match client.session.publish(&mut batch) {
             Ok(durability) => matches!(client.commit_result(durability), Err(CommitError::Poisoned { .. })),
-            Err(refused) => matches!(refused, WriteRefused(CommitError::Poisoned { .. })),
+            Err(refused) => matches!(refused, WriteRefused::Store(CommitError::Poisoned { .. })),
         }
     });
     assert!(is_poisoned, "a failed sync poisons");
     let mut batch = vec![client.message("", "q", "m", &persistent()).unwrap()];
-    assert!(matches!(client.session.publish(&mut batch), Err(WriteRefused(CommitError::Poisoned { .. }))));
+    assert!(matches!(
+        client.session.publish(&mut batch),
+        Err(WriteRefused::Store(CommitError::Poisoned { .. }))
+    ));
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod alarms;
 mod consume;
 mod dead_letters;
 mod dedup;

@@ -120,7 +120,7 @@ impl Commits {
                     }
                     Ok(Durability::Now) => break,
                     // Nothing was taken: it became full between question and commit.
-                    Err(WriteRefused(CommitError::OutOfSpace { .. })) => {
+                    Err(WriteRefused::Store(CommitError::OutOfSpace { .. })) => {
                         tokio::time::sleep(REFUSED_WAIT).await
                     }
                     Err(refused) => return Err(refused.to_string()),

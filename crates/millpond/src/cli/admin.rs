@@ -1,4 +1,4 @@
-//! `millpond vhosts`, `policies`, `limits`, `queues`: what an operator says to a running broker.
+//! `millpond vhosts`, `policies`, `limits`, `queues`, `alarms`: what an operator says to a running broker.
 
 use super::{ask, in_data_dir};
 use crate::control::{AdminRequest, PolicyText, Request};
@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// The commands of this file.
-pub(super) fn commands() -> [Command; 4] {
-    [vhosts(), policies(), limits(), queues()]
+pub(super) fn commands() -> [Command; 5] {
+    [vhosts(), policies(), limits(), queues(), alarms()]
 }
 
 fn group(name: &'static str, about: &'static str) -> Command {
@@ -119,6 +119,19 @@ fn queues() -> Command {
         ))
 }
 
+fn alarms() -> Command {
+    group("alarms", "Show whether memory or disk run out, and change from where on")
+        .subcommand(in_data_dir(
+            Command::new("list").about("Show what is measured, its limit and the alarms"),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("limit").about("Change the limits of the settings until the restart").args([
+                option("memory-high-watermark", "SHARE|SIZE", "Most resident memory: 0.6 or 4GiB"),
+                option("disk-free-min", "SIZE", "Least free space on the disk of the data directory"),
+            ]),
+        ))
+}
+
 /// Asks what these commands mean.
 pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
     let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
@@ -160,6 +173,11 @@ pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
             channels: given("max-channels"),
         },
         ("limits", _) => AdminRequest::ListLimits,
+        ("alarms", "limit") => AdminRequest::LimitAlarms {
+            memory_high_watermark: given("memory-high-watermark"),
+            disk_free_min: given("disk-free-min"),
+        },
+        ("alarms", _) => AdminRequest::ShowAlarms,
         ("queues", "show") => AdminRequest::ShowQueue { vhost: vhost(), queue: text("name") },
         ("queues", "alter") => AdminRequest::AlterQueue {
             vhost: vhost(),

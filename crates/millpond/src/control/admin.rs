@@ -1,9 +1,11 @@
 //! What the command line asks for an operator: vhosts, policies, limits, queues, alarms.
 
-use anyhow::{Context, Result, bail};
+use super::Rooms;
+use crate::settings::{ByteSize, SettingValue, Watermark};
+use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
-    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, UserLimits, VhostLimits,
-    VhostSpec, argument_value,
+    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource, UserLimits,
+    VhostLimits, VhostSpec, argument_value,
 };
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, UserName, VhostName};
@@ -35,6 +37,10 @@ pub(crate) enum AdminRequest {
     ListQueues { vhost: String },
     /// One queue and what it acts by.
     ShowQueue { vhost: String, queue: String },
+    /// The alarms, and what is measured.
+    ShowAlarms,
+    /// Other limits for alarms, until the restart.
+    LimitAlarms { memory_high_watermark: Option<String>, disk_free_min: Option<String> },
     /// Alter arguments of a queue: `max-length=10`, and `max-length=` takes it away.
     AlterQueue { vhost: String, queue: String, changes: Vec<String> },
 }
@@ -53,7 +59,8 @@ pub(crate) struct PolicyText {
 pub(crate) type LimitText = String;
 
 /// Does what is asked; what to tell the person.
-pub(crate) async fn carry_out(request: AdminRequest, broker: &Broker) -> Result<String> {
+pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<String> {
+    let broker = &rooms.broker;
     match request {
         AdminRequest::ListVhosts => Ok(vhost_table(broker)),
         AdminRequest::AddVhost { vhost, description, default_queue_type } => {
@@ -77,6 +84,10 @@ pub(crate) async fn carry_out(request: AdminRequest, broker: &Broker) -> Result<
         }
         AdminRequest::LimitUser { user, connections, channels } => {
             limit_user(broker, &user, connections.as_deref(), channels.as_deref()).await
+        }
+        AdminRequest::ShowAlarms => Ok(show_alarms(rooms)),
+        AdminRequest::LimitAlarms { memory_high_watermark, disk_free_min } => {
+            limit_alarms(rooms, memory_high_watermark.as_deref(), disk_free_min.as_deref())
         }
         AdminRequest::ListQueues { vhost } => queue_table(broker, &vhost),
         AdminRequest::ShowQueue { vhost, queue } => Ok(show_queue(&find_queue(broker, &vhost, &queue)?)),
@@ -174,6 +185,39 @@ async fn limit_user(
         show_limit(limits.connections_max),
         show_limit(limits.channels_max)
     ))
+}
+
+fn limit_alarms(rooms: &Rooms, watermark: Option<&str>, disk_free_min: Option<&str>) -> Result<String> {
+    let watermark = watermark.map(Watermark::parse).transpose();
+    let watermark = watermark.map_err(|reason| anyhow!("memory-high-watermark {reason}"))?;
+    let disk = disk_free_min.map(ByteSize::parse).transpose();
+    let disk = disk.map_err(|reason| anyhow!("disk-free-min {reason}"))?;
+    rooms.watch.set_limits(watermark, disk.map(|size| size.0));
+    Ok(show_alarms(rooms))
+}
+
+fn show_alarms(rooms: &Rooms) -> String {
+    let (measured, limits) = (rooms.watch.measure(), rooms.watch.limits());
+    let alarms = rooms.broker.alarms();
+    let state = |resource| if alarms.iter().any(|it| it.resource == resource) { "ALARM" } else { "ok" };
+    let show = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
+    let most = match limits.memory_max_bytes {
+        u64::MAX => "none".to_owned(),
+        bytes => format!("at most {}", mebibytes(bytes)),
+    };
+    let least = format!("at least {}", mebibytes(limits.disk_free_min_bytes));
+    let row = |resource: Resource, now: Option<u64>, limit: String| {
+        vec![resource.as_str().to_owned(), state(resource).to_owned(), show(now), limit]
+    };
+    let rows = [
+        row(Resource::Memory, measured.memory_bytes, most),
+        row(Resource::Disk, measured.disk_free_bytes, least),
+    ];
+    table(&["RESOURCE", "STATE", "NOW", "LIMIT"], &rows)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn find_queue(broker: &Broker, vhost: &str, queue: &str) -> Result<QueueInfo> {

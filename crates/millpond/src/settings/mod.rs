@@ -7,7 +7,7 @@ mod source;
 mod value;
 
 pub(crate) use source::load;
-pub(crate) use value::{ByteSize, SettingValue, SyncSetting};
+pub(crate) use value::{ByteSize, SettingValue, SyncSetting, Watermark};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -122,6 +122,14 @@ settings! {
     queue_memory_max: ByteSize = ["24MiB"];
     /// Messages all queues may hold in memory before the largest page out.
     memory_max: ByteSize = ["256MiB"];
+    /// Resident memory from which publishers are blocked: a share of the machine's (or its container's) memory such as `0.6`, or a size.
+    memory_high_watermark: Watermark = ["0.6"];
+    /// Free space on the disk of the data directory below which publishers are blocked.
+    disk_free_min: ByteSize = ["50MiB"];
+    /// How often memory and disk are looked at.
+    alarm_check_interval: Duration = ["1s"];
+    /// Age of an alarm from which publishes are refused (nack) instead of waiting; `0s`: they wait.
+    alarm_nack_after: Duration = ["30s"];
     /// Length of one segment of the write-ahead log.
     wal_segment_size: ByteSize = ["16MiB"];
     /// Segments the write-ahead log may span.

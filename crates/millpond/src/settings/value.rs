@@ -111,6 +111,28 @@ impl SettingValue for ByteSize {
     }
 }
 
+/// A share of the machine's memory, or a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Watermark {
+    Share(f64),
+    Bytes(u64),
+}
+
+impl SettingValue for Watermark {
+    const SHAPE: &'static str = "SHARE|SIZE";
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(share) = text.parse().ok().filter(|share| (0.0..=1.0).contains(share)) {
+            return Ok(Self::Share(share));
+        }
+        let size = ByteSize::parse(text).map(|size| Self::Bytes(size.0));
+        size.map_err(|_| {
+            format!(
+                "must be a share of the machine's memory from 0 to 1, or a size such as 4GiB, not `{text}`"
+            )
+        })
+    }
+}
+
 impl SettingValue for Duration {
     const SHAPE: &'static str = "TIME";
     fn parse(text: &str) -> Result<Self, String> {

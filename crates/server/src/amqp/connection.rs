@@ -119,6 +119,10 @@ impl Connection {
     /// Reads a block, if the broker can take what may be in it; whether anything was done.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut progress = false;
+        if self.core.waits_for_alarm(cx) {
+            self.keep_alive();
+            return Ok(progress);
+        }
         if self.core.is_suspended() {
             progress |= self.poll_suspension(cx)?;
             if self.core.is_suspended() {

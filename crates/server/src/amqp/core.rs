@@ -49,8 +49,6 @@ pub(crate) struct Agreed {
 pub(crate) struct Capabilities {
     pub(crate) authentication_failure_close: bool,
     pub(crate) consumer_cancel_notify: bool,
-    /// For alarms, which are to come.
-    #[expect(dead_code, reason = "alarms come with the management issue")]
     pub(crate) connection_blocked: bool,
 }
 
@@ -89,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) waiting_get: Option<WaitingGet>,
     /// The last commit's failure that was logged.
     pub(crate) failure_logged: bool,
+    /// It published while an alarm was set, and was told.
+    pub(super) is_blocked: bool,
 }
 
 impl Core {
@@ -121,6 +121,7 @@ impl Core {
             backlog: VecDeque::new(),
             waiting_get: None,
             failure_logged: false,
+            is_blocked: false,
         }
     }
 

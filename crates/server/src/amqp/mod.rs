@@ -3,6 +3,7 @@
 //! One task a connection. [`handshake`] agrees on limits and logs in; [`connection`] moves bytes between socket and
 //! [`core`], which knows the protocol and no socket; [`farewell`] ends it.
 
+mod alarm;
 mod channel;
 mod confirm;
 mod connection;

@@ -340,6 +340,7 @@ impl Core {
         self.publisher.pending = pending;
         self.publisher.messages = messages;
         self.hand_over(kind);
+        self.note_published();
     }
 
     /// basic.return.
@@ -399,7 +400,7 @@ impl Core {
                     self.confirms.resolve(range, true, &self.channels, &mut self.out);
                 }
             }
-            Kind::Plain if matches!(refused.0, CommitError::Poisoned { .. }) => {
+            Kind::Plain if is_poisoned(refused) => {
                 publisher.publishes.clear();
                 publisher.fault = Some((0, lost(refused)));
             }
@@ -422,7 +423,7 @@ impl Core {
         match self.session.publish(&mut publisher.held) {
             Ok(_) => publisher.refusal_logged = false,
             // There will be no room any more.
-            Err(refused) if matches!(refused.0, CommitError::Poisoned { .. }) => {
+            Err(refused) if is_poisoned(&refused) => {
                 publisher.fault = Some((0, lost(&refused)));
             }
             Err(_) => return false,
@@ -472,6 +473,11 @@ fn overfull(options: &AmqpOptions) -> Fault {
     let limit = options.transaction_max_bytes;
     let text = format_args!("a transaction holds more than {limit} bytes: commit more often");
     Fault::new(ReplyCode::PreconditionFailed, text).of(60, 40)
+}
+
+/// Whether nothing will be taken any more, however long one waits.
+fn is_poisoned(refused: &WriteRefused) -> bool {
+    matches!(refused, WriteRefused::Store(CommitError::Poisoned { .. }))
 }
 
 /// For a publisher that asked for no confirms and whose messages are not taken and never will be.

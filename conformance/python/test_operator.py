@@ -1,0 +1,174 @@
+"""What an operator sets, as clients notice it: vhosts, limits, policies, altered queues, alarms (C9, C11, D10, M5).
+
+These need a broker of their own and Millpond's command line: $MILLPOND, or target/release/millpond. Without it, or
+when the suites run against another broker, they are skipped.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+
+import pika
+import pytest
+
+from support import channel_error, drain, publish, ready, until
+
+ROOT = pathlib.Path(__file__).parents[2]
+BINARY = pathlib.Path(os.environ.get("MILLPOND", ROOT / "target/release/millpond"))
+PATIENCE_S = 20
+
+
+class Broker:
+    """A Millpond with its command line."""
+
+    def __init__(self, data_dir):
+        self.data_dir, self.connections = data_dir, []
+        listen = ["--amqp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--alarm-check-interval", "20ms"]
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--data-dir", data_dir, *listen, "--alarm-nack-after", "0s", "--log", "warn"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in self.process.stdout:
+            if found := re.search(r"AMQP 0-9-1 +127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+            if "health" in line:
+                break
+
+    def __call__(self, *words):
+        """Runs a command; what it prints."""
+        done = subprocess.run(
+            [BINARY, *words, "--data-dir", self.data_dir], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def connect(self, vhost="%2F"):
+        url = f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost}?heartbeat=0"
+        self.connections.append(pika.BlockingConnection(pika.URLParameters(url)))
+        return self.connections[-1]
+
+    def channel(self, vhost="%2F"):
+        return self.connect(vhost).channel()
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(PATIENCE_S) == 0
+
+
+@pytest.fixture
+def broker():
+    if "AMQP_URL" in os.environ and "MILLPOND" not in os.environ and not BINARY.exists():
+        pytest.skip("no Millpond to be told: set MILLPOND")
+    if not BINARY.exists():
+        pytest.skip(f"no broker at {BINARY}: set MILLPOND")
+    with tempfile.TemporaryDirectory() as data_dir:
+        broker = Broker(data_dir)
+        yield broker
+        broker.stop()
+
+
+def refused(broker, vhost="%2F"):
+    """The code and text with which a connection is refused."""
+    with pytest.raises(pika.exceptions.AMQPConnectionError) as failure:
+        broker.connect(vhost)
+    error = failure.value
+    while not hasattr(error, "reply_code"):
+        error = error.args[0].exception if hasattr(error.args[0], "exception") else error.args[0]
+    return error.reply_code, error.reply_text
+
+
+def test_C9_a_vhost_is_there_once_it_is_added_and_its_connections_end_with_it(broker):
+    assert refused(broker, "orders")[0] == 530
+    broker("vhosts", "add", "orders", "--default-queue-type", "quorum")
+    channel = broker.channel("orders")
+    channel.queue_declare("q", durable=True)
+    with channel_error(channel, 406, "x-queue-type"):
+        channel.queue_declare("q", durable=True, arguments={"x-queue-type": "classic"})
+    channel = broker.channel("orders")
+    broker("vhosts", "delete", "orders")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        while True:
+            channel.connection.process_data_events(time_limit=1)
+    assert closed.value.reply_code == 320
+    assert "vhost 'orders' is deleted" in closed.value.reply_text
+    assert refused(broker, "orders")[0] == 530
+
+
+def test_C9_D10_limits_refuse_what_is_too_much(broker):
+    broker("limits", "vhost", "/", "--max-connections", "1", "--max-queues", "1")
+    channel = broker.channel()
+    code, text = refused(broker)
+    assert code == 530 and "connection limit (1) is reached" in text
+    channel.queue_declare("one")
+    with channel_error(channel, 406, "queue limit in vhost '/' (1) is reached"):
+        channel.queue_declare("two")
+    broker("limits", "vhost", "/", "--max-connections", "none")
+    broker("limits", "user", "guest", "--max-channels", "1")
+    channel = broker.channel()
+    broker("limits", "user", "guest", "--max-channels", "2")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        for _ in range(3):
+            channel.connection.channel()
+    assert closed.value.reply_code == 530
+
+
+def test_M5_a_time_to_live_by_policy_acts_on_a_queue_that_is_there(broker):
+    channel = broker.channel()
+    channel.queue_declare("orders.a", durable=True)
+    channel.queue_declare("dead")
+    publish(channel, "orders.a", b"old", delivery_mode=2)
+    definition = '{"message-ttl": 1, "dead-letter-exchange": "", "dead-letter-routing-key": "dead"}'
+    broker("policies", "set", "ttl", r"^orders\.", definition, "--apply-to", "queues")
+    until(channel.connection, lambda: ready(channel, "dead") == 1, "the message to be dead-lettered")
+    channel.queue_declare("orders.a", durable=True)
+    broker("policies", "clear", "ttl")
+    publish(channel, "orders.a", b"new", delivery_mode=2)
+    time.sleep(0.01)  # What would have been its time to live.
+    assert drain(channel, "orders.a") == ["new"]
+
+
+def test_M5_an_alternate_exchange_by_policy_takes_what_no_queue_took(broker):
+    channel = broker.channel()
+    channel.exchange_declare("x")
+    channel.queue_declare("rest")
+    channel.queue_bind("rest", "amq.fanout")
+    publish(channel, "nobody", b"lost", exchange="x")
+    broker("policies", "set", "ae", "^x$", '{"alternate-exchange": "amq.fanout"}', "--apply-to", "exchanges")
+    publish(channel, "nobody", b"kept", exchange="x")
+    assert drain(channel, "rest") == ["kept"]
+
+
+def test_a_queue_is_altered_in_place_and_a_third_value_is_still_refused(broker):
+    channel = broker.channel()
+    channel.queue_declare("q", arguments={"x-max-length": 5})
+    for body in range(5):
+        publish(channel, "q", body)
+    broker("queues", "alter", "q", "max-length=2")
+    assert ready(channel, "q") == 2
+    channel.queue_declare("q", arguments={"x-max-length": 5})
+    channel.queue_declare("q", arguments={"x-max-length": 2})
+    with channel_error(channel, 406, "x-max-length"):
+        channel.queue_declare("q", arguments={"x-max-length": 3})
+
+
+def test_C11_a_publisher_is_blocked_by_an_alarm_and_goes_on_after_it(broker):
+    publisher, consumer = broker.channel(), broker.channel()
+    publisher.queue_declare("q")
+    told = []
+    publisher.connection.add_on_connection_blocked_callback(lambda _, frame: told.append(frame.method.reason))
+    publisher.connection.add_on_connection_unblocked_callback(lambda _, frame: told.append("unblocked"))
+    broker("alarms", "limit", "--memory-high-watermark", "0")
+    publisher.connection.process_data_events(time_limit=0.1)
+    assert told == []
+    publish(publisher, "q", b"1")
+    until(publisher.connection, lambda: told, "connection.blocked")
+    publish(publisher, "q", b"2")
+    assert drain(consumer, "q") == ["1"]
+    broker("alarms", "limit", "--memory-high-watermark", "0.9")
+    until(publisher.connection, lambda: len(told) == 2, "connection.unblocked")
+    assert told == ["low on memory", "unblocked"]
+    until(consumer.connection, lambda: ready(consumer, "q") == 1, "the second message")
