@@ -5,6 +5,9 @@ use millpond_broker::*;
 use millpond_model::VhostName;
 use millpond_model::properties::{Properties, RawProperties};
 use millpond_model::table::Value;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -360,4 +363,68 @@ fn a_delayed_exchange_needs_a_type_to_route_by() {
     let other = DeclareExchange { arguments, ..exchange_request("D", "x-delayed-message", "d") };
     let error = client.session.declare_exchange(&other).unwrap_err().to_string();
     assert!(error.contains("inequivalent arg 'x-delayed-type'"), "{error}");
+}
+
+/// What waits, as the test knows it: time and order of publishing.
+type Model = std::collections::BTreeSet<(u64, u64)>;
+
+#[test]
+fn in_random_histories_every_message_is_released_once_in_order_or_taken_back() {
+    for seed in 0..4 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let clock = Clock::fake(1_700_000_000_000);
+        let options = BrokerOptions { clock: clock.clone(), ..options() };
+        let mut broker = if seed % 2 == 0 { TestBroker::with(options) } else { TestBroker::paging(options) };
+        let mut client = broker.session();
+        declare_with_queue(&mut client);
+        let mut model = Model::new();
+        for n in 0..250u64 {
+            match random.random_range(0..100) {
+                0..70 => {
+                    let delay_ms = random.random_range(1..2000u64);
+                    publish(&mut client, &format!("{n:04} {}", "x".repeat(50)), &delayed(delay_ms as i64));
+                    model.insert((clock.now_ms() + delay_ms, n));
+                }
+                70..85 => {
+                    clock.advance(random.random_range(1..400));
+                    take_due(&mut client, &mut model, clock.now_ms(), seed);
+                }
+                85..93 => {
+                    let listed = broker.broker().list_delayed(&root(), &exchange("D"), 1000).unwrap();
+                    // Of those due at the same millisecond nobody says which is which.
+                    if let Some(one) = listed.choose(&mut random)
+                        && let [known] = *model.iter().filter(|it| it.0 == one.due_ms).collect::<Vec<_>>()
+                    {
+                        let known = *known;
+                        broker
+                            .broker()
+                            .cancel_delayed(&root(), &exchange("D"), one.id)
+                            .unwrap()
+                            .wait()
+                            .unwrap();
+                        model.remove(&known);
+                    }
+                }
+                _ => {
+                    drop(client);
+                    broker.reopen();
+                    wait_waiting(&broker, model.len() as u64);
+                    client = broker.session();
+                }
+            }
+            assert_eq!(waiting(&broker), model.len() as u64, "seed {seed}");
+        }
+        clock.advance(2000);
+        take_due(&mut client, &mut model, clock.now_ms(), seed);
+        assert!(model.is_empty());
+    }
+}
+
+/// Takes all that is due out of the queue, and compares.
+fn take_due(client: &mut Client, model: &mut Model, now_ms: u64, seed: u64) {
+    let left = model.split_off(&(now_ms + 1, 0));
+    let due: Vec<u64> = std::mem::replace(model, left).into_iter().map(|(_, n)| n).collect();
+    wait_ready(client, "q", due.len() as u64);
+    let found: Vec<u64> = client.drain("q").iter().map(|body| body[..4].parse().unwrap()).collect();
+    assert_eq!(found, due, "seed {seed}");
 }
