@@ -5,10 +5,12 @@
 //! API is for programs; this is for the person at the machine, and works without a password or an open port.
 
 mod admin;
+mod messages;
 
 use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
+pub(crate) use messages::{MessageFilterText, MessageRequest};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -61,6 +63,11 @@ pub(crate) enum Request {
         /// What.
         ask: AdminRequest,
     },
+    /// Messages looked at, or brought from one queue to another.
+    Messages {
+        /// What.
+        ask: MessageRequest,
+    },
 }
 
 /// Those who answer.
@@ -88,7 +95,10 @@ pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
     let mut stream = std::os::unix::net::UnixStream::connect(&path).with_context(|| {
         format!("no broker answers at {}: is it running with this --data-dir?", path.display())
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    // Messages take as long as there are many, or as their rate says.
+    if !matches!(request, Request::Messages { .. }) {
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    }
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
@@ -164,6 +174,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
             Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
         }
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
+        Request::Messages { ask } => messages::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }
 }

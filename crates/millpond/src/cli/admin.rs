@@ -10,19 +10,19 @@ pub(super) fn commands() -> [Command; 5] {
     [vhosts(), policies(), limits(), queues(), alarms()]
 }
 
-fn group(name: &'static str, about: &'static str) -> Command {
+pub(super) fn group(name: &'static str, about: &'static str) -> Command {
     Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
 }
 
-fn word(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+pub(super) fn word(id: &'static str, name: &'static str, help: &'static str) -> Arg {
     Arg::new(id).value_name(name).required(true).help(help)
 }
 
-fn option(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+pub(super) fn option(id: &'static str, name: &'static str, help: &'static str) -> Arg {
     Arg::new(id).long(id).value_name(name).help(help)
 }
 
-fn vhost() -> Arg {
+pub(super) fn vhost() -> Arg {
     option("vhost", "VHOST", "In which vhost").default_value("/")
 }
 

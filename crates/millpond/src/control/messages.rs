@@ -1,0 +1,163 @@
+//! What the command line asks about messages: browsed, moved, copied, sent back to where they died.
+
+use super::Rooms;
+use anyhow::{Context, Result};
+use millpond_broker::{Broker, Browsed, MessageFilter, TransferReport, TransferRequest, TransferTo};
+use millpond_model::properties::RawProperties;
+use millpond_model::{QueueName, VhostName};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Messages shown when no limit is given.
+const SHOWN_DEFAULT_MAX: u64 = 20;
+/// Messages looked at in one go.
+const CHUNK: usize = 256;
+/// Bytes of a body that are shown.
+const BODY_SHOWN_MAX_BYTES: usize = 200;
+
+/// What may be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub(crate) enum MessageRequest {
+    /// What is ready in a queue.
+    Browse { vhost: String, queue: String, filter: MessageFilterText, limit: Option<u64> },
+    /// Bring messages to another queue; `to` is `None`: to where each died.
+    Transfer {
+        vhost: String,
+        from: String,
+        to: Option<String>,
+        keep: bool,
+        filter: MessageFilterText,
+        limit: Option<u64>,
+        rate: Option<u32>,
+        dry_run: bool,
+    },
+}
+
+/// Which messages, as a person writes it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct MessageFilterText {
+    /// `NAME=VALUE`.
+    pub(crate) headers: Vec<String>,
+    pub(crate) routing_key: Option<String>,
+    pub(crate) body: Option<String>,
+    pub(crate) died_of: Option<String>,
+    pub(crate) died_in: Option<String>,
+}
+
+impl MessageFilterText {
+    fn read(self) -> Result<MessageFilter> {
+        let header = |text: &String| {
+            let (name, value) = text
+                .split_once('=')
+                .with_context(|| format!("a header to look for is NAME=VALUE, not '{text}'"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        Ok(MessageFilter {
+            headers: self.headers.iter().map(header).collect::<Result<_>>()?,
+            routing_key: self.routing_key,
+            body: self.body.map(String::into_bytes),
+            died_of: self.died_of,
+            died_in: self.died_in,
+        })
+    }
+}
+
+/// Does what is asked; what to tell the person.
+pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms) -> Result<String> {
+    match request {
+        MessageRequest::Browse { vhost, queue, filter, limit } => {
+            let limit = limit.unwrap_or(SHOWN_DEFAULT_MAX);
+            browse(&rooms.broker, &VhostName::new(&vhost)?, &QueueName::new(&queue)?, &filter.read()?, limit)
+                .await
+        }
+        MessageRequest::Transfer { vhost, from, to, keep, filter, limit, rate, dry_run } => {
+            let to = match to {
+                Some(name) => TransferTo::Queue(QueueName::new(&name)?),
+                None => TransferTo::WhereItDied,
+            };
+            let (from, filter) = (QueueName::new(&from)?, filter.read()?);
+            let request = TransferRequest { from, to, keep, filter, limit, dry_run };
+            transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await
+        }
+    }
+}
+
+async fn browse(
+    broker: &Broker,
+    vhost: &VhostName,
+    queue: &QueueName,
+    filter: &MessageFilter,
+    limit: u64,
+) -> Result<String> {
+    let mut browse = broker.browse(vhost, queue)?;
+    let (mut text, mut shown, mut seen, mut more) = (String::new(), 0, Vec::new(), true);
+    while more && shown < limit {
+        seen.clear();
+        more = poll_fn(|cx| browse.poll_next(cx, CHUNK, &mut seen)).await;
+        for found in seen.iter().filter(|it| filter.matches(&it.message)).take((limit - shown) as usize) {
+            show(&mut text, found)?;
+            shown += 1;
+        }
+    }
+    if more {
+        write!(text, "the first {shown}; --limit shows more")?;
+    } else {
+        write!(text, "{shown} ready")?;
+    }
+    Ok(text)
+}
+
+fn show(text: &mut String, found: &Browsed) -> std::fmt::Result {
+    let message = &found.message;
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let properties = RawProperties::from_checked(message.properties());
+    let (exchange, key) = (lossy(message.exchange()), lossy(message.routing_key()));
+    writeln!(text, "{} exchange '{exchange}' key '{key}' {} bytes", found.place, message.body().len())?;
+    if let Some(id) = properties.message_id() {
+        writeln!(text, "  message-id {}", lossy(id))?;
+    }
+    for (name, value) in properties.headers().unwrap_or_default().iter() {
+        writeln!(text, "  {}: {:?}", lossy(name), value.to_value())?;
+    }
+    let body = message.body();
+    let cut = if body.len() > BODY_SHOWN_MAX_BYTES { "..." } else { "" };
+    writeln!(text, "  {}{cut}", lossy(&body[..body.len().min(BODY_SHOWN_MAX_BYTES)]))
+}
+
+async fn transfer(
+    broker: &Broker,
+    vhost: &VhostName,
+    request: TransferRequest,
+    rate: Option<u32>,
+) -> Result<String> {
+    let (dry_run, keep) = (request.dry_run, request.keep);
+    let mut transfer = broker.transfer(vhost, request)?;
+    // One commit a tenth of a second keeps a rate evenly enough.
+    let count = rate.map_or(CHUNK, |rate| (rate as usize).div_ceil(10));
+    let started = Instant::now();
+    while poll_fn(|cx| transfer.poll_step(cx, count)).await? {
+        if let Some(rate) = rate.filter(|_| !dry_run) {
+            let due = transfer.report().moved_count() as f64 / f64::from(rate);
+            tokio::time::sleep_until(started + Duration::from_secs_f64(due)).await;
+        }
+    }
+    let report = transfer.report().clone();
+    transfer.saved().await?;
+    Ok(describe(&report, dry_run, keep))
+}
+
+fn describe(report: &TransferReport, dry_run: bool, keep: bool) -> String {
+    let done = match (dry_run, keep) {
+        (true, _) => "would go",
+        (false, true) => "copied",
+        (false, false) => "moved",
+    };
+    let mut lines = vec![format!("{} of {} messages {done}", report.moved_count(), report.looked_at)];
+    lines.extend(report.moved.iter().map(|(queue, count)| format!("  {count} to {queue}")));
+    lines.extend(report.stayed.iter().map(|(reason, count)| format!("  {count} stayed: {reason}")));
+    lines.join("\n")
+}
