@@ -215,7 +215,7 @@ pub enum QueueError {
     Refused(#[from] WriteRefused),
     /// What takes messages away has no meaning on a stream (540).
     #[error(
-        "{what} is not supported by stream queue '{queue}' in vhost '{vhost}': consume from it with acks and a prefetch"
+        "{what} is not supported by stream queue '{queue}' in vhost '{vhost}': messages are read from it and not taken out"
     )]
     NotForStreams {
         /// Which.

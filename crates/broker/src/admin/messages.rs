@@ -190,6 +190,10 @@ impl Broker {
     pub fn transfer(&self, vhost: &VhostName, request: TransferRequest) -> Result<Transfer, TransferError> {
         let vhost = self.vhost(vhost)?;
         let cell = find(&vhost, &request.from)?;
+        if cell.stream().is_some() && !request.keep {
+            let (queue, vhost) = (request.from, vhost.name.clone());
+            return Err(QueueError::NotForStreams { queue, vhost, what: "a move" }.into());
+        }
         if let TransferTo::Queue(to) = &request.to {
             find(&vhost, to)?;
             if *to == request.from {

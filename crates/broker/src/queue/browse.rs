@@ -28,6 +28,9 @@ impl QueueCell {
     ) -> Looked {
         // The wake-up is asked for first, so that a load that ends meanwhile is not missed.
         self.wait(waker);
+        if let Some(stream) = &self.stream {
+            return stream.look(from, count_max, out);
+        }
         let state = self.state.lock();
         let mut at = from;
         while out.len() < count_max {

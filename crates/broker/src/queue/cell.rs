@@ -244,6 +244,9 @@ impl QueueCell {
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
     ) -> Appended {
+        if let Some(stream) = &self.stream {
+            return Appended { first: stream.publish(self, messages, work), more: Vec::new() };
+        }
         let seqs = {
             let mut state = self.state.lock();
             if state.deleted {
@@ -551,6 +554,9 @@ impl QueueCell {
 
     /// Messages handed out and not settled.
     pub(crate) fn unacked_count(&self) -> u64 {
+        if let Some(stream) = &self.stream {
+            return stream.unacked_count();
+        }
         self.state.lock().machine.unacked_count()
     }
 
@@ -590,6 +596,7 @@ impl QueueCell {
 
     fn on_loaded(self: &Arc<Self>, work: &mut Work<'_>) {
         if let Some(stream) = &self.stream {
+            work.scratch.wake_later(&mut self.state.lock().waiters);
             return stream.on_loaded(self, work);
         }
         {

@@ -228,6 +228,11 @@ impl Machine {
         self.readers.iter_mut().for_each(|reader| reader.loading = false);
     }
 
+    /// What all readers hold together.
+    pub(crate) fn held_count(&self) -> u64 {
+        self.readers.iter().map(|reader| reader.held.count()).sum()
+    }
+
     fn at(&self, key: ConsumerKey) -> Option<usize> {
         self.readers.binary_search_by_key(&key, |reader| reader.key).ok()
     }

@@ -4,6 +4,7 @@ use super::arguments::{Filter, ReaderSettings, Retention, Start, StreamSettings}
 use super::machine::{Machine, Terms};
 use crate::core::Core;
 use crate::definition::{stream_offset_key, stream_offset_value};
+use crate::queue::browse::Looked;
 use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec, Sink};
 use crate::queue::logs::Logs;
 use crate::queue::machine::{ConsumerKey, OwnerKey};
@@ -17,6 +18,9 @@ use millpond_store::{QueueId, QueueLog};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Most bytes read in one piece by an operator's look.
+const LOOK_MAX_BYTES: usize = 1 << 20;
 
 /// Where consumers of one stream would go on, by consumer tag.
 pub(crate) type Places = Vec<(Box<str>, u64)>;
@@ -346,6 +350,26 @@ impl StreamRoom {
         let state = self.state.lock();
         let (first, next) = state.machine.bounds();
         (next - first, state.machine.keys().count() as u64)
+    }
+
+    /// Deliveries that were not settled.
+    pub(crate) fn unacked_count(&self) -> u64 {
+        self.state.lock().machine.held_count()
+    }
+
+    /// Adds up to `count_max` messages from an offset on, which stay.
+    pub(crate) fn look(&self, from: u64, count_max: usize, out: &mut Vec<(u64, Message)>) -> Looked {
+        let (first, next) = self.state.lock().machine.bounds();
+        let mut at = from.max(first);
+        while out.len() < count_max && at < next {
+            let before = out.len();
+            let read = self.log.read(at, count_max - before, LOOK_MAX_BYTES, out);
+            at = read.next;
+            if read.loading {
+                return if out.is_empty() { Looked::Loading } else { Looked::Next(at) };
+            }
+        }
+        if at < next { Looked::Next(at) } else { Looked::End }
     }
 
     /// Whether deliveries under that number can still be settled.

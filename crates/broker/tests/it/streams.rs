@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use millpond_broker::*;
-use millpond_model::ConsumerTag;
 use millpond_model::table::Value;
+use millpond_model::{ConsumerTag, VhostName};
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -287,4 +287,41 @@ fn readers_of_random_places_and_credits_see_everything_once_and_in_order() {
         client.settle(&held, Outcome::Accept);
         read_to(&mut client, next, published);
     }
+}
+
+#[test]
+fn an_operator_looks_through_a_stream_and_copies_from_it_and_into_it_but_moves_nothing() {
+    let broker = TestBroker::paging(options());
+    let vhost = VhostName::new("/").unwrap();
+    let mut client = broker.session();
+    declare_stream(&mut client, "s", &[]);
+    declare_stream(&mut client, "copy", &[]);
+    for part in 0..10 {
+        publish_numbers(&mut client, "s", part * 50..part * 50 + 50);
+    }
+    let mut browse = broker.broker().browse(&vhost, &queue("s")).unwrap();
+    let (mut seen, mut more) = (Vec::new(), true);
+    while more {
+        block_on(|cx| browse.poll_next(cx, 40, &mut seen).map(|it| more = it));
+    }
+    assert!(seen.iter().map(|browsed| browsed.place).eq(0..500));
+    let mut request = TransferRequest {
+        from: queue("s"),
+        to: TransferTo::Queue(queue("copy")),
+        keep: false,
+        filter: MessageFilter::default(),
+        limit: None,
+        dry_run: false,
+    };
+    let refused = broker.broker().transfer(&vhost, request.clone()).unwrap_err();
+    assert!(refused.to_string().contains("a move is not supported by stream queue 's'"), "{refused}");
+    request.keep = true;
+    let mut transfer = broker.broker().transfer(&vhost, request).unwrap();
+    let mut more = true;
+    while more {
+        block_on(|cx| transfer.poll_step(cx, 100).map(|it| more = it.unwrap()));
+    }
+    read_from(&mut client, "copy", 1, 0);
+    read_to(&mut client, 0, 500);
+    assert_eq!(client.ready("s"), 500);
 }
