@@ -60,6 +60,8 @@ struct Heartbeat {
     tick: Duration,
     /// Since the last tick.
     read: bool,
+    /// What waited in the socket to be read, at the last tick that asked. Bytes.
+    waiting_bytes: u64,
     /// Where the output ended at the last tick.
     output_end: u64,
     silent_ticks: u32,
@@ -132,6 +134,10 @@ impl Connection {
             self.resume = true;
         }
         let out = &self.core.out;
+        if out.pending_bytes() >= OUTPUT_FULL_BYTES && out.is_writable() {
+            // It is the client that does not read: whether it lives shows in what waits in the socket.
+            return Ok(progress);
+        }
         let is_full = out.pending_bytes() >= OUTPUT_FULL_BYTES || out.barriers() >= BARRIERS_MAX;
         if is_full || self.core.session.poll_publish_ready(cx).is_pending() || self.is_patient(cx) {
             self.keep_alive();
@@ -239,7 +245,7 @@ impl Connection {
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let Some(heartbeat) = &mut self.heartbeat else { return Ok(()) };
         while heartbeat.timer.as_mut().poll(cx).is_ready() {
-            if std::mem::take(&mut heartbeat.read) {
+            if std::mem::take(&mut heartbeat.read) || heartbeat.hears(&self.socket) {
                 heartbeat.silent_ticks = 0;
             } else {
                 heartbeat.silent_ticks += 1;
@@ -285,7 +291,13 @@ impl Heartbeat {
         }
         let tick = Duration::from_millis(u64::from(agreed.heartbeat_secs) * 500);
         let timer = Box::pin(tokio::time::sleep(tick));
-        Some(Self { timer, tick, read: false, output_end: 0, silent_ticks: 0 })
+        Some(Self { timer, tick, read: false, waiting_bytes: 0, output_end: 0, silent_ticks: 0 })
+    }
+
+    /// Whether something has come that is not read, since this was asked last.
+    fn hears(&mut self, socket: &TcpStream) -> bool {
+        let waiting_bytes = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+        std::mem::replace(&mut self.waiting_bytes, waiting_bytes) != waiting_bytes
     }
 }
 
