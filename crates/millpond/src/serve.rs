@@ -154,6 +154,11 @@ fn server_options(settings: &Settings) -> Result<ServerOptions> {
             handshake_timeout: settings.handshake_timeout,
             header_max_bytes: size(settings.header_size_max.0, "header_size_max")?,
             consumers_max_per_channel: settings.consumers_per_channel_max,
+            // A single message of the allowed size must come through.
+            partial_bodies_max_bytes: size(
+                settings.partial_bodies_max.0.max(settings.message_size_max.0),
+                "partial_bodies_max",
+            )?,
             ..AmqpOptions::default()
         },
     })

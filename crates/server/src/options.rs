@@ -38,6 +38,9 @@ pub struct AmqpOptions {
     pub consumers_max_per_channel: usize,
     /// Bodies, properties and keys that one transaction may hold before it is committed. Bytes.
     pub transaction_max_bytes: usize,
+    /// What a connection may hold of bodies that have not come whole, on all its channels. Bytes, at least the largest
+    /// message.
+    pub partial_bodies_max_bytes: usize,
     /// What clients are told as `cluster_name`.
     pub cluster_name: Box<str>,
 }
@@ -65,6 +68,7 @@ impl Default for AmqpOptions {
             header_max_bytes: 128 * 1024,
             consumers_max_per_channel: 65_536,
             transaction_max_bytes: 128 * 1024 * 1024,
+            partial_bodies_max_bytes: 64 * 1024 * 1024,
             cluster_name: "millpond".into(),
         }
     }

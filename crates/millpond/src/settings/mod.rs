@@ -102,6 +102,8 @@ settings! {
     default_user_loopback_only: bool = ["true"];
     /// Largest message body accepted; a larger one closes the channel with 406.
     message_size_max: ByteSize = ["16MiB"];
+    /// Bodies received in part that one connection may hold, over all its channels; beyond, the channel is closed with 406. At least `message_size_max`.
+    partial_bodies_max: ByteSize = ["64MiB"];
     /// Connections at once; further ones are refused with 530.
     connections_max: usize = ["65536"];
     /// Channels a connection may open.

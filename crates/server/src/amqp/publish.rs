@@ -10,6 +10,8 @@ use millpond_amqp_codec::{
 };
 use millpond_broker::{CommitError, Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A publish that is not whole in the read buffer waits there for the rest if it is no larger than this; a larger
 /// one is assembled apart. Bytes of body.
@@ -27,7 +29,44 @@ pub(crate) enum Assembly {
     /// The content header is to come.
     Header { exchange: Box<[u8]>, routing_key: Box<[u8]>, mandatory: bool },
     /// So much of the body is to come.
-    Body { batch: MessageBatch, route: Route, mandatory: bool, missing_bytes: u64 },
+    Body(Box<Partial>),
+}
+
+/// A publish whose body has not come whole.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    batch: MessageBatch,
+    route: Route,
+    mandatory: bool,
+    missing_bytes: u64,
+    received_bytes: usize,
+    share: Share,
+}
+
+/// What a partial body holds of its connection's limit; given back when it is dropped, whoever does that.
+#[derive(Debug)]
+struct Share {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Share {
+    fn of(total: &Arc<AtomicUsize>) -> Self {
+        Self { total: total.clone(), bytes: 0 }
+    }
+
+    /// Grows to so many bytes; what all shares of the connection are then.
+    fn grow_to(&mut self, bytes: usize) -> usize {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.total.fetch_add(more, Relaxed) + more
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// A whole publish that is to be handed over.
@@ -66,6 +105,8 @@ pub(crate) struct Publisher {
     /// Length of the input being taken: its records take no more.
     input_bytes: usize,
     pending: Vec<Pending>,
+    /// What bodies hold that have not come whole. Bytes.
+    partial_bytes: Arc<AtomicUsize>,
     messages: Vec<Message>,
     publishes: Vec<Publish>,
     ranges: Vec<Range>,
@@ -215,11 +256,9 @@ impl Core {
             (Assembly::Header { exchange, routing_key, mandatory }, FrameKind::Header) => {
                 self.take_header(frame, &exchange, &routing_key, mandatory)
             }
-            (Assembly::Body { batch, route, mandatory, missing_bytes }, FrameKind::Body) => {
-                self.take_body(frame, batch, route, mandatory, missing_bytes)
-            }
+            (Assembly::Body(partial), FrameKind::Body) => self.take_body(frame, partial),
             (Assembly::Header { .. }, _) => Err(unexpected("expected a content header, got a body frame")),
-            (Assembly::Body { .. }, _) => Err(unexpected("expected a body frame, got a content header")),
+            (Assembly::Body(_), _) => Err(unexpected("expected a body frame, got a content header")),
         }
     }
 
@@ -238,42 +277,51 @@ impl Core {
         let route = self.session.route(exchange, routing_key, &header.properties, missing_bytes)?;
         let rewritten = self.session.rewrite_properties(&header.properties);
         let properties = rewritten.as_deref().unwrap_or(header.properties.as_bytes());
+        let reserve_bytes = missing_bytes.min(BODY_RESERVE_MAX_BYTES) as usize;
+        let mut share = Share::of(&self.publisher.partial_bytes);
+        self.check_partial(share.grow_to(reserve_bytes))?;
         let mut batch = MessageBatch::default();
         batch.set_time(self.session.now_ms());
-        batch.start(
-            exchange,
-            routing_key,
-            properties,
-            header.properties.is_persistent(),
-            missing_bytes.min(BODY_RESERVE_MAX_BYTES) as usize,
-        );
+        batch.start(exchange, routing_key, properties, header.properties.is_persistent(), reserve_bytes);
         if missing_bytes == 0 {
             self.complete(frame.channel, batch, route, mandatory);
         } else if let Some(channel) = self.channels.get_mut(frame.channel) {
-            channel.assembly = Some(Box::new(Assembly::Body { batch, route, mandatory, missing_bytes }));
+            let partial = Partial { batch, route, mandatory, missing_bytes, received_bytes: 0, share };
+            channel.assembly = Some(Box::new(Assembly::Body(Box::new(partial))));
         }
         Ok(())
     }
 
-    fn take_body(
-        &mut self,
-        frame: Frame<'_>,
-        mut batch: MessageBatch,
-        route: Route,
-        mandatory: bool,
-        missing_bytes: u64,
-    ) -> Result<(), Fault> {
-        let Some(missing_bytes) = missing_bytes.checked_sub(frame.payload.len() as u64) else {
+    fn check_partial(&self, size_bytes: usize) -> Result<(), Fault> {
+        let size_max_bytes = self.options.partial_bodies_max_bytes;
+        if size_bytes <= size_max_bytes {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ReplyCode::PreconditionFailed,
+            format_args!(
+                "message bodies in parts of {size_bytes} bytes on one connection are larger than the limit of {size_max_bytes}"
+            ),
+        ))
+    }
+
+    fn take_body(&mut self, frame: Frame<'_>, mut partial: Box<Partial>) -> Result<(), Fault> {
+        let Some(missing_bytes) = partial.missing_bytes.checked_sub(frame.payload.len() as u64) else {
             return Err(Fault::new(
                 ReplyCode::UnexpectedFrame,
                 "the body is longer than its content header says",
             ));
         };
-        batch.push_body(frame.payload);
+        partial.missing_bytes = missing_bytes;
+        partial.received_bytes += frame.payload.len();
+        let total_bytes = partial.share.grow_to(partial.received_bytes);
+        self.check_partial(total_bytes)?;
+        partial.batch.push_body(frame.payload);
         if missing_bytes == 0 {
+            let Partial { batch, route, mandatory, .. } = *partial;
             self.complete(frame.channel, batch, route, mandatory);
         } else if let Some(channel) = self.channels.get_mut(frame.channel) {
-            channel.assembly = Some(Box::new(Assembly::Body { batch, route, mandatory, missing_bytes }));
+            channel.assembly = Some(Box::new(Assembly::Body(partial)));
         }
         Ok(())
     }

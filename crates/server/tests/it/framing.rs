@@ -184,3 +184,42 @@ async fn a_client_that_dies_in_the_middle_of_a_body_leaves_nothing_behind() {
     bystander.send(1, basic::Get { queue: "q", no_ack: true, ..Default::default() }).await;
     bystander.expect("basic.get-empty").await;
 }
+
+#[tokio::test]
+async fn bodies_in_parts_are_limited_for_all_channels_of_a_connection_together() {
+    let options = millpond_server::AmqpOptions { partial_bodies_max_bytes: 800_000, ..Default::default() };
+    let server = TestServer::start_with(options).await;
+    let mut client = Client::connect(server.amqp()).await;
+    let publish = |channel| method(channel, basic::Publish { routing_key: b"q", ..Default::default() });
+    // So many bytes of a body twice as long.
+    let half = |channel, size: usize| {
+        let head = frame(2, channel, &header(60, 0, 2 * size as u64, &[0, 0]));
+        [publish(channel), head, frame(3, channel, &vec![7; size])].concat()
+    };
+    for channel in 1..=4 {
+        client.open_channel(channel).await;
+    }
+    client.declare_queue(4, "q", false).await;
+    client.send_bytes(&half(1, 100_000)).await;
+    client.send_bytes(&half(2, 100_000)).await;
+    // Room for a body is taken when its header comes, so the fourth is too much before its body has come.
+    client.send_bytes(&half(3, 100_000)).await;
+    client.send_bytes(&half(4, 125_000)).await;
+    let text = client.expect_channel_close(406).await;
+    assert_eq!(
+        text,
+        "PRECONDITION_FAILED - message bodies in parts of 850000 bytes on one connection are larger than the limit of 800000"
+    );
+    // The others go on, and what has come whole makes room.
+    client.open_channel(4).await;
+    client.send_bytes(&frame(3, 3, &vec![8; 100_000])).await;
+    client.send_bytes(&half(4, 125_000)).await;
+    for (channel, size) in [(1, 100_000), (2, 100_000), (4, 125_000)] {
+        client.send_bytes(&frame(3, channel, &vec![8; size])).await;
+    }
+    client.send(4, basic::Consume { queue: "q", no_ack: true, ..Default::default() }).await;
+    client.expect("basic.consume-ok").await;
+    for size in [100_000, 100_000, 100_000, 125_000] {
+        assert_eq!(client.expect_delivery().await.2.len(), 2 * size);
+    }
+}
