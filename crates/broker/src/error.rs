@@ -416,6 +416,12 @@ pub enum ConsumeError {
     ReplyInboxExists,
 }
 
+impl From<crate::queue::arguments::BadArgument> for ConsumeError {
+    fn from(bad: crate::queue::arguments::BadArgument) -> Self {
+        Self::BadArgument { argument: bad.argument.to_owned(), reason: bad.reason }
+    }
+}
+
 /// Why `basic.get` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {

@@ -3,6 +3,7 @@
 use crate::request::QueueRef;
 use millpond_model::{Message, QueueName};
 use millpond_store::CommitError;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A message handed out.
@@ -38,6 +39,14 @@ pub enum SessionEvent {
         cookie: u64,
         /// The queue it had.
         queue: QueueName,
+    },
+    /// Deliveries that this session has not settled in time went back to their queue. Settling them is of no effect
+    /// any more; some may come again, as new deliveries.
+    LeasesEnded {
+        /// The queue, as deliveries name it.
+        queue: QueueRef,
+        /// Their sequence numbers there.
+        seqs: Vec<Range<u64>>,
     },
     /// A reply to a direct reply-to request of this session.
     Reply {

@@ -120,3 +120,25 @@ pub enum CancelDelayedError {
     #[error(transparent)]
     Refused(#[from] WriteRefused),
 }
+
+/// Why a queue's figures are not shown, or its consumers' pace is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PaceError {
+    /// There is no such vhost.
+    #[error("no vhost '{vhost}'")]
+    Vhost {
+        /// As asked.
+        vhost: VhostName,
+    },
+    /// There is no such queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A value that does not fit.
+    #[error("'{argument}': {reason}")]
+    BadArgument {
+        /// Which argument.
+        argument: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}

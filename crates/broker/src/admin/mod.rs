@@ -5,6 +5,7 @@
 
 mod delayed;
 mod error;
+mod figures;
 mod limits;
 mod messages;
 mod policies;
@@ -15,6 +16,7 @@ use crate::Broker;
 use crate::vhost::Vhost;
 pub use delayed::DelayedExchange;
 pub use error::*;
+pub use figures::{ConsumerFigures, PaceFigures, QueueFigures};
 pub use messages::{
     Browse, Browsed, MessageFilter, Transfer, TransferError, TransferReport, TransferRequest, TransferTo,
 };

@@ -51,6 +51,8 @@ pub struct QueueInfo {
     pub auto_delete: bool,
     /// Messages to be delivered.
     pub ready: u64,
+    /// Messages that wait out a delay before they are delivered again.
+    pub waiting: u64,
     /// Messages delivered and not settled.
     pub unacked: u64,
     /// All consumers.
@@ -150,6 +152,7 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         exclusive: spec.exclusive.is_some(),
         auto_delete: spec.auto_delete,
         ready,
+        waiting: cell.waiting_count(),
         unacked: cell.unacked_count(),
         consumers,
         declared: spec.arguments.clone(),

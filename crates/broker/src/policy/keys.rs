@@ -129,8 +129,9 @@ pub(crate) const KEYS: &[Key] = &[
         Merge::Argument,
         false,
     ),
-    key("delayed-retry-jitter", "x-delayed-retry-jitter", Shape::Rate, Merge::Argument, false),
+    key("delayed-retry-jitter", "x-delayed-retry-jitter", Shape::Integer(0, 100), Merge::Argument, false),
     key("rate", "x-rate", Shape::Rate, Merge::Least, false),
+    key("rate-window", "x-rate-window", Shape::Integer(10, 3_600_000), Merge::Argument, false),
 ];
 
 /// The key of that name.

@@ -28,6 +28,8 @@ enum Shape {
     /// An integer within these bounds.
     Integer(i64, i64),
     Text,
+    /// Looked at elsewhere.
+    Any,
     /// One of these texts.
     OneOf(&'static [&'static str]),
     Bool,
@@ -48,7 +50,7 @@ const fn known(name: &'static str, shape: Shape, acted_on: bool, compared: bool)
 
 const ANY_COUNT: Shape = Shape::Integer(0, i64::MAX);
 
-/// Every argument a queue type of RabbitMQ 4.3 knows (contracts D9, "Queue arguments").
+/// Every argument a queue type of RabbitMQ 4.3 knows (contracts D9, "Queue arguments"), and those of our own.
 const KNOWN: &[Known] = &[
     known("x-queue-type", Shape::OneOf(&["classic", "quorum", "stream"]), true, true),
     known("x-message-ttl", Shape::Integer(0, MILLISECONDS_MAX), true, true),
@@ -60,12 +62,19 @@ const KNOWN: &[Known] = &[
     known("x-dead-letter-routing-key", Shape::Text, true, true),
     known("x-dead-letter-strategy", Shape::OneOf(&["at-most-once", "at-least-once"]), true, true),
     known("x-max-priority", Shape::Integer(0, 255), true, true),
-    known("x-single-active-consumer", Shape::Bool, false, true),
+    known("x-single-active-consumer", Shape::Bool, true, true),
     known("x-delivery-limit", Shape::Integer(-1, i64::MAX), true, true),
     known("x-max-age", Shape::Text, true, true),
     known("x-stream-max-segment-size-bytes", ANY_COUNT, true, true),
     known("x-stream-filter-size-bytes", Shape::Integer(16, 255), true, true),
-    known("x-consumer-timeout", ANY_COUNT, false, true),
+    known("x-consumer-timeout", ANY_COUNT, true, true),
+    known("x-delayed-retry-type", Shape::OneOf(&["disabled", "all", "failed", "returned"]), true, true),
+    known("x-delayed-retry-min", ANY_COUNT, true, true),
+    known("x-delayed-retry-max", ANY_COUNT, true, true),
+    known("x-delayed-retry-backoff", Shape::OneOf(&["linear", "fixed", "exponential"]), true, true),
+    known("x-delayed-retry-jitter", Shape::Integer(0, 100), true, true),
+    known("x-rate", Shape::Any, true, true),
+    known("x-rate-window", ANY_COUNT, true, true),
     known("x-consumer-disconnected-timeout", ANY_COUNT, false, true),
     known("x-message-deduplication", Shape::Bool, true, true),
     known("x-deduplication-header", Shape::Text, true, true),
@@ -94,6 +103,7 @@ pub(crate) fn check(arguments: &Table) -> Result<QueueType, BadArgument> {
             return Err(BadArgument { argument: known.name, reason });
         }
     }
+    super::timing::check_queue(arguments)?;
     if arguments.get("x-dead-letter-routing-key").is_some()
         && arguments.get("x-dead-letter-exchange").is_none()
     {
@@ -118,6 +128,7 @@ fn check_shape(shape: Shape, value: &Value) -> Result<(), String> {
             Some(v) => Err(format!("value {v} is not within {min}..={max}")),
             None => unacceptable("an integer"),
         },
+        Shape::Any => Ok(()),
         Shape::Text => value.as_str().map_or_else(|| unacceptable("a longstr of UTF-8"), |_| Ok(())),
         Shape::Bool => value.as_bool().map_or_else(|| unacceptable("a bool"), |_| Ok(())),
         Shape::OneOf(choices) => match value.as_str() {

@@ -303,6 +303,9 @@ impl QueueCell {
         if state.care.is_needed() && !state.deleted {
             self.tend_now(state, work);
         }
+        if let Some(at_ms) = state.machine.next_deadline_ms() {
+            self.arm(state, at_ms, work);
+        }
     }
 
     fn tend_now(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
@@ -317,7 +320,14 @@ impl QueueCell {
             state.machine.has_parked().then_some(now_ms + PARKED_RETRY_MS),
             state.expires_at_ms().filter(|_| state.sinks.is_empty()).map(|at_ms| at_ms.max(now_ms)),
         ];
-        if let Some(at_ms) = next.into_iter().flatten().min().filter(|at_ms| *at_ms < state.care.armed_ms) {
+        if let Some(at_ms) = next.into_iter().flatten().min() {
+            self.arm(state, at_ms, work);
+        }
+    }
+
+    /// Has the timer ring at that moment at the latest.
+    pub(super) fn arm(self: &Arc<Self>, state: &mut State, at_ms: u64, work: &Work<'_>) {
+        if at_ms < state.care.armed_ms {
             state.care.armed_ms = at_ms;
             let this: Weak<Self> = Arc::downgrade(self);
             work.core.timer.arm(at_ms, this);

@@ -6,6 +6,7 @@ use super::logs::Logs;
 use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
 use super::pump::{Work, push_range};
 use super::settings::{DeadLetterTo, QueueSettings};
+use super::tick::{Getter, Lessee};
 use crate::core::Core;
 use crate::event::Delivery;
 use crate::request::{Outcome, QueueRef};
@@ -13,7 +14,7 @@ use crate::session::inbox::Inbox;
 use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
-use millpond_model::{Message, QueueName};
+use millpond_model::{ConsumerTag, Message, QueueName};
 use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, Store};
 use parking_lot::Mutex;
 use std::fmt;
@@ -69,6 +70,7 @@ pub(super) struct State {
     exclusive_consumer: Option<ConsumerKey>,
     /// An inbox was full when messages were handed out last: the consumers take them as fast as they read.
     pub(super) busy: bool,
+    pub(super) lessees: Vec<Lessee>,
     /// Sessions that wait for `loaded`, `relieved` or for the consumers to catch up.
     waiters: Vec<Waker>,
 }
@@ -84,6 +86,7 @@ pub(crate) struct Sink {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
+    pub(crate) tag: ConsumerTag,
 }
 
 /// What a new consumer brings.
@@ -93,6 +96,8 @@ pub(crate) struct NewConsumer {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
+    /// Shown to people.
+    pub(crate) tag: ConsumerTag,
 }
 
 /// The numbers of messages that were appended.
@@ -175,6 +180,10 @@ impl QueueCell {
         let mut care = Care::new(&settings, machine.ready_count() > 0);
         care.dedup = settings.dedup.as_ref().map(|_| Box::new(Dedup::new(spec.id, spec.is_stored())));
         machine.set_delivery_limit(settings.delivery_limit);
+        machine.apply(settings.timed);
+        if settings.single_active {
+            machine.set_single_active(settings.quorum);
+        }
         machine.weigh(settings.max_length_bytes.is_some());
         let state = State {
             machine,
@@ -187,6 +196,7 @@ impl QueueCell {
             care,
             exclusive_consumer: None,
             busy: false,
+            lessees: Vec::new(),
             waiters: Vec::new(),
         };
         let effective = Mutex::new(Arc::new(effective));
@@ -276,6 +286,7 @@ impl QueueCell {
     ) {
         {
             let mut state = self.state.lock();
+            self.tick(&mut state, work);
             match outcome {
                 Outcome::Reject if state.settings.dead_letter.is_some() => {
                     for range in seqs {
@@ -307,11 +318,16 @@ impl QueueCell {
     /// Takes the first ready message; with how many are left.
     pub(crate) fn get(
         self: &Arc<Self>,
-        owner: OwnerKey,
+        getter: Getter<'_>,
         no_ack: bool,
         work: &mut Work<'_>,
     ) -> Result<(Delivery, u64), CellGetError> {
+        let owner = getter.owner;
         let mut state = self.state.lock();
+        self.tick(&mut state, work);
+        if !no_ack {
+            state.note_lessee(getter);
+        }
         state.care.used(work);
         let mut fetched = Vec::with_capacity(1);
         self.tend(&mut state, work);
@@ -374,9 +390,11 @@ impl QueueCell {
             if state.deleted {
                 return Err(AddConsumerError::Deleted);
             }
-            if state.exclusive_consumer.is_some() || (new.exclusive && !state.sinks.is_empty()) {
+            let wants_it_alone = new.exclusive && (!state.sinks.is_empty() || state.settings.single_active);
+            if state.exclusive_consumer.is_some() || wants_it_alone {
                 return Err(AddConsumerError::ExclusiveUse);
             }
+            self.tick_now(&mut state, work);
             let key = ConsumerKey(state.next_consumer);
             state.next_consumer += 1;
             if new.exclusive {
@@ -388,6 +406,7 @@ impl QueueCell {
                 inbox: new.inbox,
                 cookie: new.cookie,
                 queue: new.queue,
+                tag: new.tag,
             });
             state.machine.add_consumer(key, new.terms);
             self.pump(&mut state, work);
@@ -412,7 +431,9 @@ impl QueueCell {
         let last = {
             let mut state = self.state.lock();
             let Ok(at) = state.sinks.binary_search_by_key(&key, |sink| sink.key) else { return false };
+            self.tick(&mut state, work);
             let sink = state.sinks.remove(at);
+            state.note_lessee(Getter { owner: sink.owner, inbox: &sink.inbox, queue: sink.queue });
             state.exclusive_consumer.take_if(|exclusive| *exclusive == key);
             state.machine.remove_consumer(key);
             sink.inbox.forget_stalled(self, key);
@@ -441,12 +462,14 @@ impl QueueCell {
         }
         let last = {
             let mut state = self.state.lock();
+            self.tick(&mut state, work);
             let before = state.sinks.len();
             state.sinks.retain(|sink| sink.owner != owner);
             let had_consumers = state.sinks.len() < before;
             let left = state.exclusive_consumer.filter(|key| state.sink(*key).is_some());
             state.exclusive_consumer = left;
             state.machine.close_owner(owner);
+            state.forget_lessee(owner);
             state.care.used(work);
             self.pump(&mut state, work);
             had_consumers && state.sinks.is_empty()
@@ -507,7 +530,7 @@ impl QueueCell {
             return Err(NotDeleted::InUse);
         }
         let ready = state.machine.ready_count();
-        if when.empty && ready > 0 {
+        if when.empty && ready + state.machine.waiting_count() > 0 {
             return Err(NotDeleted::NotEmpty);
         }
         state.deleted = true;
@@ -550,6 +573,11 @@ impl QueueCell {
         }
         let state = self.state.lock();
         (state.machine.ready_count(), state.sinks.len() as u64)
+    }
+
+    /// Messages that wait out a delay before they are ready again.
+    pub(crate) fn waiting_count(&self) -> u64 {
+        self.state.lock().machine.waiting_count()
     }
 
     /// Messages handed out and not settled.

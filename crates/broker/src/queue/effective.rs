@@ -27,6 +27,8 @@ impl QueueCell {
                 return;
             }
             state.machine.set_delivery_limit(settings.delivery_limit);
+            self.tick_now(&mut state, work);
+            state.machine.apply(settings.timed);
             let weighs = settings.max_length_bytes.is_some();
             if weighs != state.machine.is_weighing() {
                 state.machine.weigh(weighs);

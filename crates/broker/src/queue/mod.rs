@@ -10,6 +10,9 @@ pub(crate) mod logs;
 pub(crate) mod machine;
 mod pump;
 pub(crate) mod settings;
+mod tick;
+pub(crate) mod timing;
 
 pub(crate) use cell::QueueCell;
 pub(crate) use pump::{Scratch, Work};
+pub(crate) use tick::Getter;

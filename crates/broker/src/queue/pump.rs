@@ -87,6 +87,7 @@ impl QueueCell {
     }
 
     pub(super) fn hand_out(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        self.tick(state, work);
         if state.expires() {
             self.expire(state, work);
         }

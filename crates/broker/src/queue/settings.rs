@@ -2,6 +2,8 @@
 
 use super::dedup::{DedupTerms, IDS_DEFAULT_MAX, WINDOW_DEFAULT_MS};
 use super::logs::Priorities;
+use super::machine::TimedSettings;
+use super::timing;
 use millpond_model::ExchangeName;
 use millpond_model::table::{Table, Value};
 use std::sync::{Arc, LazyLock};
@@ -53,6 +55,10 @@ pub(crate) struct QueueSettings {
     pub(crate) dead_letter: Option<DeadLetterTo>,
     pub(crate) delivery_limit: Option<u16>,
     pub(crate) dedup: Option<DedupTerms>,
+    /// Only one consumer at a time is active (A5); fixed when the queue is declared.
+    pub(crate) single_active: bool,
+    /// Leases, pace and delayed retries.
+    pub(crate) timed: TimedSettings,
 }
 
 impl QueueSettings {
@@ -91,6 +97,8 @@ impl QueueSettings {
                     ids_max: count("x-cache-size").map_or(IDS_DEFAULT_MAX, |max| max as usize),
                 },
             ),
+            single_active: arguments.get("x-single-active-consumer").and_then(Value::as_bool) == Some(true),
+            timed: timing::of_queue(arguments),
         }
     }
 

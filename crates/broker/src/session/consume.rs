@@ -3,11 +3,12 @@
 use super::{Consumer, ReplyInbox, Session};
 use crate::error::{ConsumeError, GetError, QueueError};
 use crate::queue::cell::{AddConsumerError, CellGetError, NewConsumer};
-use crate::queue::machine::Terms;
-use crate::queue::{QueueCell, Work};
-use crate::request::{ConsumeRequest, ConsumerId, DeliveryId, Got, Outcome};
+use crate::queue::machine::{Rate, Terms};
+use crate::queue::{Getter, QueueCell, Work, timing};
+use crate::request::{ConsumeRequest, ConsumerId, DeliveryId, Got, Outcome, QueueRef};
 use crate::stream::arguments::ReaderSettings;
 use millpond_model::QueueName;
+use millpond_model::table::Table;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ impl Session {
         if self.consumers.len() >= limit {
             return Err(ConsumeError::TooMany { limit });
         }
-        check_consumer_arguments(&request)?;
+        let (rate, lease_ms) = check_consumer_arguments(&request)?;
         let cell = self.find_queue(&request.queue)?;
         if let Some(stream) = cell.stream() {
             return self.read_stream(request, &cell, stream);
@@ -29,6 +30,8 @@ impl Session {
             priority: request.priority,
             prefetch: request.prefetch,
             no_ack: request.no_ack,
+            lease_ms,
+            rate,
         };
         let new = NewConsumer {
             terms,
@@ -36,6 +39,7 @@ impl Session {
             inbox: self.inbox.clone(),
             cookie: request.cookie,
             queue: self.queue_ref(&cell),
+            tag: request.tag,
         };
         let key = self.core.work(|work| cell.add_consumer(new, work)).map_err(|error| match error {
             AddConsumerError::Deleted => ConsumeError::Queue(self.missing(&request.queue)),
@@ -65,14 +69,40 @@ impl Session {
         }
     }
 
+    /// Changes what consumer arguments say while the consumer runs: `x-rate` with `x-rate-window`, and
+    /// `x-consumer-timeout` (for later deliveries), those that are given.
+    pub fn change_consumer(&mut self, consumer: ConsumerId, arguments: &Table) -> Result<(), ConsumeError> {
+        let (rate, lease_ms) = (timing::rate(arguments)?, timing::lease_ms(arguments)?);
+        if let Some(Consumer { cell, key, .. }) = self.consumers.get(&consumer.0) {
+            self.core.work(|work| cell.change_consumer(*key, rate, lease_ms, work));
+        }
+        Ok(())
+    }
+
+    /// Whether a consumer of this session is one of that queue.
+    pub fn consumes_from(&self, consumer: ConsumerId, queue: &QueueName) -> bool {
+        self.consumers.get(&consumer.0).is_some_and(|it| it.cell.spec().name == *queue)
+    }
+
+    /// The leases of these deliveries begin anew. Those that are on none, or are not held any more, are ignored.
+    pub fn renew(&mut self, deliveries: &[DeliveryId]) {
+        if deliveries.is_empty() {
+            return;
+        }
+        self.core.work(|work| {
+            self.by_queue(deliveries, |cell, _, ranges| cell.renew(self.owner, ranges, work));
+        });
+    }
+
     /// Takes one message. `Ok(None)`: the queue is empty. A message that must be read from disk first:
     /// `Err(GetError::Loading)`, and `poll_loaded` tells when to try again.
     pub fn get(&mut self, queue: &QueueName, no_ack: bool) -> Result<Option<Got>, GetError> {
         let cell = self.find_queue(queue)?;
         self.check_not_stream(&cell, "basic.get")?;
-        let owner = self.owner;
-        match self.core.work(|work| cell.get(owner, no_ack, work)) {
-            Ok((delivery, ready)) => Ok(Some(Got { delivery, queue: self.queue_ref(&cell), ready })),
+        let queue = self.queue_ref(&cell);
+        let getter = Getter { owner: self.owner, inbox: &self.inbox, queue };
+        match self.core.work(|work| cell.get(getter, no_ack, work)) {
+            Ok((delivery, ready)) => Ok(Some(Got { delivery, queue, ready })),
             Err(CellGetError::Empty) => Ok(None),
             Err(CellGetError::Loading(loads)) => {
                 self.loading = Some((cell, loads));
@@ -103,6 +133,18 @@ impl Session {
 
     /// Settles within a batch of the caller's: one call a queue, consecutive numbers as ranges.
     pub(super) fn settle_with(&self, deliveries: &[DeliveryId], outcome: Outcome, work: &mut Work<'_>) {
+        self.by_queue(deliveries, |cell, queue, ranges| match cell.stream() {
+            Some(stream) => stream.settle(cell, (self.owner, queue), ranges, outcome, work),
+            None => cell.settle(self.owner, ranges, outcome, work),
+        });
+    }
+
+    /// Shows `each` the deliveries of each queue that is still there.
+    fn by_queue(
+        &self,
+        deliveries: &[DeliveryId],
+        mut each: impl FnMut(&Arc<QueueCell>, QueueRef, &[Range<u64>]),
+    ) {
         let order = |id: &DeliveryId| (id.queue, id.seq);
         let mut sorted = Vec::new();
         let ids = if deliveries.is_sorted_by(|a, b| order(a) < order(b)) {
@@ -123,11 +165,7 @@ impl Session {
                     _ => ranges.push(id.seq..id.seq.saturating_add(1)),
                 }
             }
-            if let Some(stream) = cell.stream() {
-                stream.settle(cell, (self.owner, of_one[0].queue), &ranges, outcome, work);
-                continue;
-            }
-            cell.settle(self.owner, &ranges, outcome, work);
+            each(cell, of_one[0].queue, &ranges);
         }
     }
 
@@ -194,8 +232,8 @@ impl Session {
     }
 }
 
-/// Checks the consumer arguments that have a meaning, and warns of those without one here.
-fn check_consumer_arguments(request: &ConsumeRequest) -> Result<(), ConsumeError> {
+/// Checks the consumer arguments that have a meaning, and warns of those without one here; the pace and the lease.
+fn check_consumer_arguments(request: &ConsumeRequest) -> Result<(Option<Rate>, Option<u64>), ConsumeError> {
     for (name, value) in &request.arguments {
         match &**name {
             "x-priority" if value.as_i64().is_none() => {
@@ -204,12 +242,12 @@ fn check_consumer_arguments(request: &ConsumeRequest) -> Result<(), ConsumeError
                     reason: format!("unacceptable type {}: an integer is needed", value.type_name()),
                 });
             }
-            "x-priority" => {}
+            "x-priority" | "x-rate" | "x-rate-window" | "x-consumer-timeout" => {}
             argument if ReaderSettings::knows(argument) => {}
             other => {
                 tracing::warn!(queue = %request.queue, argument = other, "consumer argument has no effect");
             }
         }
     }
-    Ok(())
+    Ok((timing::rate(&request.arguments)?, timing::lease_ms(&request.arguments)?))
 }

@@ -12,6 +12,7 @@ use crate::request::QueueRef;
 use millpond_model::{Message, QueueName};
 use millpond_store::{CommitError, OnCommit};
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -109,6 +110,21 @@ impl Inbox {
     /// The session is to end.
     pub(crate) fn end(&self, reason: Arc<str>) {
         self.push(self.state.lock(), SessionEvent::Closed { reason });
+    }
+
+    /// Leases of messages that the session holds have ended. The waker is the caller's, as in [`Self::deliver`].
+    pub(crate) fn lease_ended(&self, queue: QueueRef, seqs: Range<u64>) -> Option<Waker> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        match state.events.last_mut() {
+            Some(SessionEvent::LeasesEnded { queue: last, seqs: ended }) if *last == queue => {
+                ended.push(seqs)
+            }
+            _ => state.events.push(SessionEvent::LeasesEnded { queue, seqs: vec![seqs] }),
+        }
+        state.waker.take()
     }
 
     fn push(&self, mut state: parking_lot::MutexGuard<'_, State>, event: SessionEvent) {

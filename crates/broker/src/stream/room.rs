@@ -224,9 +224,10 @@ impl StreamRoom {
                 state.exclusive = Some(key);
             }
             let (start, since_ms) = self.start(&state, new.settings.start, tracked.as_deref());
-            let sink = Sink { key, owner: new.owner, inbox: new.inbox, cookie: new.cookie, queue: new.queue };
+            let NewReader { owner, inbox, cookie, queue, tag, .. } = new;
+            let sink = Sink { key, owner, inbox, cookie, queue, tag };
             state.readers.push(Reader { sink, filter: new.settings.filter, since_ms, tracked });
-            state.machine.add(key, Terms { owner: new.owner, prefetch: new.prefetch, start });
+            state.machine.add(key, Terms { owner, prefetch: new.prefetch, start });
             self.pump(cell, &mut state, Some(key), work);
             key
         };

@@ -20,3 +20,4 @@ mod replies;
 mod restart;
 mod streams;
 mod support;
+mod timing;

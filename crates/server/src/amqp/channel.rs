@@ -125,6 +125,10 @@ impl Channels {
         }
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.sorted.iter_mut().map(|channel| &mut **channel)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sorted.len()
     }

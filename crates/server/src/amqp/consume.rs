@@ -27,6 +27,9 @@ impl Core {
         // for streams, which refuse it (A13).
         channel.prefetch = m.prefetch_count;
         channel.prefetch_shared = m.global;
+        // What every client can send at any time and never means anything else for what it holds: so it renews leases.
+        let held: Vec<_> = channel.unacked.deliveries().collect();
+        self.session.renew(&held);
         self.reply(number, basic::QosOk {});
         Ok(())
     }
@@ -38,8 +41,13 @@ impl Core {
             let text = format_args!("reached maximum ({limit}) of consumers per channel");
             return Err(Fault::new(ReplyCode::NotAllowed, text));
         }
-        let known = |slot: &u32| self.consumers.get(*slot).is_some_and(|c| c.tag.as_str() == m.consumer_tag);
-        if !m.consumer_tag.is_empty() && channel.consumers.iter().any(known) {
+        let same = |slot: &u32| self.consumers.get(*slot).filter(|c| c.tag.as_str() == m.consumer_tag);
+        if !m.consumer_tag.is_empty()
+            && let Some(kind) = channel.consumers.iter().find_map(same).map(|consumer| consumer.kind)
+        {
+            if self.change_consumer(number, m, kind)? {
+                return Ok(());
+            }
             let text = format_args!("attempt to reuse consumer tag '{}'", m.consumer_tag);
             return Err(Fault::new(ReplyCode::NotAllowed, text));
         }
@@ -87,6 +95,24 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A consumer that is started again only to change its pace or lease: whether it is one. Answered then.
+    fn change_consumer(&mut self, number: u16, m: &basic::Consume<'_>, kind: Kind) -> Result<bool, Fault> {
+        let changes = ["x-rate", "x-consumer-timeout"];
+        let Kind::Queue(id) = kind else { return Ok(false) };
+        if !changes.iter().any(|name| m.arguments.get(name).is_some()) {
+            return Ok(false);
+        }
+        let queue = self.queue_name(number, m.queue)?;
+        if !self.session.consumes_from(id, &queue) {
+            return Ok(false);
+        }
+        self.session.change_consumer(id, &m.arguments.to_table())?;
+        if !m.no_wait {
+            self.reply(number, basic::ConsumeOk { consumer_tag: m.consumer_tag });
+        }
+        Ok(true)
     }
 
     fn consume_replies(

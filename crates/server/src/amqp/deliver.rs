@@ -29,6 +29,7 @@ impl Core {
                 }
                 event @ (SessionEvent::Deliveries(_)
                 | SessionEvent::ConsumerCancelled { .. }
+                | SessionEvent::LeasesEnded { .. }
                 | SessionEvent::Reply { .. }) => self.backlog.push_back(event),
             }
         }
@@ -80,6 +81,12 @@ impl Core {
                 tracing::debug!(connection = %self.name, channel, consumer = %tag, %queue, "consumer cancelled");
                 if self.capabilities.consumer_cancel_notify {
                     self.reply(channel, basic::Cancel { consumer_tag: tag.as_str(), no_wait: true });
+                }
+            }
+            SessionEvent::LeasesEnded { queue, seqs } => {
+                tracing::debug!(connection = %self.name, ?seqs, "leases have ended");
+                for channel in self.channels.iter_mut() {
+                    channel.unacked.end_leases(queue, &seqs);
                 }
             }
             SessionEvent::Reply { cookie, message } => self.render_reply(cookie, &message),

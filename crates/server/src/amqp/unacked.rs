@@ -1,7 +1,11 @@
 //! Deliveries of a channel that wait for their settlement, by delivery tag.
+//!
+//! A delivery whose lease has ended is none of the client's any more, but the client may not know: settling it late
+//! is ignored. Its tag is remembered for that, in ranges.
 
-use millpond_broker::DeliveryId;
-use std::collections::VecDeque;
+use millpond_broker::{DeliveryId, QueueRef};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// Removed entries in the middle are swept when there are more of them than live ones, and more than this.
 const HOLES_MIN: usize = 64;
@@ -18,6 +22,36 @@ struct Entry {
 pub(crate) struct Unacked {
     entries: VecDeque<Entry>,
     holes: usize,
+    /// Only where a lease has ended.
+    ended: Option<Box<Ended>>,
+}
+
+/// Most ranges of tags of ended leases that a channel remembers; over it the lowest ones are joined, and then the
+/// settled tags between them may be settled again without a complaint.
+const ENDED_RANGES_MAX: usize = 1024;
+
+/// Tags whose lease has ended: first to last.
+#[derive(Debug, Default)]
+struct Ended(BTreeMap<u64, u64>);
+
+impl Ended {
+    fn add(&mut self, tag: u64) {
+        match self.0.range_mut(..=tag).next_back() {
+            Some((_, last)) if *last + 1 >= tag => *last = tag.max(*last),
+            _ => {
+                self.0.insert(tag, tag);
+            }
+        }
+        if self.0.len() > ENDED_RANGES_MAX
+            && let (Some((first, _)), Some((_, last))) = (self.0.pop_first(), self.0.pop_first())
+        {
+            self.0.insert(first, last);
+        }
+    }
+
+    fn has(&self, tag: u64) -> bool {
+        self.0.range(..=tag).next_back().is_some_and(|(_, last)| *last >= tag)
+    }
 }
 
 impl Unacked {
@@ -37,7 +71,7 @@ impl Unacked {
             }
             return multiple;
         }
-        let Some(index) = self.find(tag) else { return false };
+        let Some(index) = self.find(tag) else { return self.take_late(tag, multiple, out) };
         if multiple {
             for entry in self.entries.drain(..=index) {
                 match entry.delivery {
@@ -51,6 +85,47 @@ impl Unacked {
         }
         self.sweep();
         true
+    }
+
+    /// The tag is not of a delivery that waits: of one whose lease has ended?
+    #[cold]
+    fn take_late(&mut self, tag: u64, multiple: bool, out: &mut Vec<(u64, DeliveryId)>) -> bool {
+        if !self.ended.as_ref().is_some_and(|ended| ended.has(tag)) {
+            return false;
+        }
+        if multiple {
+            let end = self.entries.partition_point(|entry| entry.tag <= tag);
+            for entry in self.entries.drain(..end) {
+                match entry.delivery {
+                    Some(delivery) => out.push((entry.tag, delivery)),
+                    None => self.holes -= 1,
+                }
+            }
+        }
+        true
+    }
+
+    /// The leases of these messages of a queue have ended: they are not held any more. In any order.
+    pub(crate) fn end_leases(&mut self, queue: QueueRef, seqs: &[Range<u64>]) {
+        let mut sorted = seqs.to_vec();
+        sorted.sort_unstable_by_key(|range| range.start);
+        let is_among = |seq: u64| {
+            let at = sorted.partition_point(|range| range.start <= seq);
+            at > 0 && sorted[at - 1].end > seq
+        };
+        for entry in &mut self.entries {
+            if entry.delivery.is_some_and(|id| id.queue == queue && is_among(id.seq)) {
+                entry.delivery = None;
+                self.holes += 1;
+                self.ended.get_or_insert_default().add(entry.tag);
+            }
+        }
+        self.sweep();
+    }
+
+    /// Those that wait.
+    pub(crate) fn deliveries(&self) -> impl Iterator<Item = DeliveryId> {
+        self.entries.iter().filter_map(|entry| entry.delivery)
     }
 
     /// Takes all.
@@ -100,8 +175,6 @@ impl Unacked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millpond_broker::QueueRef;
-    use std::collections::BTreeMap;
 
     fn delivery(seq: u64) -> DeliveryId {
         DeliveryId { queue: QueueRef(1), seq }
@@ -148,6 +221,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn settling_after_the_lease_has_ended_is_ignored() {
+        let mut unacked = Unacked::default();
+        (1..=6).for_each(|tag| unacked.push(tag, delivery(tag * 10)));
+        unacked.end_leases(QueueRef(2), &[0..500, 500..1000]);
+        unacked.end_leases(QueueRef(1), &[50..61, 20..21]);
+        let take = |unacked: &mut Unacked, tag, multiple| {
+            let mut out = Vec::new();
+            let known = unacked.take(tag, multiple, &mut out);
+            (known, out.into_iter().map(|(tag, _)| tag).collect::<Vec<_>>())
+        };
+        assert_eq!(take(&mut unacked, 2, false), (true, vec![]));
+        assert_eq!(take(&mut unacked, 2, false), (true, vec![]));
+        assert_eq!(take(&mut unacked, 3, false), (true, vec![3]));
+        assert_eq!(take(&mut unacked, 3, false), (false, vec![]));
+        assert_eq!(take(&mut unacked, 5, true), (true, vec![1, 4]));
+        assert_eq!(take(&mut unacked, 6, true), (true, vec![]));
+        assert_eq!(take(&mut unacked, 7, false), (false, vec![]));
+        assert_eq!(unacked.holes, 0);
+        assert_eq!(unacked.deliveries().count(), 0);
+    }
+
+    #[test]
+    fn a_client_that_never_settles_does_not_make_its_channel_grow() {
+        let mut unacked = Unacked::default();
+        for tag in 1..50_000 {
+            unacked.push(tag, delivery(tag));
+            if tag % 2 == 0 {
+                unacked.end_leases(QueueRef(1), &[0..0, tag..tag + 1]);
+            } else {
+                assert!(unacked.take(tag, false, &mut Vec::new()));
+            }
+        }
+        assert!(unacked.entries.len() <= 1);
+        assert!(unacked.ended.as_ref().is_some_and(|ended| ended.0.len() <= ENDED_RANGES_MAX));
+        assert!(unacked.take(2, false, &mut Vec::new()));
+        assert!(unacked.take(49_998, false, &mut Vec::new()));
+        assert!(!unacked.take(49_999, false, &mut Vec::new()));
     }
 
     #[test]

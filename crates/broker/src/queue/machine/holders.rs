@@ -1,8 +1,10 @@
 //! Who may hold messages: consumers and those who get; credit, priorities, and whose turn it is.
 
+use super::pace::{Pace, PaceFigures, Rate};
+use super::sac::{Change, SingleActive};
 use super::{ConsumerKey, OwnerKey, Terms};
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
@@ -27,8 +29,22 @@ enum Role {
 struct Consumer {
     key: ConsumerKey,
     terms: Terms,
-    open: bool,
+    /// Why it gets nothing whatever its credit: bits of `block`.
+    blocks: u8,
     in_round: bool,
+    pace: Option<Box<Pace>>,
+}
+
+/// Why a consumer gets nothing.
+mod block {
+    /// There is no room in its inbox.
+    pub(super) const CLOSED: u8 = 1;
+    /// Another is the single active one.
+    pub(super) const STANDBY: u8 = 2;
+    /// It is to hand over to another and still holds messages.
+    pub(super) const DRAINING: u8 = 4;
+    /// It is too early by its pace.
+    pub(super) const PACED: u8 = 8;
 }
 
 impl Consumer {
@@ -36,7 +52,7 @@ impl Consumer {
     #[inline]
     fn credit(&self, unacked: u64) -> u64 {
         match self.terms.prefetch {
-            _ if !self.open => 0,
+            _ if self.blocks != 0 => 0,
             0 => u64::MAX,
             _ if self.terms.no_ack => u64::MAX,
             prefetch => u64::from(prefetch).saturating_sub(unacked),
@@ -59,8 +75,21 @@ pub(super) struct Turn {
     pub(super) slot: u32,
     pub(super) consumer: ConsumerKey,
     pub(super) no_ack: bool,
+    /// What it asked for itself.
+    pub(super) lease_ms: Option<u64>,
     /// Most messages it may be given before the turn passes; at least 1.
     pub(super) limit: u64,
+}
+
+/// A consumer in figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ConsumerFigures {
+    pub(crate) key: ConsumerKey,
+    pub(crate) terms: Terms,
+    pub(crate) unacked: u64,
+    /// It does not stand by for another.
+    pub(crate) active: bool,
+    pub(crate) pace: Option<PaceFigures>,
 }
 
 /// See the module.
@@ -74,6 +103,9 @@ pub(super) struct Holders {
     levels: Vec<Level>,
     /// No level before this one has anybody in its round.
     top: usize,
+    single: Option<Box<SingleActive>>,
+    /// Those blocked by their pace: the moment at which they are not any more, and their slots.
+    paced: BTreeSet<(u64, u32)>,
 }
 
 impl Holders {
@@ -82,7 +114,12 @@ impl Holders {
         self.consumers.len()
     }
 
-    pub(super) fn add(&mut self, key: ConsumerKey, terms: Terms) {
+    /// Only one consumer at a time is given anything. Before the first consumer comes.
+    pub(super) fn set_single_active(&mut self, takeover: bool) {
+        self.single = Some(Box::new(SingleActive::new(takeover)));
+    }
+
+    pub(super) fn add(&mut self, key: ConsumerKey, terms: Terms, now_ms: u64) {
         self.remove(key);
         let at = match self.level_position(terms.priority) {
             Ok(at) => at,
@@ -95,10 +132,14 @@ impl Holders {
             }
         };
         self.levels[at].members += 1;
-        let role = Role::Consumer(Consumer { key, terms, open: true, in_round: false });
+        let blocks = if self.single.is_some() { block::STANDBY } else { 0 };
+        let pace = terms.rate.map(|rate| Box::new(Pace::new(rate, now_ms)));
+        let role = Role::Consumer(Consumer { key, terms, blocks, in_round: false, pace });
         let slot = self.insert(Holder { owner: terms.owner, unacked: 0, role });
         self.consumers.insert(key, slot);
         self.refresh(slot);
+        let change = self.single.as_mut().and_then(|single| single.add(terms.priority, key));
+        self.elect(change);
     }
 
     /// Whether it was there.
@@ -119,8 +160,36 @@ impl Holders {
                 self.top = 0;
             }
         }
+        if let (true, Some(pace)) = (consumer.blocks & block::PACED != 0, &consumer.pace) {
+            self.paced.remove(&(pace.next_ms(), slot));
+        }
         self.drop_if_done(slot);
+        let change = self.single.as_mut().and_then(|single| single.remove(consumer.terms.priority, key));
+        self.elect(change);
         true
+    }
+
+    /// Carries out who is to be the single active consumer.
+    fn elect(&mut self, mut change: Option<Change>) {
+        while let Some(one) = change.take() {
+            match one {
+                Change::Activate(key) => {
+                    self.change(key, |consumer| consumer.blocks &= !(block::STANDBY | block::DRAINING));
+                }
+                Change::Drain(key) => {
+                    let slot = self.consumers.get(&key).copied();
+                    let holder = slot.and_then(|slot| self.slots[slot as usize].as_ref());
+                    if holder.is_some_and(|holder| holder.unacked != 0) {
+                        self.change(key, |consumer| consumer.blocks |= block::DRAINING);
+                    } else {
+                        self.change(key, |consumer| {
+                            consumer.blocks = consumer.blocks & !block::DRAINING | block::STANDBY;
+                        });
+                        change = self.single.as_mut().and_then(|single| single.drained());
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn set_prefetch(&mut self, key: ConsumerKey, prefetch: u32) {
@@ -128,7 +197,63 @@ impl Holders {
     }
 
     pub(super) fn set_open(&mut self, key: ConsumerKey, open: bool) {
-        self.change(key, |consumer| consumer.open = open);
+        let bit = if open { 0 } else { block::CLOSED };
+        self.change(key, |consumer| consumer.blocks = consumer.blocks & !block::CLOSED | bit);
+    }
+
+    /// Changes a consumer's pace; the schedule goes on.
+    pub(super) fn set_rate(&mut self, key: ConsumerKey, rate: Option<Rate>, now_ms: u64) {
+        let Some(&slot) = self.consumers.get(&key) else { return };
+        self.unblock_paced(slot);
+        self.change(key, |consumer| {
+            consumer.terms.rate = rate;
+            match (&mut consumer.pace, rate) {
+                (Some(pace), Some(rate)) => pace.change(rate, now_ms),
+                (pace, rate) => *pace = rate.map(|rate| Box::new(Pace::new(rate, now_ms))),
+            }
+        });
+        self.block_paced(slot, now_ms);
+    }
+
+    /// Changes how long a consumer may hold what it is given from now on.
+    pub(super) fn set_lease(&mut self, key: ConsumerKey, lease_ms: Option<u64>) {
+        self.change(key, |consumer| consumer.terms.lease_ms = lease_ms);
+    }
+
+    /// Time has passed: who was held up by their pace only joins the round again.
+    pub(super) fn advance(&mut self, now_ms: u64) {
+        while let Some((at_ms, slot)) = self.paced.first().copied()
+            && at_ms <= now_ms
+        {
+            self.unblock_paced(slot);
+        }
+    }
+
+    /// The moment at which `advance` will free a consumer.
+    pub(super) fn next_paced_ms(&self) -> Option<u64> {
+        self.paced.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    fn unblock_paced(&mut self, slot: u32) {
+        let Some(Holder { role: Role::Consumer(consumer), .. }) = &mut self.slots[slot as usize] else {
+            return;
+        };
+        if let (true, Some(pace)) = (consumer.blocks & block::PACED != 0, &consumer.pace) {
+            consumer.blocks &= !block::PACED;
+            self.paced.remove(&(pace.next_ms(), slot));
+            self.refresh(slot);
+        }
+    }
+
+    fn block_paced(&mut self, slot: u32, now_ms: u64) {
+        let Some(Holder { role: Role::Consumer(consumer), .. }) = &mut self.slots[slot as usize] else {
+            return;
+        };
+        if let Some(pace) = consumer.pace.as_ref().filter(|pace| pace.allowance(now_ms) == 0) {
+            consumer.blocks |= block::PACED;
+            self.paced.insert((pace.next_ms(), slot));
+            self.refresh(slot);
+        }
     }
 
     fn change(&mut self, key: ConsumerKey, change: impl FnOnce(&mut Consumer)) {
@@ -141,18 +266,22 @@ impl Holders {
 
     /// Whose turn it is; moves nothing.
     #[inline]
-    pub(super) fn turn(&self) -> Option<Turn> {
+    pub(super) fn turn(&self, now_ms: u64) -> Option<Turn> {
         let level = self.levels.get(self.top..)?.iter().find(|level| !level.round.is_empty())?;
         let slot = *level.round.front()?;
         let holder = self.slots[slot as usize].as_ref()?;
         let Role::Consumer(consumer) = &holder.role else { return None };
-        let limit = if level.round.len() == 1 { consumer.credit(holder.unacked) } else { 1 };
-        Some(Turn { slot, consumer: consumer.key, no_ack: consumer.terms.no_ack, limit })
+        let mut limit = if level.round.len() == 1 { consumer.credit(holder.unacked) } else { 1 };
+        if let Some(pace) = &consumer.pace {
+            limit = limit.min(pace.allowance(now_ms));
+        }
+        let Terms { no_ack, lease_ms, .. } = consumer.terms;
+        Some(Turn { slot, consumer: consumer.key, no_ack, lease_ms, limit })
     }
 
-    /// The consumer whose turn it is was given messages, of which it holds `held`; the next is on.
+    /// The consumer whose turn it is was given `n` messages, of which it holds `held`; the next is on.
     #[inline]
-    pub(super) fn given(&mut self, held: u64) {
+    pub(super) fn given(&mut self, n: u64, held: u64, now_ms: u64) {
         while self.levels.get(self.top).is_some_and(|level| level.round.is_empty()) {
             self.top += 1;
         }
@@ -163,11 +292,29 @@ impl Holders {
             return;
         };
         *unacked += held;
+        if let Some(pace) = &mut consumer.pace {
+            pace.take(n, now_ms);
+            if pace.allowance(now_ms) == 0 {
+                consumer.blocks |= block::PACED;
+                self.paced.insert((pace.next_ms(), slot));
+            }
+        }
         if consumer.credit(*unacked) == 0 {
             consumer.in_round = false;
             level.round.pop_front();
         } else if level.round.len() > 1 {
             level.round.rotate_left(1);
+        }
+    }
+
+    /// The last `n` of what a consumer was given did not go: its pace does not count them.
+    pub(super) fn not_given(&mut self, key: ConsumerKey, n: u64) {
+        let Some(&slot) = self.consumers.get(&key) else { return };
+        self.unblock_paced(slot);
+        if let Some(Holder { role: Role::Consumer(Consumer { pace: Some(pace), .. }), .. }) =
+            &mut self.slots[slot as usize]
+        {
+            pace.untake(n);
         }
     }
 
@@ -207,6 +354,10 @@ impl Holders {
         holder.unacked -= n;
         match &holder.role {
             Role::Consumer(consumer) if consumer.in_round => {}
+            Role::Consumer(consumer) if consumer.blocks & block::DRAINING != 0 && holder.unacked == 0 => {
+                let key = consumer.key;
+                self.elect(Some(Change::Drain(key)));
+            }
             Role::Consumer(_) => self.refresh(slot),
             Role::Getter | Role::Former => self.drop_if_done(slot),
         }
@@ -224,6 +375,23 @@ impl Holders {
             _ => None,
         };
         self.slots.iter().flatten().filter_map(of).collect()
+    }
+
+    /// All consumers, in the order in which they came.
+    pub(super) fn figures(&mut self, now_ms: u64) -> Vec<ConsumerFigures> {
+        let of = |holder: &mut Holder| match &mut holder.role {
+            Role::Consumer(consumer) => Some(ConsumerFigures {
+                key: consumer.key,
+                terms: consumer.terms,
+                unacked: holder.unacked,
+                active: consumer.blocks & block::STANDBY == 0,
+                pace: consumer.pace.as_mut().map(|pace| pace.figures(now_ms)),
+            }),
+            Role::Getter | Role::Former => None,
+        };
+        let mut all: Vec<_> = self.slots.iter_mut().flatten().filter_map(of).collect();
+        all.sort_unstable_by_key(|figures| figures.key);
+        all
     }
 
     /// How many messages an owner holds.
@@ -300,9 +468,25 @@ impl Holders {
             if times != wanted || consumer.in_round != (wanted == 1) {
                 return Err(format!("{:?} is {times} times in its round, wanted {wanted}", consumer.key));
             }
+            self.check_blocks(slot as u32, consumer)?;
         }
         if self.levels.iter().take(self.top).any(|level| !level.round.is_empty()) {
             return Err("a level above the top has consumers in its round".into());
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn check_blocks(&self, slot: u32, consumer: &Consumer) -> Result<(), String> {
+        let key = consumer.key;
+        let paced = consumer.pace.as_ref().is_some_and(|p| self.paced.contains(&(p.next_ms(), slot)));
+        if paced != (consumer.blocks & block::PACED != 0) {
+            return Err(format!("{key:?} waits for its pace: {paced}, its blocks say otherwise"));
+        }
+        if let Some(single) = &self.single
+            && (single.active() == Some(key)) == (consumer.blocks & block::STANDBY != 0)
+        {
+            return Err(format!("{key:?} stands by and is active, or neither"));
         }
         Ok(())
     }

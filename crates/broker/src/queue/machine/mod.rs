@@ -9,7 +9,10 @@
 //!   message; a blocked one stalls nobody (A6). So a run has more than one message only if one consumer is alone
 //!   there.
 //!
-//! Conservation: enqueued = ready + unacked + dying + settled + purged + dead, after every call
+//! Time: calls that depend on it use the moment of the last `advance`. A machine that is not `is_timed` needs none;
+//! one that is says by `next_deadline_ms` when it wants to be told again.
+//!
+//! Conservation: enqueued = ready + waiting + unacked + dying + settled + purged + dead, after every call
 //! (`check_conservation`).
 //!
 //! Cost: a run costs the same whatever its length, but for the note of who holds what (`unacked`: a few
@@ -18,9 +21,15 @@
 
 mod dying;
 mod holders;
+mod leases;
+mod pace;
 mod ready;
+mod retry;
+mod sac;
 #[cfg(test)]
 mod tests;
+mod time;
+mod timed;
 mod unacked;
 
 pub(crate) use dying::Reason;
@@ -30,7 +39,14 @@ use dying::Dying;
 use holders::Holders;
 use ready::{Piece, Ready};
 use std::ops::Range;
+use timed::Timed;
 use unacked::Unacked;
+
+pub(crate) use holders::ConsumerFigures;
+pub(crate) use pace::{PaceFigures, Rate};
+pub(crate) use retry::{Backoff, Retry, RetryOn};
+pub(crate) use time::MachineFigures;
+pub(crate) use timed::{LeaseEnd, TimedSettings};
 
 /// Who holds unacked messages: a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +67,10 @@ pub(crate) struct Terms {
     pub(crate) prefetch: u32,
     /// What it is given is settled at once.
     pub(crate) no_ack: bool,
+    /// How long it may hold a message; 0: for ever; `None`: as the queue says. Of no effect with `no_ack`.
+    pub(crate) lease_ms: Option<u64>,
+    /// The pace at which it is given messages.
+    pub(crate) rate: Option<Rate>,
 }
 
 /// Consecutive messages for one consumer.
@@ -96,6 +116,10 @@ pub(crate) struct Machine {
     settled: u64,
     purged: u64,
     dead: u64,
+    /// The moment of the last `advance`.
+    now_ms: u64,
+    /// Only where a lease, a pace or delayed retries were ever asked for.
+    timed: Option<Box<Timed>>,
 }
 
 impl Machine {
@@ -126,7 +150,10 @@ impl Machine {
 
     /// A consumer comes; it is open, and last in its priority's round.
     pub(crate) fn add_consumer(&mut self, key: ConsumerKey, terms: Terms) {
-        self.holders.add(key, terms);
+        if terms.lease_ms.is_some() || terms.rate.is_some() {
+            self.timed.get_or_insert_default();
+        }
+        self.holders.add(key, terms, self.now_ms);
     }
 
     /// A consumer goes; its unacked messages stay with its owner. Whether it was there.
@@ -147,7 +174,8 @@ impl Machine {
     /// Whether `next_run` would answer.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.ready.count() != 0 && self.holders.turn().is_some()
+        let allowed = self.timed.as_ref().is_none_or(|timed| timed.allowance(self.now_ms) != 0);
+        self.ready.count() != 0 && allowed && self.holders.turn(self.now_ms).is_some()
     }
 
     /// The lowest ready messages in one piece: what the next run or get will take from. To see before whether their
@@ -160,8 +188,11 @@ impl Machine {
     #[inline]
     pub(crate) fn next_run(&mut self, max: u32) -> Option<Run> {
         let piece = self.ready.first()?;
-        let turn = self.holders.turn()?;
-        let n = (piece.end - piece.start).min(turn.limit).min(max.into());
+        let turn = self.holders.turn(self.now_ms)?;
+        let mut n = (piece.end - piece.start).min(turn.limit).min(max.into());
+        if let Some(timed) = &self.timed {
+            n = n.min(timed.allowance(self.now_ms));
+        }
         if n == 0 {
             return None;
         }
@@ -169,10 +200,13 @@ impl Machine {
         self.ready.take_first(n);
         if turn.no_ack {
             self.settled += n;
-            self.holders.given(0);
+            self.holders.given(n, 0, self.now_ms);
         } else {
             self.unacked.insert(seqs.clone(), turn.slot, piece.past);
-            self.holders.given(n);
+            self.holders.given(n, n, self.now_ms);
+        }
+        if let Some(timed) = &mut self.timed {
+            timed.given(seqs.clone(), !turn.no_ack, turn.lease_ms, self.now_ms);
         }
         Some(Run { consumer: turn.consumer, seqs, past: piece.past, no_ack: turn.no_ack, slot: turn.slot })
     }
@@ -181,6 +215,11 @@ impl Machine {
     /// if that is the whole run, the consumer has its turn back. To be called before anything else happens to them.
     pub(crate) fn give_back(&mut self, run: &Run, from: u64) {
         let seqs = from.clamp(run.seqs.start, run.seqs.end)..run.seqs.end;
+        if let Some(timed) = &mut self.timed {
+            let n = seqs.end - seqs.start;
+            self.holders.not_given(run.consumer, n);
+            timed.pace.iter_mut().for_each(|pace| pace.untake(n));
+        }
         if run.no_ack {
             self.settled -= seqs.end - seqs.start;
             self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: run.past });
@@ -203,6 +242,9 @@ impl Machine {
         } else {
             let slot = self.holders.got(owner);
             self.unacked.insert(seq..seq + 1, slot, piece.past);
+            if let Some(timed) = &mut self.timed {
+                timed.lease(seq..seq + 1, None, self.now_ms);
+            }
         }
         Some(Taken { seq, past: piece.past })
     }
@@ -210,7 +252,7 @@ impl Machine {
     /// Accept or reject: those of `seqs` that `owner` holds are done with. They are added to `settled` (ascending,
     /// joined with its last range where they touch), for the log.
     pub(crate) fn settle(&mut self, owner: OwnerKey, seqs: Range<u64>, settled: &mut Vec<Range<u64>>) {
-        let Self { unacked, holders, ready, settled: count, .. } = self;
+        let Self { unacked, holders, ready, settled: count, timed, .. } = self;
         unacked.take(seqs, |slot, seqs, _| {
             if holders.owner(slot) != Some(owner) {
                 return false;
@@ -219,12 +261,16 @@ impl Machine {
             let n = seqs.end - seqs.start;
             holders.returned(slot, n);
             *count += n;
+            if let Some(timed) = timed {
+                timed.leases.remove(seqs.clone());
+            }
             push_joined(settled, seqs);
             true
         });
     }
 
-    /// Those of `seqs` that `owner` holds return to where they were; one that has failed too often dies. How many.
+    /// Those of `seqs` that `owner` holds return to where they were, at once or after the delay that the queue has for
+    /// it; one that has failed too often dies. How many.
     pub(crate) fn requeue(&mut self, owner: OwnerKey, seqs: Range<u64>, how: Return) -> u64 {
         self.take_back(seqs, |holders, slot| holders.owner(slot) == Some(owner), how)
     }
@@ -238,13 +284,16 @@ impl Machine {
 
     /// Those of `seqs` that `owner` holds are dying. How many.
     pub(crate) fn doom(&mut self, owner: OwnerKey, seqs: Range<u64>, reason: Reason) -> u64 {
-        let Self { unacked, holders, dying, .. } = self;
+        let Self { unacked, holders, dying, timed, .. } = self;
         let mut n = 0;
         unacked.take(seqs, |slot, seqs, _| {
             let mine = holders.owner(slot) == Some(owner);
             if mine {
                 n += seqs.end - seqs.start;
                 holders.returned(slot, seqs.end - seqs.start);
+                if let Some(timed) = timed {
+                    timed.leases.remove(seqs.clone());
+                }
                 dying.push(seqs, reason);
             }
             mine
@@ -343,8 +392,7 @@ impl Machine {
         }
         let n = self.holders.unacked_of(owner);
         if n != 0 {
-            let Self { unacked, holders, ready, dying, delivery_limit, .. } = self;
-            let mut grounds = Grounds { holders, ready, dying, delivery_limit: *delivery_limit };
+            let (unacked, mut grounds) = self.split();
             unacked.take_any(|slot, seqs, past| {
                 let mine = grounds.holders.owner(slot) == Some(owner);
                 if mine {
@@ -356,17 +404,24 @@ impl Machine {
         n
     }
 
-    /// Drops all ready messages; which they were, for the log.
+    /// Drops all messages that nobody holds; which they were, for the log.
     pub(crate) fn purge(&mut self) -> Vec<Range<u64>> {
-        self.purged += self.ready.count();
         let gone = self.ready.drain();
-        self.forget_weights(&gone);
-        gone
+        self.purged_too(gone, 0..u64::MAX)
     }
 
-    /// Drops those of `seqs` that are ready; which they were, for the log.
+    /// Drops those of `seqs` that nobody holds; which they were, for the log.
     pub(crate) fn remove_ready(&mut self, seqs: Range<u64>) -> Vec<Range<u64>> {
-        let gone = self.ready.remove(seqs);
+        let gone = self.ready.remove(seqs.clone());
+        self.purged_too(gone, seqs)
+    }
+
+    /// Beside `gone`, drops those of `seqs` that wait; counts all of them.
+    fn purged_too(&mut self, mut gone: Vec<Range<u64>>, seqs: Range<u64>) -> Vec<Range<u64>> {
+        if let Some(timed) = self.timed.as_mut().filter(|timed| timed.waiting.count() != 0) {
+            let waiting = timed.waiting.remove(&seqs);
+            gone = joined(gone.into_iter().flatten().chain(waiting).collect());
+        }
         self.purged += gone.iter().map(|range| range.end - range.start).sum::<u64>();
         self.forget_weights(&gone);
         gone
@@ -395,8 +450,7 @@ impl Machine {
     }
 
     fn take_back(&mut self, seqs: Range<u64>, whose: impl Fn(&Holders, u32) -> bool, how: Return) -> u64 {
-        let Self { unacked, holders, ready, dying, delivery_limit, .. } = self;
-        let mut grounds = Grounds { holders, ready, dying, delivery_limit: *delivery_limit };
+        let (unacked, mut grounds) = self.split();
         let mut n = 0;
         unacked.take(seqs, |slot, seqs, past| {
             let taken = whose(grounds.holders, slot);
@@ -408,6 +462,12 @@ impl Machine {
         });
         n
     }
+
+    fn split(&mut self) -> (&mut Unacked, Grounds<'_>) {
+        let Self { unacked, holders, ready, dying, delivery_limit, timed, now_ms, .. } = self;
+        let (timed, delivery_limit, now_ms) = (timed.as_deref_mut(), *delivery_limit, *now_ms);
+        (unacked, Grounds { holders, ready, dying, delivery_limit, timed, now_ms })
+    }
 }
 
 /// Where unacked messages return to.
@@ -416,18 +476,38 @@ struct Grounds<'m> {
     ready: &'m mut Ready,
     dying: &'m mut Dying,
     delivery_limit: Option<u16>,
+    timed: Option<&'m mut Timed>,
+    now_ms: u64,
 }
 
 impl Grounds<'_> {
     fn bring_back(&mut self, slot: u32, seqs: Range<u64>, past: Past, how: Return) {
         self.holders.returned(slot, seqs.end - seqs.start);
         let past = past.returned(how);
+        if let Some(timed) = &mut self.timed {
+            timed.leases.remove(seqs.clone());
+        }
         if how == Return::Failed && self.delivery_limit.is_some_and(|limit| past.failed > limit) {
             self.dying.push(seqs, Reason::DeliveryLimit);
-        } else {
-            self.ready.insert(Piece { start: seqs.start, end: seqs.end, past });
+            return;
         }
+        if let Some(timed) = &mut self.timed
+            && timed.keep(seqs.clone(), how, past, self.now_ms)
+        {
+            return;
+        }
+        self.ready.insert(Piece { start: seqs.start, end: seqs.end, past });
     }
+}
+
+/// Ranges of numbers that come in any order.
+fn joined(mut seqs: Vec<u64>) -> Vec<Range<u64>> {
+    seqs.sort_unstable();
+    let mut ranges = Vec::new();
+    for seq in seqs {
+        push_joined(&mut ranges, seq..seq + 1);
+    }
+    ranges
 }
 
 /// Adds a range to ascending ranges.
@@ -446,6 +526,11 @@ impl Machine {
         self.unacked.holder(seq).is_some_and(|slot| self.holders.owner(slot) == Some(owner))
     }
 
+    /// When the lease of a message ends.
+    pub(crate) fn lease_due_ms(&self, seq: u64) -> Option<u64> {
+        self.timed.as_ref()?.leases.due_ms(seq)
+    }
+
     /// Consumers, whether they could take anything or not.
     pub(crate) fn consumer_count(&self) -> usize {
         self.holders.consumer_count()
@@ -453,19 +538,25 @@ impl Machine {
 
     /// Nothing ready, nothing unacked, nobody consuming.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ready.count() == 0 && self.unacked.count() == 0 && self.consumer_count() == 0
+        self.ready.count() + self.waiting_count() + self.unacked.count() == 0 && self.consumer_count() == 0
     }
 
     /// What breaks the law of conservation or the order of the insides, if anything does.
     pub(crate) fn check_conservation(&self) -> Result<(), String> {
-        let (ready, unacked) = (self.ready.count(), self.unacked.count());
+        let (ready, waiting, unacked) = (self.ready.count(), self.waiting_count(), self.unacked.count());
         let (settled, purged, dying, dead) = (self.settled, self.purged, self.dying.count(), self.dead);
-        if self.enqueued != ready + unacked + dying + settled + purged + dead {
+        if self.enqueued != ready + waiting + unacked + dying + settled + purged + dead {
             return Err(format!(
-                "enqueued {} != ready {ready} + unacked {unacked} + dying {dying} + settled {settled} + \
+                "enqueued {} != ready {ready} + waiting {waiting} + unacked {unacked} + dying {dying} + settled {settled} + \
                  purged {purged} + dead {dead}",
                 self.enqueued
             ));
+        }
+        if let Some(timed) = &self.timed {
+            timed.leases.check()?;
+            if let Some(seq) = timed.leases.seqs().find(|seq| self.unacked.holder(*seq).is_none()) {
+                return Err(format!("{seq} has a lease and no holder"));
+            }
         }
         let mut sum = 0;
         let mut end = 0;

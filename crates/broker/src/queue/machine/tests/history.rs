@@ -215,6 +215,8 @@ impl History {
             priority: self.random.random_range(-1..=1),
             prefetch: self.random.random_range(0..8),
             no_ack: self.random.random_bool(0.2),
+            lease_ms: None,
+            rate: None,
         };
         self.machine.add_consumer(ConsumerKey(self.next_consumer), terms);
         self.model.consumers.push(ModelConsumer { key: self.next_consumer, terms, open: true });

@@ -4,10 +4,14 @@ use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Terms};
 
 const ME: OwnerKey = OwnerKey(1);
 
+pub(super) fn terms(owner: OwnerKey) -> Terms {
+    Terms { owner, priority: 0, prefetch: 0, no_ack: false, lease_ms: None, rate: None }
+}
+
 fn drained(ready: std::ops::Range<u64>) -> Machine {
     let mut machine = Machine::new(&[]);
     machine.enqueued(ready);
-    machine.add_consumer(ConsumerKey(1), Terms { owner: ME, priority: 0, prefetch: 0, no_ack: false });
+    machine.add_consumer(ConsumerKey(1), terms(ME));
     while machine.next_run(u32::MAX).is_some() {}
     machine
 }
@@ -53,8 +57,7 @@ fn numbers_may_start_anywhere() {
 fn every_second_message_can_be_held_and_returned() {
     let mut machine = Machine::default();
     for (key, owner) in [(1, 1), (2, 2)] {
-        let terms = Terms { owner: OwnerKey(owner), priority: 0, prefetch: 0, no_ack: false };
-        machine.add_consumer(ConsumerKey(key), terms);
+        machine.add_consumer(ConsumerKey(key), terms(OwnerKey(owner)));
     }
     machine.enqueued(0..20_000);
     while machine.next_run(u32::MAX).is_some() {}

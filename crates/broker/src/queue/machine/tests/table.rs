@@ -1,7 +1,9 @@
 //! Left the command, right every effect. Messages are letters, `*` marks a redelivered one. After each line all runs
-//! that the machine has are handed out, and conservation is checked.
+//! that the machine has are handed out, and conservation is checked. `at N` turns the clock.
 
-use crate::queue::machine::{ConsumerKey, Machine, OwnerKey, Return, Run, Taken, Terms};
+use crate::queue::machine::{
+    Backoff, ConsumerKey, Machine, OwnerKey, Rate, Retry, RetryOn, Return, Run, Taken, Terms, TimedSettings,
+};
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -28,6 +30,30 @@ fn number(word: &str) -> u64 {
 
 fn option(words: &[&str], name: &str) -> Option<i64> {
     words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
+fn rate(words: &[&str]) -> Option<Rate> {
+    let per_s: f64 = words.iter().find_map(|word| word.strip_prefix("rate=")?.parse().ok())?;
+    let window_ms = option(words, "window").map_or(Rate::WINDOW_MS_DEFAULT, |ms| ms as u32);
+    Some(Rate::new(per_s, window_ms).expect("a rate within bounds"))
+}
+
+fn retry(words: &[&str]) -> Option<Retry> {
+    let on = words.iter().find_map(|word| match word.strip_prefix("retry=")? {
+        "all" => Some(RetryOn::All),
+        "failed" => Some(RetryOn::Failed),
+        "returned" => Some(RetryOn::Returned),
+        other => panic!("no such retry type: {other}"),
+    })?;
+    let backoff = match words {
+        _ if words.contains(&"fixed") => Backoff::Fixed,
+        _ if words.contains(&"exponential") => Backoff::Exponential,
+        _ => Backoff::Linear,
+    };
+    let min_ms = option(words, "min").unwrap_or(0) as u64;
+    let max_ms = option(words, "max").map_or(min_ms, |ms| ms as u64);
+    let jitter_percent = option(words, "jitter").unwrap_or(0) as u8;
+    Some(Retry { on, backoff, min_ms, max_ms, jitter_percent })
 }
 
 fn show_ranges(ranges: &[Range<u64>]) -> String {
@@ -64,8 +90,37 @@ impl Table {
                     priority: option(rest, "priority").unwrap_or(0),
                     prefetch: option(rest, "prefetch").unwrap_or(0) as u32,
                     no_ack: rest.contains(&"no-ack"),
+                    lease_ms: option(rest, "lease").map(|ms| ms as u64),
+                    rate: rate(rest),
                 },
             ),
+            ["single", rest @ ..] => machine.set_single_active(rest == ["takeover"]),
+            ["queue", rest @ ..] => machine.apply(TimedSettings {
+                lease_ms: option(rest, "lease").map(|ms| ms as u64),
+                rate: rate(rest),
+                retry: retry(rest),
+            }),
+            ["rate", consumer, rest @ ..] => machine.set_rate(ConsumerKey(number(consumer)), rate(rest)),
+            ["at", now_ms] => {
+                let mut ended = Vec::new();
+                machine.advance(now_ms.parse().expect("a number"), &mut ended);
+                let show = |seqs: &Range<u64>| show_ranges(std::slice::from_ref(seqs));
+                return ended
+                    .iter()
+                    .map(|end| format!("ended s{} {}", end.owner.0, show(&end.seqs)))
+                    .collect();
+            }
+            ["renew", owner, rest @ ..] => {
+                let renew = |range| machine.renew(OwnerKey(number(owner)), range);
+                return vec![format!("renewed {}", seqs(rest).into_iter().map(renew).sum::<u64>())];
+            }
+            ["fail", owner, rest @ ..] => {
+                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range, Return::Failed));
+            }
+            ["deadline?"] => {
+                return vec![machine.next_deadline_ms().map_or_else(|| "none".into(), |ms| ms.to_string())];
+            }
+            ["waiting?"] => return vec![machine.waiting_count().to_string()],
             ["cancel", consumer] => assert!(machine.remove_consumer(ConsumerKey(number(consumer)))),
             ["prefetch", consumer, n] => {
                 machine.set_prefetch(ConsumerKey(number(consumer)), n.parse().expect("a number"));
@@ -129,7 +184,7 @@ fn show_run(run: &Run) -> String {
     text
 }
 
-fn check(table: &str) {
+pub(super) fn check(table: &str) {
     let mut state = Table { machine: Machine::default(), paused: false, last_run: None };
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (command, wanted) = line.split_once('|').unwrap_or((line, ""));
