@@ -15,6 +15,7 @@ mod deliver;
 mod farewell;
 mod handshake;
 mod outbox;
+mod partial;
 mod pool;
 mod publish;
 mod reply;

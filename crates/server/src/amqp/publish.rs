@@ -3,6 +3,7 @@
 use super::channel::Mode;
 use super::confirm::Range;
 use super::core::Core;
+use super::partial::{Partial, Share};
 use super::reply::Fault;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
@@ -11,7 +12,7 @@ use millpond_amqp_codec::{
 use millpond_broker::{CommitError, Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 
 /// A publish that is not whole in the read buffer waits there for the rest if it is no larger than this; a larger
 /// one is assembled apart. Bytes of body.
@@ -30,43 +31,6 @@ pub(crate) enum Assembly {
     Header { exchange: Box<[u8]>, routing_key: Box<[u8]>, mandatory: bool },
     /// So much of the body is to come.
     Body(Box<Partial>),
-}
-
-/// A publish whose body has not come whole.
-#[derive(Debug)]
-pub(crate) struct Partial {
-    batch: MessageBatch,
-    route: Route,
-    mandatory: bool,
-    missing_bytes: u64,
-    received_bytes: usize,
-    share: Share,
-}
-
-/// What a partial body holds of its connection's limit; given back when it is dropped, whoever does that.
-#[derive(Debug)]
-struct Share {
-    total: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Share {
-    fn of(total: &Arc<AtomicUsize>) -> Self {
-        Self { total: total.clone(), bytes: 0 }
-    }
-
-    /// Grows to so many bytes; what all shares of the connection are then.
-    fn grow_to(&mut self, bytes: usize) -> usize {
-        let more = bytes.saturating_sub(self.bytes);
-        self.bytes += more;
-        self.total.fetch_add(more, Relaxed) + more
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Relaxed);
-    }
 }
 
 /// A whole publish that is to be handed over.
