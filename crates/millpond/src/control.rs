@@ -6,6 +6,7 @@
 
 mod admin;
 mod messages;
+mod pace;
 
 use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};

@@ -90,7 +90,16 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
             limit_alarms(rooms, memory_high_watermark.as_deref(), disk_free_min.as_deref())
         }
         AdminRequest::ListQueues { vhost } => queue_table(broker, &vhost),
-        AdminRequest::ShowQueue { vhost, queue } => Ok(show_queue(&find_queue(broker, &vhost, &queue)?)),
+        AdminRequest::ShowQueue { vhost, queue } => {
+            let found = find_queue(broker, &vhost, &queue)?;
+            let mut text = show_queue(&found);
+            // A stream gives nothing away: it has no pace and nothing that waits.
+            if found.queue_type != QueueType::Stream {
+                let figures = broker.queue_figures(&VhostName::new(&vhost)?, &found.name)?;
+                text = format!("{text}\n{}", super::pace::figures_text(&figures));
+            }
+            Ok(text)
+        }
         AdminRequest::AlterQueue { vhost, queue, changes } => {
             alter_queue(broker, &vhost, &queue, &changes).await
         }
