@@ -228,6 +228,11 @@ impl Machine {
         self.readers.iter_mut().for_each(|reader| reader.loading = false);
     }
 
+    /// Whether only one of the readers is given messages: nobody may have it alone then (A5).
+    pub(crate) fn is_single_active(&self) -> bool {
+        self.single_active
+    }
+
     /// What all readers hold together.
     pub(crate) fn held_count(&self) -> u64 {
         self.readers.iter().map(|reader| reader.held.count()).sum()

@@ -214,7 +214,8 @@ impl StreamRoom {
             if state.deleted {
                 return Err(ReaderRefused::Deleted);
             }
-            if state.exclusive.is_some() || (new.exclusive && state.machine.keys().next().is_some()) {
+            let occupied = state.machine.is_single_active() || state.machine.keys().next().is_some();
+            if state.exclusive.is_some() || (new.exclusive && occupied) {
                 return Err(ReaderRefused::ExclusiveUse);
             }
             let tracked = new.settings.tracked.then(|| state.name_to_track(&new.tag)).transpose()?;

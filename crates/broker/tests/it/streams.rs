@@ -325,3 +325,17 @@ fn an_operator_looks_through_a_stream_and_copies_from_it_and_into_it_but_moves_n
     read_to(&mut client, 0, 500);
     assert_eq!(client.ready("s"), 500);
 }
+
+#[test]
+fn nobody_has_a_stream_with_a_single_active_consumer_to_itself() {
+    let broker = TestBroker::new();
+    let mut client = broker.session();
+    declare_stream(&mut client, "one", &[("x-single-active-consumer", Value::Bool(true))]);
+    declare_stream(&mut client, "all", &[]);
+    let exclusive = |name: &str| ConsumeRequest { exclusive: true, ..read_request(name, 1, 10, &[]) };
+    let refused = client.session.consume(exclusive("one"));
+    assert!(matches!(refused, Err(ConsumeError::ExclusiveUse { .. })), "{refused:?}");
+    client.session.consume(exclusive("all")).unwrap();
+    let refused = client.session.consume(read_request("all", 2, 10, &[]));
+    assert!(matches!(refused, Err(ConsumeError::ExclusiveUse { .. })), "{refused:?}");
+}
