@@ -48,10 +48,13 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
             }
             of_one[0].cell.forget(&settled, work);
         }
-        dead.clear();
         for (cell, messages) in targets {
             cell.put(&mut messages.into_iter(), work);
         }
+        for of_one in dead.chunk_by(|a, b| Arc::ptr_eq(&a.cell, &b.cell)) {
+            of_one[0].cell.moved(work);
+        }
+        dead.clear();
         if work.scratch.dead.is_empty() {
             work.scratch.dead = dead;
         }

@@ -48,6 +48,8 @@ pub(super) struct Care {
     weigh_from: Option<u64>,
     /// That its dead letters have nowhere to go was logged.
     warned: bool,
+    /// Some work has taken dead messages of this queue and not moved them yet. Another's would overtake them.
+    moving: bool,
 }
 
 impl Care {
@@ -63,6 +65,7 @@ impl Care {
             fresh: false,
             weigh_from: settings.max_length_bytes.filter(|_| recovered).map(|_| 0),
             warned: false,
+            moving: false,
         }
     }
 
@@ -409,6 +412,11 @@ impl QueueCell {
             if moved_bytes >= MOVED_MAX_BYTES {
                 return true;
             }
+            let is_mine =
+                |work: &Work<'_>| work.scratch.dead.iter().any(|dead| Arc::ptr_eq(&dead.cell, self));
+            if state.care.moving && !is_mine(work) {
+                return false;
+            }
             let mut content = Vec::new();
             let room = MOVED_MAX_BYTES - moved_bytes;
             let fetch = self.log.fetch(seqs.clone(), room, &mut content);
@@ -417,6 +425,7 @@ impl QueueCell {
             let whole = fetch == Fetch::Complete && size <= room;
             let reached =
                 if whole { seqs.end } else { content.last().map_or(seqs.start, |(seq, _)| seq + 1) };
+            state.care.moving |= !content.is_empty();
             let dead =
                 content.into_iter().map(|(seq, message)| Dead { cell: self.clone(), seq, reason, message });
             work.scratch.dead.extend(dead);
@@ -426,6 +435,16 @@ impl QueueCell {
             }
         }
         false
+    }
+
+    /// The dead messages that this work had taken are where they go; what died meanwhile follows.
+    pub(crate) fn moved(self: &Arc<Self>, work: &mut Work<'_>) {
+        let mut state = self.state.lock();
+        state.care.moving = false;
+        if state.machine.first_dying().is_some() {
+            let this: Weak<Self> = Arc::downgrade(self);
+            work.core.timer.arm(work.core.options.clock.now_ms(), this);
+        }
     }
 
     /// Messages that were moved are settled.

@@ -309,3 +309,27 @@ fn a_limit_by_bytes_counts_messages_from_before_a_restart() {
         }
     }
 }
+
+#[test]
+fn many_dead_messages_keep_their_order_whoever_moves_them() {
+    let (broker, clock) = broker();
+    let mut client = broker.session();
+    client.declare("grave", "d");
+    declare(&mut client, "work", &dead_lettering_to("grave", &[("x-message-ttl", 1000i64.into())]));
+    let padding = " ".repeat(4000);
+    let wanted: Vec<String> = (0..2000).map(|n| format!("{n}{padding}")).collect();
+    client.publish("", "work", &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut others = [broker.session(), broker.session()];
+    clock.advance(1000);
+    // The timer's thread moves them, and so does everybody who looks: some megabytes, each in pieces.
+    std::thread::scope(|scope| {
+        for other in &mut others {
+            scope.spawn(|| {
+                while other.ready("grave") < 2000 {
+                    assert!(other.get("work", true).is_none());
+                }
+            });
+        }
+    });
+    assert!(client.drain("grave") == wanted);
+}
