@@ -1,6 +1,7 @@
 //! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
 
 mod admin;
+mod delayed;
 mod messages;
 
 use crate::control::{self, Request};
@@ -71,6 +72,7 @@ fn command() -> Command {
         .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
         .subcommand(rules)
         .subcommands(admin::commands())
+        .subcommand(delayed::command())
         .subcommand(messages::command())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
@@ -126,6 +128,7 @@ fn dispatch(matches: &ArgMatches) -> Result<()> {
         Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
             admin::dispatch(noun, matches)
         }
+        Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
         _ => Ok(()),
     }

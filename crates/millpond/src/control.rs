@@ -5,12 +5,14 @@
 //! API is for programs; this is for the person at the machine, and works without a password or an open port.
 
 mod admin;
+mod delayed;
 mod messages;
 mod pace;
 
 use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
+pub(crate) use delayed::DelayedRequest;
 pub(crate) use messages::{MessageFilterText, MessageRequest};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
@@ -63,6 +65,11 @@ pub(crate) enum Request {
     Admin {
         /// What.
         ask: AdminRequest,
+    },
+    /// What is asked about delayed messages.
+    Delayed {
+        /// What.
+        ask: DelayedRequest,
     },
     /// Messages looked at, or brought from one queue to another.
     Messages {
@@ -175,6 +182,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
             Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
         }
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
+        Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }
