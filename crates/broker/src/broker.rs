@@ -6,7 +6,8 @@ use crate::definition::{self, ExchangeDefinition, QueueDefinition, VhostDefiniti
 use crate::delayed::DelayCell;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
-use crate::queue::cell::{QueueHandle, QueueSpec};
+use crate::queue::cell::QueueSpec;
+use crate::queue::handle::QueueHandle;
 use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
 use crate::request::{Binding, Destination, UserLimits};

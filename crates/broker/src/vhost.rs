@@ -5,7 +5,8 @@ use crate::definition::{VhostDefinition, altered_key, binding_key, exchange_key,
 use crate::delayed::{DelayCell, Delays};
 use crate::history::{Histories, History};
 use crate::policy::{On, Policies, Subject, effective};
-use crate::queue::cell::{QueueHandle, Sink};
+use crate::queue::consumers::Sink;
+use crate::queue::handle::QueueHandle;
 use crate::queue::{QueueCell, Work};
 use crate::reply::ReplyBoxes;
 use crate::request::{Binding, Destination};

@@ -2,9 +2,9 @@
 //!
 //! A queue that asks for none of it is told by one flag ([`Care::is_needed`]) and pays nothing else.
 
-use super::cell::{Appended, QueueCell, State};
+use super::cell::{QueueCell, State};
 use super::dedup::Dedup;
-use super::logs::Logs;
+use super::logs::{Appended, Logs};
 use super::machine::{Past, Reason};
 use super::pump::Work;
 use super::settings::{Overflow, QueueSettings};

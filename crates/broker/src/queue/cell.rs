@@ -1,20 +1,20 @@
 //! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
 
 use super::care::Care;
+use super::consumers::Sink;
 use super::dedup::Dedup;
-use super::logs::Logs;
-use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return, Terms};
-use super::pump::{Work, push_range};
+use super::logs::{Appended, Logs};
+use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return};
+use super::pump::Work;
 use super::settings::{DeadLetterTo, QueueSettings};
 use super::tick::{Getter, Lessee};
 use crate::core::Core;
 use crate::event::Delivery;
-use crate::request::{Outcome, QueueRef};
-use crate::session::inbox::Inbox;
+use crate::request::Outcome;
 use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
-use millpond_model::{ConsumerTag, Message, QueueName};
+use millpond_model::{Message, QueueName};
 use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, Store};
 use parking_lot::Mutex;
 use std::fmt;
@@ -43,7 +43,7 @@ impl QueueSpec {
 
 /// See the module.
 pub(crate) struct QueueCell {
-    spec: QueueSpec,
+    pub(super) spec: QueueSpec,
     pub(super) log: Logs,
     /// The queue is a stream: its machine and consumers are there.
     pub(super) stream: Option<Arc<StreamRoom>>,
@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) machine: Machine,
     /// Ascending by key.
     pub(super) sinks: Vec<Sink>,
-    next_consumer: u64,
+    pub(super) next_consumer: u64,
     /// The first ready message is on disk; `OnQueue::loaded` will tell.
     pub(super) loading: bool,
     /// How often `OnQueue::loaded` has told.
@@ -67,66 +67,16 @@ pub(super) struct State {
     pub(super) settings: Arc<QueueSettings>,
     pub(super) care: Care,
     /// One of the consumers wants no other.
-    exclusive_consumer: Option<ConsumerKey>,
+    pub(super) exclusive_consumer: Option<ConsumerKey>,
     /// An inbox was full when messages were handed out last: the consumers take them as fast as they read.
     pub(super) busy: bool,
     pub(super) lessees: Vec<Lessee>,
     /// Sessions that wait for `loaded`, `relieved` or for the consumers to catch up.
-    waiters: Vec<Waker>,
+    pub(super) waiters: Vec<Waker>,
 }
 
 /// Message bytes in memory from which on consumers that read at full speed count as behind.
-const CROWDED_BYTES: u64 = 4 << 20;
-
-/// Where a consumer's deliveries go.
-#[derive(Debug, Clone)]
-pub(crate) struct Sink {
-    pub(crate) key: ConsumerKey,
-    pub(crate) owner: OwnerKey,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) cookie: u64,
-    pub(crate) queue: QueueRef,
-    pub(crate) tag: ConsumerTag,
-}
-
-/// What a new consumer brings.
-pub(crate) struct NewConsumer {
-    pub(crate) terms: Terms,
-    pub(crate) exclusive: bool,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) cookie: u64,
-    pub(crate) queue: QueueRef,
-    /// Shown to people.
-    pub(crate) tag: ConsumerTag,
-}
-
-/// The numbers of messages that were appended.
-#[derive(Debug, Default)]
-pub(crate) struct Appended {
-    /// All of a queue without priorities.
-    pub(super) first: Range<u64>,
-    pub(super) more: Vec<Range<u64>>,
-}
-
-impl Appended {
-    /// As `ranges`, to look at.
-    pub(super) fn all(&self) -> impl Iterator<Item = Range<u64>> {
-        std::iter::once(self.first.clone()).chain(self.more.iter().cloned())
-    }
-
-    pub(crate) fn ranges(self) -> impl Iterator<Item = Range<u64>> {
-        std::iter::once(self.first).chain(self.more)
-    }
-}
-
-/// Why a consumer was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AddConsumerError {
-    /// The queue went meanwhile.
-    Deleted,
-    /// Exclusive use, here or wanted.
-    ExclusiveUse,
-}
+pub(super) const CROWDED_BYTES: u64 = 4 << 20;
 
 /// Why a get took nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -377,139 +327,6 @@ impl QueueCell {
         }
     }
 
-    // ---- consumers
-
-    /// A consumer comes.
-    pub(crate) fn add_consumer(
-        self: &Arc<Self>,
-        new: NewConsumer,
-        work: &mut Work<'_>,
-    ) -> Result<ConsumerKey, AddConsumerError> {
-        let key = {
-            let mut state = self.state.lock();
-            if state.deleted {
-                return Err(AddConsumerError::Deleted);
-            }
-            let wants_it_alone = new.exclusive && (!state.sinks.is_empty() || state.settings.single_active);
-            if state.exclusive_consumer.is_some() || wants_it_alone {
-                return Err(AddConsumerError::ExclusiveUse);
-            }
-            self.tick_now(&mut state, work);
-            let key = ConsumerKey(state.next_consumer);
-            state.next_consumer += 1;
-            if new.exclusive {
-                state.exclusive_consumer = Some(key);
-            }
-            state.sinks.push(Sink {
-                key,
-                owner: new.terms.owner,
-                inbox: new.inbox,
-                cookie: new.cookie,
-                queue: new.queue,
-                tag: new.tag,
-            });
-            state.machine.add_consumer(key, new.terms);
-            self.pump(&mut state, work);
-            key
-        };
-        work.scratch.wake();
-        Ok(key)
-    }
-
-    /// A consumer goes; what waits in its inbox is ready again (unless it is settled already). Whether the queue is
-    /// to be deleted now, because it was the last one.
-    pub(crate) fn remove_consumer(
-        self: &Arc<Self>,
-        key: ConsumerKey,
-        no_ack: bool,
-        work: &mut Work<'_>,
-    ) -> bool {
-        if let Some(stream) = &self.stream {
-            stream.remove_reader(self, key, work);
-            return false;
-        }
-        let last = {
-            let mut state = self.state.lock();
-            let Ok(at) = state.sinks.binary_search_by_key(&key, |sink| sink.key) else { return false };
-            self.tick(&mut state, work);
-            let sink = state.sinks.remove(at);
-            state.note_lessee(Getter { owner: sink.owner, inbox: &sink.inbox, queue: sink.queue });
-            state.exclusive_consumer.take_if(|exclusive| *exclusive == key);
-            state.machine.remove_consumer(key);
-            sink.inbox.forget_stalled(self, key);
-            if !no_ack {
-                let mut ranges = Vec::new();
-                for seq in sink.inbox.take_back(sink.cookie, sink.queue) {
-                    push_range(&mut ranges, seq..seq + 1);
-                }
-                for range in ranges {
-                    state.machine.requeue(sink.owner, range, Return::Untouched);
-                }
-            }
-            state.care.used(work);
-            self.pump(&mut state, work);
-            state.sinks.is_empty()
-        };
-        work.scratch.wake();
-        last && self.spec.auto_delete
-    }
-
-    /// A session goes: its consumers, and its unsettled deliveries return. Whether the queue is to be deleted now.
-    pub(crate) fn close_owner(self: &Arc<Self>, owner: OwnerKey, work: &mut Work<'_>) -> bool {
-        if let Some(stream) = &self.stream {
-            stream.close_owner(self, owner, work);
-            return false;
-        }
-        let last = {
-            let mut state = self.state.lock();
-            self.tick(&mut state, work);
-            let before = state.sinks.len();
-            state.sinks.retain(|sink| sink.owner != owner);
-            let had_consumers = state.sinks.len() < before;
-            let left = state.exclusive_consumer.filter(|key| state.sink(*key).is_some());
-            state.exclusive_consumer = left;
-            state.machine.close_owner(owner);
-            state.forget_lessee(owner);
-            state.care.used(work);
-            self.pump(&mut state, work);
-            had_consumers && state.sinks.is_empty()
-        };
-        work.scratch.wake();
-        last && self.spec.auto_delete
-    }
-
-    /// Changes a consumer's prefetch.
-    pub(crate) fn set_prefetch(self: &Arc<Self>, key: ConsumerKey, prefetch: u32, work: &mut Work<'_>) {
-        if let Some(stream) = &self.stream {
-            return stream.set_prefetch(self, key, prefetch, work);
-        }
-        {
-            let mut state = self.state.lock();
-            state.machine.set_prefetch(key, prefetch);
-            self.pump(&mut state, work);
-        }
-        work.scratch.wake();
-    }
-
-    /// A consumer's inbox has drained.
-    pub(crate) fn open_tap(self: &Arc<Self>, key: ConsumerKey, work: &mut Work<'_>) {
-        if let Some(stream) = &self.stream {
-            return stream.open_tap(self, key, work);
-        }
-        {
-            let mut state = self.state.lock();
-            if state.sink(key).is_some() {
-                state.busy = false;
-                state.machine.set_open(key, true);
-                self.pump(&mut state, work);
-            }
-            if !state.waiters.is_empty() && (!state.busy || self.log.memory_bytes() < CROWDED_BYTES / 2) {
-                work.scratch.wake_later(&mut state.waiters);
-            }
-        }
-        work.scratch.wake();
-    }
-
     // ---- the end
 
     /// Marks the queue as gone if the conditions hold, with its messages; returns how many were ready, and the
@@ -646,24 +463,6 @@ impl QueueCell {
 impl fmt::Debug for QueueCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueCell").field("spec", &self.spec).finish_non_exhaustive()
-    }
-}
-
-/// A cell as the router's handle: equal only to itself.
-#[derive(Debug, Clone)]
-pub(crate) struct QueueHandle(pub(crate) Arc<QueueCell>);
-
-impl PartialEq for QueueHandle {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for QueueHandle {}
-
-impl std::hash::Hash for QueueHandle {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (Arc::as_ptr(&self.0) as usize).hash(state);
     }
 }
 

@@ -51,6 +51,25 @@ pub(crate) struct Levels {
     logs: Box<[OnceLock<QueueLog>]>,
 }
 
+/// The numbers of messages that were appended.
+#[derive(Debug, Default)]
+pub(crate) struct Appended {
+    /// All of a queue without priorities.
+    pub(super) first: Range<u64>,
+    pub(super) more: Vec<Range<u64>>,
+}
+
+impl Appended {
+    /// As `ranges`, to look at.
+    pub(super) fn all(&self) -> impl Iterator<Item = Range<u64>> {
+        std::iter::once(self.first.clone()).chain(self.more.iter().cloned())
+    }
+
+    pub(crate) fn ranges(self) -> impl Iterator<Item = Range<u64>> {
+        std::iter::once(self.first).chain(self.more)
+    }
+}
+
 /// Splits a number: level, and number in the level's log.
 fn split(seq: u64) -> (usize, u64) {
     ((seq >> LEVEL_SHIFT) as usize, seq & ((1 << LEVEL_SHIFT) - 1))

@@ -8,7 +8,8 @@ use crate::definition::{
 use crate::error::*;
 use crate::queue::QueueCell;
 use crate::queue::arguments::{self, QueueType, inequivalent_field};
-use crate::queue::cell::{DeleteIf, NotDeleted, QueueHandle, QueueSpec};
+use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec};
+use crate::queue::handle::QueueHandle;
 use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
 use crate::queue::settings::priorities;

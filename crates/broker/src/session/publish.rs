@@ -3,7 +3,7 @@
 use super::Session;
 use crate::AlarmLevel;
 use crate::error::{PublishError, WriteRefused};
-use crate::queue::cell::Appended;
+use crate::queue::logs::Appended;
 use crate::queue::{QueueCell, Work};
 use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
 use crate::request::{Aside, DeliveryId, Durability, Outcome, Publish, Route, RouteInner};

@@ -95,3 +95,20 @@ fn answer(range: Range, failed: bool, channels: &Channels, out: &mut Outbox) {
         encode_ack(out.buffer(), range.channel, range.last, multiple);
     }
 }
+
+/// Cuts ranges so that each of `ones`, single publishes in the same order, is a range of its own.
+#[cold]
+pub(crate) fn cut_out(ranges: &mut Vec<Range>, ones: impl Iterator<Item = Range>) {
+    let mut from = 0;
+    for one in ones {
+        let holds = |range: &Range| {
+            (range.channel, range.epoch) == (one.channel, one.epoch)
+                && (range.first..=range.last).contains(&one.first)
+        };
+        let Some(at) = ranges[from..].iter().position(holds) else { continue };
+        from += at;
+        let whole = ranges[from];
+        let parts = [Range { last: one.first - 1, ..whole }, one, Range { first: one.first + 1, ..whole }];
+        ranges.splice(from..=from, parts.into_iter().filter(|part| part.first <= part.last));
+    }
+}

@@ -1,7 +1,7 @@
 //! basic.publish and its content: assembled, routed and handed over a read buffer at a time.
 
 use super::channel::Mode;
-use super::confirm::Range;
+use super::confirm::{self, Range};
 use super::core::Core;
 use super::partial::{Partial, Share};
 use super::reply::Fault;
@@ -452,20 +452,7 @@ impl Publisher {
     #[cold]
     fn split_refused(&mut self, refused: &[u32]) {
         self.refusable.retain(|(place, _)| refused.binary_search(place).is_ok());
-        let mut from = 0;
-        for (_, one) in &self.refusable {
-            let holds = |range: &Range| {
-                (range.channel, range.epoch) == (one.channel, one.epoch)
-                    && (range.first..=range.last).contains(&one.first)
-            };
-            let Some(at) = self.ranges[from..].iter().position(holds) else { continue };
-            let at = from + at;
-            from = at;
-            let whole = self.ranges[at];
-            let parts =
-                [Range { last: one.first - 1, ..whole }, *one, Range { first: one.first + 1, ..whole }];
-            self.ranges.splice(at..=at, parts.into_iter().filter(|part| part.first <= part.last));
-        }
+        confirm::cut_out(&mut self.ranges, self.refusable.iter().map(|(_, one)| *one));
     }
 
     /// A publish to be confirmed.

@@ -1,5 +1,6 @@
 //! Messages that are not to be delivered any more and wait to be taken away: their content may have to be read first.
 
+use super::{Machine, OwnerKey};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -89,5 +90,87 @@ impl Dying {
     /// Those that had nowhere to go are tried again.
     pub(super) fn unpark(&mut self) {
         self.list.extend(self.parked.drain(..));
+    }
+}
+
+impl Machine {
+    /// Changes after how many failed deliveries a message dies.
+    pub(crate) fn set_delivery_limit(&mut self, limit: Option<u16>) {
+        self.delivery_limit = limit;
+    }
+
+    /// Those of `seqs` that `owner` holds are dying. How many.
+    pub(crate) fn doom(&mut self, owner: OwnerKey, seqs: Range<u64>, reason: Reason) -> u64 {
+        let Self { unacked, holders, dying, timed, .. } = self;
+        let mut n = 0;
+        unacked.take(seqs, |slot, seqs, _| {
+            let mine = holders.owner(slot) == Some(owner);
+            if mine {
+                n += seqs.end - seqs.start;
+                holders.returned(slot, seqs.end - seqs.start);
+                if let Some(timed) = timed {
+                    timed.leases.remove(seqs.clone());
+                }
+                dying.push(seqs, reason);
+            }
+            mine
+        });
+        n
+    }
+
+    /// The first `n` ready messages, as far as they are in the first piece, are dying. How many.
+    pub(crate) fn doom_ready(&mut self, n: u64, reason: Reason) -> u64 {
+        let Some(piece) = self.ready.first() else { return 0 };
+        let n = n.min(piece.end - piece.start);
+        self.ready.take_first(n);
+        self.dying.push(piece.start..piece.start + n, reason);
+        n
+    }
+
+    /// The lowest ready messages from `seq` on, in one piece.
+    pub(crate) fn ready_from(&self, seq: u64) -> Option<Range<u64>> {
+        self.ready.from(seq).map(|piece| piece.start.max(seq)..piece.end)
+    }
+
+    /// Those of `seqs` that are ready are dying.
+    pub(crate) fn doom_range(&mut self, seqs: Range<u64>, reason: Reason) {
+        for gone in self.ready.remove(seqs) {
+            self.dying.push(gone, reason);
+        }
+    }
+
+    /// New messages that die without ever having been ready.
+    pub(crate) fn stillborn(&mut self, seqs: Range<u64>, reason: Reason) {
+        self.enqueued += seqs.end - seqs.start;
+        self.dying.push(seqs, reason);
+    }
+
+    /// Those that died first, alike.
+    #[inline]
+    pub(crate) fn first_dying(&self) -> Option<(Range<u64>, Reason)> {
+        self.dying.first()
+    }
+
+    /// The first dying ones, up to `to`, are taken away: they are no matter of this queue any more.
+    pub(crate) fn buried(&mut self, to: u64) {
+        let start = self.dying.first().map_or(to, |(seqs, _)| seqs.start);
+        self.dead += self.dying.taken(to);
+        self.ready.forget_weights(start..to);
+    }
+
+    /// A message that was taken away has nowhere to go: it stays, dying, until [`Self::retry_parked`].
+    pub(crate) fn park(&mut self, seqs: Range<u64>, reason: Reason) {
+        self.dead -= seqs.end - seqs.start;
+        self.dying.park(seqs, reason);
+    }
+
+    /// Whether there are such.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.dying.has_parked()
+    }
+
+    /// They are to be taken away again.
+    pub(crate) fn retry_parked(&mut self) {
+        self.dying.unpark();
     }
 }

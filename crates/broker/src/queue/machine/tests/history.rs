@@ -119,6 +119,9 @@ impl History {
     fn step(&mut self) {
         let owner = self.random.random_range(1..=3);
         match self.random.random_range(0..100) {
+            dice @ 33..46 => self.change_consumer(dice),
+            dice @ 66..80 => self.bring_back(owner, dice),
+            dice @ 92..100 => self.die(owner, dice),
             0..25 => {
                 let gap = u64::from(self.random.random_bool(0.1));
                 let start = self.model.next_seq + gap;
@@ -128,6 +131,23 @@ impl History {
                 self.model.next_seq = end.max(start);
             }
             25..33 if self.model.consumers.len() < 6 => self.consume(owner),
+            46..66 => self.settle(owner),
+            80..81 => {
+                let purged: Vec<u64> = self.machine.purge().into_iter().flatten().collect();
+                assert!(purged.iter().eq(self.model.ready.keys()));
+                self.model.gone += purged.len() as u64;
+                self.model.ready.clear();
+            }
+            81..86 => self.get(owner),
+            86..90 => self.try_and_give_back(),
+            90..92 => self.remove_ready(),
+            _ => {}
+        }
+        self.model.refresh();
+    }
+
+    fn change_consumer(&mut self, dice: u32) {
+        match dice {
             33..36 => {
                 if let Some(at) = self.any_consumer() {
                     let consumer = self.model.consumers.remove(at);
@@ -150,7 +170,12 @@ impl History {
                     self.machine.set_open(ConsumerKey(consumer.key), consumer.open);
                 }
             }
-            46..66 => self.settle(owner),
+            _ => {}
+        }
+    }
+
+    fn bring_back(&mut self, owner: u64, dice: u32) {
+        match dice {
             66..74 => {
                 let seqs = self.any_seqs();
                 let how = if self.random.random_bool(0.5) { Return::Given } else { Return::Failed };
@@ -173,15 +198,12 @@ impl History {
                     self.model.back(owner, 0..u64::MAX, Return::Failed)
                 );
             }
-            80..81 => {
-                let purged: Vec<u64> = self.machine.purge().into_iter().flatten().collect();
-                assert!(purged.iter().eq(self.model.ready.keys()));
-                self.model.gone += purged.len() as u64;
-                self.model.ready.clear();
-            }
-            81..86 => self.get(owner),
-            86..90 => self.try_and_give_back(),
-            90..92 => self.remove_ready(),
+            _ => {}
+        }
+    }
+
+    fn die(&mut self, owner: u64, dice: u32) {
+        match dice {
             92..94 => self.doom(owner),
             94..96 => {
                 let n = self.random.random_range(0..9);
@@ -205,7 +227,6 @@ impl History {
                 self.model.dying.append(&mut self.model.parked);
             }
         }
-        self.model.refresh();
     }
 
     fn consume(&mut self, owner: u64) {

@@ -94,39 +94,10 @@ impl Table {
                     rate: rate(rest),
                 },
             ),
-            ["single", rest @ ..] => machine.set_single_active(rest == ["takeover"]),
-            ["queue", rest @ ..] => machine.apply(TimedSettings {
-                lease_ms: option(rest, "lease").map(|ms| ms as u64),
-                rate: rate(rest),
-                retry: retry(rest),
-            }),
-            ["rate", consumer, rest @ ..] => machine.set_rate(ConsumerKey(number(consumer)), rate(rest)),
-            ["at", now_ms] => {
-                let mut ended = Vec::new();
-                machine.advance(now_ms.parse().expect("a number"), &mut ended);
-                let show = |seqs: &Range<u64>| show_ranges(std::slice::from_ref(seqs));
-                return ended
-                    .iter()
-                    .map(|end| format!("ended s{} {}", end.owner.0, show(&end.seqs)))
-                    .collect();
-            }
-            ["renew", owner, rest @ ..] => {
-                let renew = |range| machine.renew(OwnerKey(number(owner)), range);
-                return vec![format!("renewed {}", seqs(rest).into_iter().map(renew).sum::<u64>())];
-            }
-            ["fail", owner, rest @ ..] => {
-                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range, Return::Failed));
-            }
-            ["deadline?"] => {
-                return vec![machine.next_deadline_ms().map_or_else(|| "none".into(), |ms| ms.to_string())];
-            }
-            ["waiting?"] => return vec![machine.waiting_count().to_string()],
             ["cancel", consumer] => assert!(machine.remove_consumer(ConsumerKey(number(consumer)))),
             ["prefetch", consumer, n] => {
                 machine.set_prefetch(ConsumerKey(number(consumer)), n.parse().expect("a number"));
             }
-            ["close", consumer] => machine.set_open(ConsumerKey(number(consumer)), false),
-            ["open", consumer] => machine.set_open(ConsumerKey(number(consumer)), true),
             ["accept", owner, rest @ ..] => {
                 let mut settled = Vec::new();
                 for range in seqs(rest) {
@@ -170,6 +141,44 @@ impl Table {
                 )];
             }
             ["idle?"] => return vec![machine.is_idle().to_string()],
+            other => return self.timed_command(other),
+        }
+        Vec::new()
+    }
+
+    /// What has to do with room, leases, paces and retries.
+    fn timed_command(&mut self, words: &[&str]) -> Vec<String> {
+        let machine = &mut self.machine;
+        match words {
+            ["close", consumer] => machine.set_open(ConsumerKey(number(consumer)), false),
+            ["open", consumer] => machine.set_open(ConsumerKey(number(consumer)), true),
+            ["single", rest @ ..] => machine.set_single_active(rest == ["takeover"]),
+            ["queue", rest @ ..] => machine.apply(TimedSettings {
+                lease_ms: option(rest, "lease").map(|ms| ms as u64),
+                rate: rate(rest),
+                retry: retry(rest),
+            }),
+            ["rate", consumer, rest @ ..] => machine.set_rate(ConsumerKey(number(consumer)), rate(rest)),
+            ["at", now_ms] => {
+                let mut ended = Vec::new();
+                machine.advance(now_ms.parse().expect("a number"), &mut ended);
+                let show = |seqs: &Range<u64>| show_ranges(std::slice::from_ref(seqs));
+                return ended
+                    .iter()
+                    .map(|end| format!("ended s{} {}", end.owner.0, show(&end.seqs)))
+                    .collect();
+            }
+            ["renew", owner, rest @ ..] => {
+                let renew = |range| machine.renew(OwnerKey(number(owner)), range);
+                return vec![format!("renewed {}", seqs(rest).into_iter().map(renew).sum::<u64>())];
+            }
+            ["fail", owner, rest @ ..] => {
+                return back(rest, |range| machine.requeue(OwnerKey(number(owner)), range, Return::Failed));
+            }
+            ["deadline?"] => {
+                return vec![machine.next_deadline_ms().map_or_else(|| "none".into(), |ms| ms.to_string())];
+            }
+            ["waiting?"] => return vec![machine.waiting_count().to_string()],
             other => panic!("no such command: {other:?}"),
         }
         Vec::new()
