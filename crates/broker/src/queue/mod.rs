@@ -1,5 +1,6 @@
 //! Queues: the machine that decides, and what carries its decisions out.
 
+mod append;
 pub(crate) mod arguments;
 pub(crate) mod browse;
 mod care;
