@@ -1,5 +1,7 @@
 """Contracts A5, A12, X9, X10, and what Millpond has beyond RabbitMQ: leases, paces, retries with back-off."""
 
+from decimal import Decimal
+
 import pika
 import pytest
 
@@ -8,11 +10,17 @@ from support import (Sink, channel_error, connection_error, counts, declare, fil
 SINGLE = {"x-single-active-consumer": True}
 
 
+def publish_each(channel, queue, count):
+    """To a queue whose consumers take what comes: there is nothing ready to wait for."""
+    for n in range(count):
+        publish(channel, queue, n)
+
+
 def test_A5_the_first_consumer_is_active_and_the_next_follows(connection, name):
     first, second = connection.channel(), connection.channel()
     queue = declare(first, name(), arguments=SINGLE)
     active, standby = Sink(first, queue), Sink(second, queue)
-    fill(first, queue, 3)
+    publish_each(first, queue, 3)
     active.wait(3)
     assert counts(first, queue) == (0, 2)
     assert standby.bodies == []
@@ -35,7 +43,7 @@ def test_A5_on_a_quorum_queue_a_higher_priority_takes_over_once_the_old_one_hold
     queue = declare(first, name(), durable=True, arguments=SINGLE | {"x-queue-type": "quorum"})
     first.basic_qos(prefetch_count=1)
     old = Sink(first, queue)
-    fill(first, queue, 3)
+    publish_each(first, queue, 3)
     old.wait(1)
     new = Sink(second, queue, arguments={"x-priority": 10})
     first.basic_ack(1)
@@ -81,12 +89,12 @@ def test_A12_basic_qos_renews_the_leases_of_a_channel(connection, name):
 def test_a_consumer_is_given_messages_at_its_rate_which_changes_while_it_runs(channel, name):
     queue = declare(channel, name())
     fill(channel, queue, 50)
-    sink = Sink(channel, queue, arguments={"x-rate": 0.01})
+    sink = Sink(channel, queue, arguments={"x-rate": Decimal("0.01")})
     sink.wait(1)
     sync(channel)
     assert len(sink.deliveries) == 1
     # pika looks after tags itself and would refuse to consume again: so the bare method.
-    again = pika.spec.Basic.Consume(queue=queue, consumer_tag=sink.tag, arguments={"x-rate": 500.5})
+    again = pika.spec.Basic.Consume(queue=queue, consumer_tag=sink.tag, arguments={"x-rate": Decimal("500.5")})
     channel._impl._send_method(again)
     sink.wait(50)
 
@@ -109,7 +117,7 @@ def test_A3_a_tag_used_again_without_a_change_is_refused(channel, name):
 @pytest.mark.rabbitmq_differs("it has no rates")
 def test_a_queue_with_a_rate_releases_a_burst_steadily_to_all_its_consumers(connection, name):
     first, second = connection.channel(), connection.channel()
-    queue = declare(first, name(), arguments={"x-rate": 0.01})
+    queue = declare(first, name(), arguments={"x-rate": Decimal("0.01")})
     fill(first, queue, 3)
     sinks = [Sink(first, queue), Sink(second, queue)]
     until(connection, lambda: sum(len(sink.deliveries) for sink in sinks) == 1, "one delivery")
@@ -124,7 +132,7 @@ def test_X10_a_returned_message_waits_out_its_delay_and_nobody_waits_behind_it(c
     queue = declare(channel, name(), durable=True, arguments=arguments)
     channel.basic_qos(prefetch_count=1)
     sink = Sink(channel, queue)
-    fill(channel, queue, 2)
+    publish_each(channel, queue, 2)
     sink.wait(1)
     channel.basic_nack(1, requeue=True)
     assert [d.body for d in sink.wait(2)] == ["0", "1"]
