@@ -15,8 +15,8 @@ use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::Batch;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// Exchanges that every vhost has from the start, beside the default one; not stored.
 const BUILT_IN: &[(&str, ExchangeKind, bool)] = &[
@@ -59,6 +59,14 @@ pub(crate) struct Effective {
     pub(crate) policy: Option<Box<str>>,
     /// The operator policy in force.
     pub(crate) operator_policy: Option<Box<str>>,
+}
+
+impl Effective {
+    /// In memory; all queues that have no argument and no policy share one.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        static PLAIN: LazyLock<Arc<Effective>> = LazyLock::new(Arc::default);
+        if self == **PLAIN { PLAIN.clone() } else { Arc::new(self) }
+    }
 }
 
 impl Vhost {

@@ -149,7 +149,7 @@ impl QueueCell {
             lessees: Vec::new(),
             waiters: Vec::new(),
         };
-        let effective = Mutex::new(Arc::new(effective));
+        let effective = Mutex::new(effective.shared());
         let (vhost, core) = (Arc::downgrade(vhost), core.clone());
         let cell = Arc::new(Self { spec, log, stream, state: Mutex::new(state), effective, vhost, core });
         cell.log.all().for_each(|(_, log)| log.on_change(cell.listener()));

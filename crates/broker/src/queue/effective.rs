@@ -16,11 +16,11 @@ impl QueueCell {
     pub(crate) fn apply(self: &Arc<Self>, effective: Effective, work: &mut Work<'_>) {
         if let Some(stream) = &self.stream {
             stream.apply(&effective.arguments, work.core);
-            *self.effective.lock() = Arc::new(effective);
+            *self.effective.lock() = effective.shared();
             return;
         }
         let settings = QueueSettings::of(&effective.arguments);
-        *self.effective.lock() = Arc::new(effective);
+        *self.effective.lock() = effective.shared();
         {
             let mut state = self.state.lock();
             if state.deleted || settings == *state.settings {
@@ -34,7 +34,7 @@ impl QueueCell {
                 state.machine.weigh(weighs);
             }
             state.care.change(&settings, work);
-            state.settings = Arc::new(settings);
+            state.settings = QueueSettings::shared(settings);
             self.pump(&mut state, work);
         }
         work.scratch.wake();

@@ -29,9 +29,13 @@ impl Reason {
     }
 }
 
+/// Nothing, as nearly always, is one pointer.
+#[derive(Debug, Default)]
+pub(super) struct Dying(Option<Box<Lists>>);
+
 /// In the order in which they died.
 #[derive(Debug, Default)]
-pub(super) struct Dying {
+struct Lists {
     list: VecDeque<(Range<u64>, Reason)>,
     /// Those that have nowhere to go now.
     parked: Vec<(Range<u64>, Reason)>,
@@ -41,55 +45,60 @@ pub(super) struct Dying {
 impl Dying {
     #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
-        self.count
+        self.0.as_ref().map_or(0, |lists| lists.count)
     }
 
     pub(super) fn push(&mut self, seqs: Range<u64>, reason: Reason) {
         if seqs.is_empty() {
             return;
         }
-        self.count += seqs.end - seqs.start;
-        match self.list.back_mut() {
+        let lists = self.0.get_or_insert_default();
+        lists.count += seqs.end - seqs.start;
+        match lists.list.back_mut() {
             Some((last, why)) if last.end == seqs.start && *why == reason => last.end = seqs.end,
-            _ => self.list.push_back((seqs, reason)),
+            _ => lists.list.push_back((seqs, reason)),
         }
     }
 
     pub(super) fn first(&self) -> Option<(Range<u64>, Reason)> {
-        self.list.front().cloned()
+        self.0.as_ref()?.list.front().cloned()
     }
 
     /// The first ones up to `to` have been taken away; how many.
     pub(super) fn taken(&mut self, to: u64) -> u64 {
-        let Some((first, _)) = self.list.front_mut() else { return 0 };
+        let Some(lists) = &mut self.0 else { return 0 };
+        let Some((first, _)) = lists.list.front_mut() else { return 0 };
         let n = to.min(first.end).saturating_sub(first.start);
         first.start += n;
         if first.is_empty() {
-            self.list.pop_front();
+            lists.list.pop_front();
         }
-        if self.list.is_empty() && self.list.capacity() > 64 {
-            self.list = VecDeque::new();
+        lists.count -= n;
+        if lists.count == 0 {
+            self.0 = None;
         }
-        self.count -= n;
         n
     }
 
     /// One that was taken away has nowhere to go: it waits for [`Self::unpark`].
     pub(super) fn park(&mut self, seqs: Range<u64>, reason: Reason) {
-        self.count += seqs.end - seqs.start;
-        match self.parked.last_mut() {
+        let lists = self.0.get_or_insert_default();
+        lists.count += seqs.end - seqs.start;
+        match lists.parked.last_mut() {
             Some((last, why)) if last.end == seqs.start && *why == reason => last.end = seqs.end,
-            _ => self.parked.push((seqs, reason)),
+            _ => lists.parked.push((seqs, reason)),
         }
     }
 
     pub(super) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
+        self.0.as_ref().is_some_and(|lists| !lists.parked.is_empty())
     }
 
     /// Those that had nowhere to go are tried again.
     pub(super) fn unpark(&mut self) {
-        self.list.extend(self.parked.drain(..));
+        if let Some(lists) = &mut self.0 {
+            lists.list.extend(lists.parked.drain(..));
+        }
     }
 }
 
