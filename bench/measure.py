@@ -47,6 +47,12 @@ def wait_for(port, process):
         time.sleep(0.02)
 
 
+def wait_closed(port):
+    deadline = time.monotonic() + 60
+    while not free_of_listeners(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 class Broker:
     """A broker that runs for one measurement."""
 
@@ -99,10 +105,19 @@ class Bench:
         env = {
             "RABBITMQ_NODENAME": "bench@localhost", "RABBITMQ_NODE_PORT": str(RABBITMQ_PORT),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(base), "RABBITMQ_LOG_BASE": str(base),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "plugins"), "HOME": str(base),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "plugins"), "HOME": str(base), "RABBITMQ_PID_FILE": str(base / "pid"),
         }
+        # Debian's command changes to a user of its own when root calls it.
+        self.folder.chmod(0o755)
         base.mkdir(exist_ok=True)
-        return Broker("rabbitmq", ["rabbitmq-server"], RABBITMQ_PORT, env)
+        base.chmod(0o777)
+        def stop():
+            """Under another user the node is in a session of its own: a signal to the group does not reach it."""
+            if (base / "pid").exists():
+                subprocess.run(["kill", (base / "pid").read_text().strip()], check=False, stderr=subprocess.DEVNULL)
+            wait_closed(RABBITMQ_PORT)
+
+        return Broker("rabbitmq", ["rabbitmq-server"], RABBITMQ_PORT, env, cleanup=stop)
 
     def load(self, broker, arguments):
         command = [f"{self.options.tools}/amqpload", *arguments.split(), "--uri", f"amqp://guest:guest@127.0.0.1:{broker.port}/",
