@@ -4,6 +4,7 @@ use super::Rooms;
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, Browsed, MessageFilter, TransferReport, TransferRequest, TransferTo};
 use millpond_model::properties::RawProperties;
+use millpond_model::table::Value;
 use millpond_model::{QueueName, VhostName};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -121,11 +122,28 @@ fn show(text: &mut String, found: &Browsed) -> std::fmt::Result {
         writeln!(text, "  message-id {}", lossy(id))?;
     }
     for (name, value) in properties.headers().unwrap_or_default().iter() {
-        writeln!(text, "  {}: {:?}", lossy(name), value.to_value())?;
+        writeln!(text, "  {}: {}", lossy(name), plain(&value.to_value()))?;
     }
     let body = message.body();
     let cut = if body.len() > BODY_SHOWN_MAX_BYTES { "..." } else { "" };
     writeln!(text, "  {}{cut}", lossy(&body[..body.len().min(BODY_SHOWN_MAX_BYTES)]))
+}
+
+/// A header's value as a person reads it.
+fn plain(value: &Value) -> String {
+    let joined = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::LongStr(bytes) | Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Array(values) => format!("[{}]", joined(values.iter().map(plain).collect())),
+        Value::Table(table) => {
+            let entry = |(name, value): &(Box<str>, Value)| format!("{name}: {}", plain(value));
+            format!("{{{}}}", joined(table.iter().map(entry).collect()))
+        }
+        Value::Bool(value) => value.to_string(),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Void => String::new(),
+        other => other.as_i64().map_or_else(|| format!("{other:?}"), |number| number.to_string()),
+    }
 }
 
 async fn transfer(
@@ -160,4 +178,27 @@ fn describe(report: &TransferReport, dry_run: bool, keep: bool) -> String {
     lines.extend(report.moved.iter().map(|(queue, count)| format!("  {count} to {queue}")));
     lines.extend(report.stayed.iter().map(|(reason, count)| format!("  {count} stayed: {reason}")));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millpond_model::table::Table;
+
+    #[test]
+    fn headers_are_shown_as_a_person_reads_them() {
+        let mut death = Table::new();
+        death.push("queue", "work");
+        death.push("count", 2i64);
+        let table: [(Value, &str); 5] = [
+            ("text".into(), "text"),
+            (7i32.into(), "7"),
+            (true.into(), "true"),
+            (Value::Void, ""),
+            (vec![Value::from(death), Value::Timestamp(5)].into(), "[{queue: work, count: 2}, 5]"),
+        ];
+        for (value, wanted) in table {
+            assert_eq!(plain(&value), wanted);
+        }
+    }
 }
