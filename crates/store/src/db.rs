@@ -12,7 +12,7 @@
 //! ```
 
 use crate::fs::{File, FileSystem, OpenMode};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -150,14 +150,20 @@ impl Db {
         &self.path
     }
 
-    fn reopen(&self) -> Result<(), redb::Error> {
-        if self.database.read().is_none() {
+    /// The database, opened again if a failed write has let go of it; `None` in it: it is closed. While this is held
+    /// nobody lets go of it: another's failure must not take it away between opening and use.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, redb::Error> {
+        loop {
+            let database = self.database.read();
+            if database.is_some() || self.closed.load(SeqCst) {
+                return Ok(database);
+            }
+            drop(database);
             let mut database = self.database.write();
             if database.is_none() && !self.closed.load(SeqCst) {
                 *database = Some(open_database(&*self.fs, &self.path, &self.sync_failed)?);
             }
         }
-        Ok(())
     }
 
     /// Ends all use of the file.
@@ -171,10 +177,8 @@ impl Db {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> io::Result<()> {
-        let attempt = || -> Result<(), redb::Error> {
-            self.reopen()?;
-            write(self.database.read().as_ref().ok_or_else(closed)?, change)
-        };
+        let attempt =
+            || -> Result<(), redb::Error> { write(self.opened()?.as_ref().ok_or_else(closed)?, change) };
         attempt().map_err(|e| {
             // redb takes nothing more after a failed write: the next one opens the file again.
             drop(self.database.write().take());
@@ -188,8 +192,7 @@ impl Db {
         read: impl Fn(&redb::ReadTransaction) -> Result<R, redb::Error>,
     ) -> io::Result<R> {
         let attempt = || -> Result<R, redb::Error> {
-            self.reopen()?;
-            let database = self.database.read();
+            let database = self.opened()?;
             let database = database.as_ref().ok_or_else(closed)?;
             read(&database.begin_read()?)
         };
