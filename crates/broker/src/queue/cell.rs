@@ -180,27 +180,23 @@ impl QueueCell {
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
     ) -> Appended {
-        if let Some(stream) = &self.stream {
-            return Appended { first: stream.publish(self, messages, work), more: Vec::new() };
-        }
-        let seqs = {
-            let mut state = self.state.lock();
-            if state.deleted {
-                return Appended::default();
-            }
-            if state.care.dedup.is_some() {
-                self.publish_once(&mut state, messages, work)
-            } else {
-                self.publish_any(&mut state, messages, work)
-            }
-        };
-        work.scratch.wake();
-        seqs
+        self.bring(true, messages, work)
     }
 
     /// As [`Self::publish`], of messages that the broker itself brings: from other queues, where they came before.
     pub(crate) fn put(
         self: &Arc<Self>,
+        messages: &mut dyn Iterator<Item = Message>,
+        work: &mut Work<'_>,
+    ) -> Appended {
+        self.bring(false, messages, work)
+    }
+
+    /// `look_back`: drops what came before, if the queue remembers it.
+    #[inline]
+    fn bring(
+        self: &Arc<Self>,
+        look_back: bool,
         messages: &mut dyn Iterator<Item = Message>,
         work: &mut Work<'_>,
     ) -> Appended {
@@ -212,7 +208,11 @@ impl QueueCell {
             if state.deleted {
                 return Appended::default();
             }
-            self.publish_any(&mut state, messages, work)
+            if look_back && state.care.dedup.is_some() {
+                self.publish_once(&mut state, messages, work)
+            } else {
+                self.publish_any(&mut state, messages, work)
+            }
         };
         work.scratch.wake();
         seqs
