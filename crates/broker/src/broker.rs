@@ -10,6 +10,7 @@ use crate::queue::cell::QueueSpec;
 use crate::queue::handle::QueueHandle;
 use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
+use crate::queue::retained;
 use crate::request::{Binding, Destination, UserLimits};
 use crate::routing::{ExchangeKind, ExchangeSpec};
 use crate::session::Session;
@@ -171,6 +172,8 @@ struct Found {
     delays: Vec<(VhostName, ExchangeName, QueueId)>,
     operators: Operators,
     stream_offsets: HashMap<QueueId, Places>,
+    /// Logs of what queues remember.
+    retained: HashMap<QueueId, QueueId>,
     next_queue_id: u64,
 }
 
@@ -221,6 +224,11 @@ impl Found {
             let id = definition::decode_delay(&value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(id.0 + 1);
             found.delays.push((vhost, name, id));
+        }
+        for (key, value) in store.values(definition::RETAINED) {
+            let (queue, log) = retained::decode_retained(&key, &value).map_err(bad(&key))?;
+            found.next_queue_id = found.next_queue_id.max(log.0 + 1);
+            found.retained.insert(queue, log);
         }
         for (key, value) in store.values(definition::QUEUE_IDS) {
             let bound = definition::decode_queue_ids(&value).map_err(bad(&key))?;
@@ -329,6 +337,7 @@ impl Found {
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
             let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
             cell.restore_ids(store);
+            self.restore_retained(store, &cell, &mut recovered);
             if let Some(stream) = cell.stream() {
                 let places = self.stream_offsets.get(&definition.id);
                 stream.restore_places(places.cloned().unwrap_or_default());
@@ -351,6 +360,9 @@ impl Found {
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.
         let mut batch = store.begin();
+        for queue in self.retained.keys().filter(|id| !self.queues.iter().any(|queue| queue.2.id == **id)) {
+            batch.delete(&definition::retained_key(*queue));
+        }
         for queue in recovered.values() {
             queue.log.delete(&mut batch);
         }
@@ -359,6 +371,28 @@ impl Found {
         }
         let stored = self.bindings.iter().filter(|(_, b)| matches!(b.destination, Destination::Queue(_)));
         tracing::debug!(queues = self.queues.len(), queue_bindings = stored.count(), "definitions restored");
+    }
+}
+
+impl Found {
+    /// Gives a queue what it remembers; what it is not to remember any more is forgotten.
+    fn restore_retained(
+        &self,
+        store: &Store,
+        cell: &Arc<QueueCell>,
+        recovered: &mut HashMap<QueueId, RecoveredQueue>,
+    ) {
+        let Some(id) = self.retained.get(&cell.spec().id) else { return };
+        let log = match recovered.remove(id) {
+            Some(queue) => queue.log,
+            None => store.create_queue(*id, true),
+        };
+        if !cell.restore_retained(&log) {
+            let mut batch = store.begin();
+            log.delete(&mut batch);
+            batch.delete(&definition::retained_key(cell.spec().id));
+            store.commit(batch, None);
+        }
     }
 }
 

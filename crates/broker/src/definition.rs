@@ -12,6 +12,7 @@
 //! o/ vhost:name policy bytes                                          an operator policy
 //! u/ user bytes                                                       limits of a user
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
+//! r/ queue id u64                                                     the log of what a queue remembers, see `queue::retained`
 //! w/ vhost:name exchange bytes                                        the log of an exchange's delayed messages
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! so/ queue id u64, consumer tag bytes                                 where a stream's consumer of that tag goes on
@@ -26,6 +27,7 @@
 //! priorities, if flagged: the highest u8 | of a message that names none u8; its logs have consecutive ids
 //! binding   version=1 u8
 //! delay     version=1 u8 | id u64
+//! retained  version=1 u8 | id u64
 //! altered   version=1 u8 | args; a void value: the argument was taken away
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
@@ -60,6 +62,8 @@ pub(crate) const DEDUP: &[u8] = b"d/";
 /// Offsets of consumers of streams.
 pub(crate) const STREAM_OFFSETS: &[u8] = b"so/";
 pub(crate) const DELAYS: &[u8] = b"w/";
+/// Logs of what queues remember, see `queue::retained`.
+pub(crate) const RETAINED: &[u8] = b"r/";
 /// Where the bound of given queue ids is kept.
 pub(crate) const QUEUE_IDS: &[u8] = b"m/queue-ids";
 
@@ -105,6 +109,11 @@ pub(crate) fn delay_key(vhost: &VhostName, exchange: &ExchangeName) -> Vec<u8> {
     let mut out = key(DELAYS, vhost);
     out.extend_from_slice(exchange.as_str().as_bytes());
     out
+}
+
+/// The key of the log of what a queue remembers.
+pub(crate) fn retained_key(queue: QueueId) -> Vec<u8> {
+    [RETAINED, &queue.0.to_be_bytes()].concat()
 }
 
 /// The log of delayed messages.

@@ -42,6 +42,7 @@ pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec,
 pub use request::*;
 pub use saved::Saved;
 pub use session::Session;
+pub use stream::arguments::interval_ms;
 
 /// Settings of the broker (limits have names; the binary declares them as settings).
 #[derive(Debug, Clone)]

@@ -319,7 +319,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// RFC 3339 in UTC, with milliseconds if there are any.
-pub(crate) fn show_time(time: SystemTime) -> String {
+pub fn show_time(time: SystemTime) -> String {
     const SECONDS_MAX: u64 = 253_402_300_799;
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     // The year 9999 is the last that RFC 3339 can say.

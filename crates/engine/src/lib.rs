@@ -16,5 +16,6 @@ mod worker;
 pub use apply::{ApplyError, ApplyReport};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{Engine, EngineOptions, RuleStatus, StartError};
+pub use event::show_time;
 pub use topology::{Diagnostic, Topology, TopologyError, check};
 pub use worker::RuleState;

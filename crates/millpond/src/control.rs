@@ -8,12 +8,13 @@ mod admin;
 mod delayed;
 mod messages;
 mod pace;
+mod when;
 
 use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
 pub(crate) use delayed::DelayedRequest;
-pub(crate) use messages::{MessageFilterText, MessageRequest};
+pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,11 @@
 //! Messages as an operator handles them: browsed without being consumed, moved or copied to another queue, sent back
-//! from a dead-letter queue to where each died.
+//! from a dead-letter queue to where each died, or replayed after they were acked.
 //!
 //! A move takes a message out of one queue and appends it to the other in one commit: it is never in both and never
 //! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
 
 use super::VhostMissing;
+use super::replay::{Replay, ReplayPeriod, replayed};
 use crate::queue::QueueCell;
 use crate::queue::browse::Looked;
 use crate::vhost::Vhost;
@@ -32,6 +33,15 @@ pub enum TransferError {
     #[error("queue '{queue}' is both source and target: name another")]
     SameQueue {
         /// Both.
+        queue: QueueName,
+    },
+    /// What was acked there is gone.
+    #[error(
+        "queue '{queue}' does not remember what was acked: give it x-retain (a time, such as 7D) or x-retain-bytes, \
+         by declaration, policy or `queues alter`; what is acked from then on can be replayed"
+    )]
+    NotRetaining {
+        /// Which.
         queue: QueueName,
     },
     /// The store takes no writes.
@@ -94,6 +104,15 @@ pub enum TransferTo {
     WhereItDied,
 }
 
+/// Which messages of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferOf {
+    /// Those that are ready.
+    Ready,
+    /// Those that were acked and are remembered (of a stream: all): they are copied, and may go to the source itself.
+    Retained(ReplayPeriod),
+}
+
 /// Messages to be moved or copied.
 #[derive(Debug, Clone)]
 pub struct TransferRequest {
@@ -101,6 +120,8 @@ pub struct TransferRequest {
     pub from: QueueName,
     /// To where.
     pub to: TransferTo,
+    /// Which of those there.
+    pub of: TransferOf,
     /// They stay in the source too: a copy.
     pub keep: bool,
     /// Which.
@@ -172,11 +193,34 @@ pub struct Transfer {
     broker: Broker,
     vhost: Arc<Vhost>,
     request: TransferRequest,
-    browse: Browse,
-    /// What comes after the beginning is left alone: a move into a queue whose dead letters come back would not end.
-    left: u64,
+    source: Source,
     report: TransferReport,
     saved: Option<Saved>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Ready {
+        browse: Browse,
+        /// What comes after the beginning is left alone: a move into a queue whose dead letters come back would not end.
+        left: u64,
+    },
+    Retained(Replay),
+}
+
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>, count_max: usize, out: &mut Vec<Browsed>) -> Poll<bool> {
+        match self {
+            Self::Retained(replay) => replay.poll_next(cx, count_max, out),
+            Self::Ready { left: 0, .. } => Poll::Ready(false),
+            Self::Ready { browse, left } => {
+                let before = out.len();
+                let more = std::task::ready!(browse.poll_next(cx, count_max.min(*left as usize), out));
+                *left -= ((out.len() - before) as u64).min(*left);
+                Poll::Ready(more && *left > 0)
+            }
+        }
+    }
 }
 
 impl Broker {
@@ -190,19 +234,29 @@ impl Broker {
     pub fn transfer(&self, vhost: &VhostName, request: TransferRequest) -> Result<Transfer, TransferError> {
         let vhost = self.vhost(vhost)?;
         let cell = find(&vhost, &request.from)?;
-        if cell.stream().is_some() && !request.keep {
+        let takes = request.of == TransferOf::Ready && !request.keep;
+        if cell.stream().is_some() && takes {
             let (queue, vhost) = (request.from, vhost.name.clone());
             return Err(QueueError::NotForStreams { queue, vhost, what: "a move" }.into());
         }
         if let TransferTo::Queue(to) = &request.to {
             find(&vhost, to)?;
-            if *to == request.from {
+            if *to == request.from && request.of == TransferOf::Ready {
                 return Err(TransferError::SameQueue { queue: to.clone() });
             }
         }
-        let left = cell.counts().0;
-        let (browse, report) = (Browse { cell, at: Some(0) }, TransferReport::default());
-        Ok(Transfer { broker: self.clone(), vhost, request, browse, left, report, saved: None })
+        let source = match request.of {
+            TransferOf::Ready => {
+                Source::Ready { left: cell.counts().0, browse: Browse { cell, at: Some(0) } }
+            }
+            TransferOf::Retained(period) => {
+                let not = |_| TransferError::NotRetaining { queue: request.from.clone() };
+                let log = cell.retained_log().map_err(not)?;
+                Source::Retained(Replay::new(cell, log, period))
+            }
+        };
+        let report = TransferReport::default();
+        Ok(Transfer { broker: self.clone(), vhost, request, source, report, saved: None })
     }
 }
 
@@ -221,7 +275,7 @@ impl Transfer {
     /// [`Self::saved`] tells when it is durable. To keep a rate, call it at that pace.
     pub fn poll_step(&mut self, cx: &mut Context<'_>, count_max: usize) -> Poll<Result<bool, TransferError>> {
         let room = self.request.limit.map_or(u64::MAX, |limit| limit - self.report.moved_count().min(limit));
-        let count = count_max.min(CHUNK).min(self.left.min(room) as usize);
+        let count = count_max.min(CHUNK).min(room.min(CHUNK as u64) as usize);
         if count == 0 {
             return Poll::Ready(Ok(false));
         }
@@ -229,15 +283,14 @@ impl Transfer {
             self.broker.core.check_writable()?;
         }
         let mut seen = Vec::new();
-        let more = match self.browse.poll_next(cx, count, &mut seen) {
+        let more = match self.source.poll_next(cx, count, &mut seen) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(more) => more,
         };
         self.report.looked_at += seen.len() as u64;
-        self.left -= (seen.len() as u64).min(self.left);
         seen.retain(|browsed| self.request.filter.matches(&browsed.message));
         self.carry_out(&seen);
-        Poll::Ready(Ok(more && self.left > 0))
+        Poll::Ready(Ok(more))
     }
 
     /// What was done so far.
@@ -251,7 +304,10 @@ impl Transfer {
     }
 
     fn carry_out(&mut self, messages: &[Browsed]) {
-        let source = self.browse.cell.clone();
+        let source = match &self.source {
+            Source::Ready { browse, .. } if !self.request.keep => Some(browse.cell.clone()),
+            _ => None,
+        };
         let mut going = Vec::new();
         for Browsed { place, message } in messages {
             match self.target(message) {
@@ -265,10 +321,10 @@ impl Transfer {
             }
             return;
         }
-        let (keep, report) = (self.request.keep, &mut self.report);
+        let report = &mut self.report;
         let ((), batch) = self.broker.core.with_batch(|work| {
             for (place, cell, message) in going {
-                if !keep && !source.take_ready(place, work) {
+                if source.as_ref().is_some_and(|source| !source.take_ready(place, work)) {
                     *report.stayed.entry("a consumer took it first".to_owned()).or_default() += 1;
                     continue;
                 }
@@ -280,7 +336,7 @@ impl Transfer {
                 }
                 // The target is full. What was taken goes back, behind the others.
                 *report.stayed.entry(format!("queue '{}' is full", cell.spec().name)).or_default() += 1;
-                if !keep {
+                if let Some(source) = &source {
                     source.put(&mut std::iter::once(message), work);
                 }
             }
@@ -291,13 +347,19 @@ impl Transfer {
     /// Where a message goes, and as what; or why it stays.
     fn target(&self, message: &Message) -> Result<(Arc<QueueCell>, Message), String> {
         let (name, message) = match &self.request.to {
-            TransferTo::Queue(name) => (name.clone(), message.clone()),
+            TransferTo::Queue(name) if self.request.of == TransferOf::Ready => {
+                (name.clone(), message.clone())
+            }
+            TransferTo::Queue(name) => {
+                let now_ms = self.broker.core.options.clock.now_ms();
+                (name.clone(), replayed(message, self.request.from.as_str(), now_ms))
+            }
             TransferTo::WhereItDied => {
                 let (name, message) = self.revive(message).ok_or("it has no x-death")?;
                 (name, message)
             }
         };
-        if name == self.request.from {
+        if name == self.request.from && self.request.of == TransferOf::Ready {
             return Err("it died in this very queue".to_owned());
         }
         let cell = find(&self.vhost, &name).map_err(|error| error.to_string())?;

@@ -10,18 +10,22 @@ mod limits;
 mod messages;
 mod policies;
 mod queues;
+mod replay;
 mod vhosts;
 
 use crate::Broker;
+pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
 pub use delayed::DelayedExchange;
 pub use error::*;
 pub use figures::{ConsumerFigures, PaceFigures, QueueFigures};
 pub use messages::{
-    Browse, Browsed, MessageFilter, Transfer, TransferError, TransferReport, TransferRequest, TransferTo,
+    Browse, Browsed, MessageFilter, Transfer, TransferError, TransferOf, TransferReport, TransferRequest,
+    TransferTo,
 };
 use millpond_model::VhostName;
 pub use queues::{QueueInfo, QueueType};
+pub use replay::ReplayPeriod;
 use std::sync::Arc;
 pub(crate) use vhosts::forget_vhost;
 pub use vhosts::{VhostInfo, VhostSpec};

@@ -4,6 +4,7 @@ use super::{AlterError, VhostMissing};
 use crate::definition::{altered_key, encode_altered};
 use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
+use crate::queue::retained::RetainedFigures;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, VhostName};
@@ -55,6 +56,8 @@ pub struct QueueInfo {
     pub waiting: u64,
     /// Messages delivered and not settled.
     pub unacked: u64,
+    /// Messages that were acked and are remembered, if the queue does that.
+    pub retained: Option<RetainedFigures>,
     /// All consumers.
     pub consumers: u64,
     /// As the client declared them.
@@ -154,6 +157,7 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         ready,
         waiting: cell.waiting_count(),
         unacked: cell.unacked_count(),
+        retained: cell.retained_figures(),
         consumers,
         declared: spec.arguments.clone(),
         altered: effective.altered.clone(),

@@ -130,6 +130,8 @@ pub(crate) const KEYS: &[Key] = &[
         false,
     ),
     key("delayed-retry-jitter", "x-delayed-retry-jitter", Shape::Integer(0, 100), Merge::Argument, false),
+    key("retain", "x-retain", Shape::Age, Merge::LeastAge, false),
+    key("retain-bytes", "x-retain-bytes", Shape::Integer(1, i64::MAX), Merge::Least, false),
     key("rate", "x-rate", Shape::Rate, Merge::Least, false),
     key("rate-window", "x-rate-window", Shape::Integer(10, 3_600_000), Merge::Argument, false),
 ];

@@ -1,6 +1,7 @@
 //! The `x-` arguments of a queue: what they must look like, which of them a redeclare compares, which are not acted
 //! on yet.
 
+use super::retained::RetainTerms;
 use crate::error::Inequivalent;
 use crate::stream::arguments::StreamSettings;
 use millpond_model::table::{Table, Value};
@@ -80,6 +81,8 @@ const KNOWN: &[Known] = &[
     known("x-deduplication-header", Shape::Text, true, true),
     known("x-cache-ttl", Shape::Integer(1, MILLISECONDS_MAX), true, true),
     known("x-cache-size", Shape::Integer(1, 100_000_000), true, true),
+    known("x-retain", Shape::Text, true, true),
+    known("x-retain-bytes", Shape::Integer(1, i64::MAX), true, true),
     known("x-queue-mode", Shape::OneOf(&["default", "lazy"]), true, false),
     known("x-queue-version", Shape::Integer(1, 2), true, false),
     known("x-queue-leader-locator", Shape::Text, true, false),
@@ -104,6 +107,7 @@ pub(crate) fn check(arguments: &Table) -> Result<QueueType, BadArgument> {
         }
     }
     super::timing::check_queue(arguments)?;
+    RetainTerms::check(arguments)?;
     if arguments.get("x-dead-letter-routing-key").is_some()
         && arguments.get("x-dead-letter-exchange").is_none()
     {

@@ -187,10 +187,12 @@ impl QueueCell {
         trim(state);
         let head_due_ms = self.expire(state, work);
         let unfinished = self.bury(state, work);
+        let retained_at_ms = self.tend_retained(state, work);
         let now_ms = work.core.options.clock.now_ms();
         let next = [
             head_due_ms,
             unfinished.then_some(now_ms),
+            retained_at_ms,
             state.machine.has_parked().then_some(now_ms + PARKED_RETRY_MS),
             state.expires_at_ms().filter(|_| state.sinks.is_empty()).map(|at_ms| at_ms.max(now_ms)),
         ];

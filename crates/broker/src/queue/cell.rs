@@ -6,6 +6,7 @@ use super::dedup::Dedup;
 use super::logs::{Appended, Logs};
 use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return};
 use super::pump::Work;
+use super::retained::Retained;
 use super::settings::{DeadLetterTo, QueueSettings};
 use super::tick::{Getter, Lessee};
 use crate::core::Core;
@@ -71,6 +72,8 @@ pub(super) struct State {
     /// An inbox was full when messages were handed out last: the consumers take them as fast as they read.
     pub(super) busy: bool,
     pub(super) lessees: Vec<Lessee>,
+    /// What was acked, if the queue remembers it.
+    pub(super) retained: Option<Box<Retained>>,
     /// Sessions that wait for `loaded`, `relieved` or for the consumers to catch up.
     pub(super) waiters: Vec<Waker>,
 }
@@ -135,6 +138,7 @@ impl QueueCell {
             machine.set_single_active(settings.quorum);
         }
         machine.weigh(settings.max_length_bytes.is_some());
+        let retained = settings.retain.map(|terms| Box::new(Retained::new(terms)));
         let state = State {
             machine,
             sinks: Vec::new(),
@@ -147,6 +151,7 @@ impl QueueCell {
             exclusive_consumer: None,
             busy: false,
             lessees: Vec::new(),
+            retained,
             waiters: Vec::new(),
         };
         let effective = Mutex::new(effective.shared());
@@ -163,7 +168,7 @@ impl QueueCell {
     }
 
     /// Who is told of changes in a log of this queue.
-    fn listener(self: &Arc<Self>) -> Arc<Listener> {
+    pub(super) fn listener(self: &Arc<Self>) -> Arc<Listener> {
         Arc::new(Listener { cell: Arc::downgrade(self), core: self.core.clone() })
     }
 
@@ -244,13 +249,14 @@ impl QueueCell {
                     }
                 }
                 Outcome::Accept | Outcome::Reject => {
-                    let settled = &mut work.scratch.settled;
                     for range in seqs {
-                        state.machine.settle(owner, range.clone(), settled);
+                        state.machine.settle(owner, range.clone(), &mut work.scratch.settled);
                     }
-                    if !settled.is_empty() {
-                        self.log.settle(work.batch, settled);
-                        settled.clear();
+                    if outcome == Outcome::Accept {
+                        self.settle_taken(&mut state, work);
+                    } else if !work.scratch.settled.is_empty() {
+                        self.log.settle(work.batch, &work.scratch.settled);
+                        work.scratch.settled.clear();
                     }
                 }
                 Outcome::Requeue | Outcome::Fail => {
@@ -293,7 +299,8 @@ impl QueueCell {
                 continue;
             };
             if no_ack {
-                self.log.settle(work.batch, std::slice::from_ref(&one));
+                work.scratch.settled.push(one);
+                self.settle_taken(&mut state, work);
             }
             let message = state.counted(message, taken.past);
             self.tend(&mut state, work);
@@ -354,6 +361,7 @@ impl QueueCell {
         state.machine = Machine::default();
         state.exclusive_consumer = None;
         self.log.delete(work.batch);
+        self.forget_retained(&mut state, work);
         if let Some(mut dedup) = state.care.dedup.take() {
             dedup.clear(work.batch);
         }
@@ -467,7 +475,7 @@ impl fmt::Debug for QueueCell {
 }
 
 /// The store's way to a cell; it keeps neither cell nor broker alive.
-struct Listener {
+pub(super) struct Listener {
     cell: Weak<QueueCell>,
     core: Weak<Core>,
 }

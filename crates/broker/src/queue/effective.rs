@@ -33,6 +33,7 @@ impl QueueCell {
             if weighs != state.machine.is_weighing() {
                 state.machine.weigh(weighs);
             }
+            self.change_retained(&mut state, settings.retain, work);
             state.care.change(&settings, work);
             state.settings = QueueSettings::shared(settings);
             self.pump(&mut state, work);

@@ -12,6 +12,7 @@ pub(crate) mod handle;
 pub(crate) mod logs;
 pub(crate) mod machine;
 mod pump;
+pub(crate) mod retained;
 pub(crate) mod settings;
 mod tick;
 pub(crate) mod timing;

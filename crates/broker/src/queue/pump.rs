@@ -94,13 +94,18 @@ impl QueueCell {
         while !state.loading && state.machine.has_work() {
             self.assign(state, work);
             let reopened = self.flush(state, work.scratch);
-            if !work.scratch.settled.is_empty() {
-                self.log.settle(work.batch, &work.scratch.settled);
-                work.scratch.settled.clear();
-            }
+            self.settle_taken(state, work);
             if !reopened {
                 return;
             }
+        }
+    }
+
+    /// What was handed out to those who do not ack is settled.
+    pub(super) fn settle_taken(&self, state: &mut State, work: &mut Work<'_>) {
+        if !work.scratch.settled.is_empty() && !state.remember(work) {
+            self.log.settle(work.batch, &work.scratch.settled);
+            work.scratch.settled.clear();
         }
     }
 

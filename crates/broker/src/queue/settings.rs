@@ -3,6 +3,7 @@
 use super::dedup::{DedupTerms, IDS_DEFAULT_MAX, WINDOW_DEFAULT_MS};
 use super::logs::Priorities;
 use super::machine::TimedSettings;
+use super::retained::RetainTerms;
 use super::timing;
 use millpond_model::ExchangeName;
 use millpond_model::table::{Table, Value};
@@ -59,6 +60,8 @@ pub(crate) struct QueueSettings {
     pub(crate) single_active: bool,
     /// Leases, pace and delayed retries.
     pub(crate) timed: TimedSettings,
+    /// What was acked is remembered.
+    pub(crate) retain: Option<RetainTerms>,
 }
 
 impl QueueSettings {
@@ -99,6 +102,7 @@ impl QueueSettings {
             ),
             single_active: arguments.get("x-single-active-consumer").and_then(Value::as_bool) == Some(true),
             timed: timing::of_queue(arguments),
+            retain: RetainTerms::of(arguments),
         }
     }
 

@@ -18,6 +18,8 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-dead-letter-strategy",
     "x-max-priority",
     "x-delivery-limit",
+    "x-retain",
+    "x-retain-bytes",
 ];
 
 /// How much a stream keeps.
@@ -51,6 +53,10 @@ impl StreamSettings {
     /// Checks what a declaration says: nothing of what takes single messages out of a queue.
     pub(crate) fn check(arguments: &Table) -> Result<(), BadArgument> {
         match NOT_FOR_STREAMS.iter().find(|argument| arguments.get(argument).is_some()) {
+            Some(argument @ (&"x-retain" | &"x-retain-bytes")) => Err(bad(
+                argument,
+                "a stream keeps what is acked anyway: x-max-age and x-max-length-bytes say how much",
+            )),
             Some(argument) => Err(bad(argument, "it is not supported by streams")),
             None => Self::parse(arguments).map(|_| ()),
         }
@@ -81,12 +87,12 @@ impl StreamSettings {
     }
 }
 
-fn not_an_interval(text: &str) -> String {
+pub(crate) fn not_an_interval(text: &str) -> String {
     format!("'{text}' is not a whole number and a unit (Y, M, D, h, m, s), such as 7D")
 }
 
-/// A time such as `7D`: a whole number and a unit. A year has 365 days, a month 30.
-pub(crate) fn interval_ms(text: &str) -> Option<u64> {
+/// A time such as `7D`, in milliseconds: a whole number and a unit (Y, M, D, h, m, s). A year has 365 days, a month 30.
+pub fn interval_ms(text: &str) -> Option<u64> {
     let unit_at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?;
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {

@@ -348,6 +348,11 @@ impl StreamRoom {
 
     // ---- questions
 
+    /// Its messages.
+    pub(crate) fn log(&self) -> &QueueLog {
+        &self.log
+    }
+
     /// Messages and consumers.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let state = self.state.lock();

@@ -18,6 +18,7 @@ mod publish;
 mod recent_history;
 mod replies;
 mod restart;
+mod retained;
 mod streams;
 mod support;
 mod timing;

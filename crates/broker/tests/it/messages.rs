@@ -40,6 +40,7 @@ fn moving(from: &str, to: &str) -> TransferRequest {
     TransferRequest {
         from: queue(from),
         to: TransferTo::Queue(queue(to)),
+        of: TransferOf::Ready,
         keep: false,
         filter: MessageFilter::default(),
         limit: None,

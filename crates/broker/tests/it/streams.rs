@@ -313,6 +313,7 @@ fn an_operator_looks_through_a_stream_and_copies_from_it_and_into_it_but_moves_n
     let mut request = TransferRequest {
         from: queue("s"),
         to: TransferTo::Queue(queue("copy")),
+        of: TransferOf::Ready,
         keep: false,
         filter: MessageFilter::default(),
         limit: None,

@@ -2,7 +2,7 @@
 
 use super::admin::{group, option, vhost, word};
 use super::{ask, in_data_dir};
-use crate::control::{MessageFilterText, MessageRequest, Request};
+use crate::control::{MessageFilterText, MessageRequest, PeriodText, Request};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -14,7 +14,8 @@ pub(super) fn command() -> Command {
     let moves = Command::new("move").about("Move messages to another queue, each in one commit");
     let copy = Command::new("copy").about("Copy messages to another queue");
     let redrive = Command::new("redrive").about("Send dead messages back to the queue where each died");
-    group("messages", "Browse, move, copy and redrive messages")
+    let replay = Command::new("replay").about("Send messages that were acked to a queue once more");
+    group("messages", "Browse, move, copy, redrive and replay messages")
         .subcommand(in_data_dir(browse.arg(queue("Which queue")).args(filter()).arg(vhost())))
         .subcommand(in_data_dir(
             moves.args([queue("From which queue"), to()]).args(filter()).args(pace()).arg(vhost()),
@@ -24,6 +25,14 @@ pub(super) fn command() -> Command {
         ))
         .subcommand(in_data_dir(
             redrive.arg(queue("The dead-letter queue")).args(filter()).args(pace()).arg(vhost()),
+        ))
+        .subcommand(in_data_dir(
+            replay
+                .arg(queue("A queue with x-retain, or a stream"))
+                .args(period())
+                .args(filter())
+                .args(pace())
+                .args([json(), vhost()]),
         ))
 }
 
@@ -40,6 +49,26 @@ fn filter() -> [Arg; 6] {
         option("died-in", "QUEUE", "Only those that died last in this queue"),
         option("limit", "N", "At most so many").value_parser(value_parser!(u64)),
     ]
+}
+
+/// Of which time, and to where.
+fn period() -> [Arg; 4] {
+    [
+        option("to", "QUEUE", "To which queue; it may be the same").required(true),
+        option(
+            "from-time",
+            "TIME",
+            "Only what was acked then or later: 2026-01-31T08:00:00Z, or milliseconds",
+        )
+        .long("from"),
+        option("since", "AGE", "Only what was acked within this time: 90s, 15m, 1h, 7D")
+            .conflicts_with("from-time"),
+        option("until", "TIME", "Only what was acked then or before"),
+    ]
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Answer with one JSON object")
 }
 
 fn pace() -> [Arg; 2] {
@@ -66,6 +95,17 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
     let (vhost, from) = (text("vhost"), text("from"));
     let request = match verb {
         "browse" => MessageRequest::Browse { vhost, queue: from, filter, limit },
+        "replay" => MessageRequest::Replay {
+            vhost,
+            from,
+            to: text("to"),
+            period: PeriodText { from: given("from-time"), since: given("since"), until: given("until") },
+            filter,
+            limit,
+            rate: matches.get_one::<u32>("rate").copied(),
+            dry_run: matches.get_flag("dry-run"),
+            json: matches.get_flag("json"),
+        },
         _ => MessageRequest::Transfer {
             vhost,
             from,

@@ -4,12 +4,14 @@ use super::Rooms;
 use crate::settings::{ByteSize, SettingValue, Watermark};
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
-    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource, UserLimits,
-    VhostLimits, VhostSpec, argument_value,
+    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource,
+    RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
 };
+use millpond_engine::show_time;
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, UserName, VhostName};
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// What may be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -368,6 +370,12 @@ fn show_queue(queue: &QueueInfo) -> String {
         format!("operator policy  {}", queue.operator_policy.as_deref().unwrap_or("-")),
         format!("declared         {}", show_table(&queue.declared)),
     ];
+    if let Some(RetainedFigures { count, size_bytes, oldest_ms }) = queue.retained {
+        let since = oldest_ms
+            .map(|ms| format!(", acked since {}", show_time(UNIX_EPOCH + Duration::from_millis(ms))))
+            .unwrap_or_default();
+        lines.push(format!("retained         {count} messages, {size_bytes} bytes{since}"));
+    }
     if !queue.altered.is_empty() {
         lines.push(format!("altered          {}", show_table(&queue.altered)));
     }

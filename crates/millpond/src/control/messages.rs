@@ -1,12 +1,16 @@
-//! What the command line asks about messages: browsed, moved, copied, sent back to where they died.
+//! What the command line asks about messages: browsed, moved, copied, sent back to where they died, replayed.
 
-use super::Rooms;
+use super::{Rooms, when};
 use anyhow::{Context, Result};
-use millpond_broker::{Broker, Browsed, MessageFilter, TransferReport, TransferRequest, TransferTo};
+use millpond_broker::{
+    Broker, Browsed, MessageFilter, ReplayPeriod, TransferOf, TransferReport, TransferRequest, TransferTo,
+};
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Value;
 use millpond_model::{QueueName, VhostName};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -36,6 +40,38 @@ pub(crate) enum MessageRequest {
         rate: Option<u32>,
         dry_run: bool,
     },
+    /// Send what was acked to a queue once more.
+    Replay {
+        vhost: String,
+        from: String,
+        to: String,
+        period: PeriodText,
+        filter: MessageFilterText,
+        limit: Option<u64>,
+        rate: Option<u32>,
+        dry_run: bool,
+        json: bool,
+    },
+}
+
+/// Of which time, as a person writes it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PeriodText {
+    /// A time.
+    pub(crate) from: Option<String>,
+    /// How long ago: `1h`.
+    pub(crate) since: Option<String>,
+    /// A time.
+    pub(crate) until: Option<String>,
+}
+
+impl PeriodText {
+    fn read(&self, now_ms: u64) -> Result<ReplayPeriod> {
+        let age_ms = self.since.as_deref().map(when::age_ms).transpose()?;
+        let since_ms = age_ms.map(|age_ms| now_ms.saturating_sub(age_ms));
+        let from_ms = self.from.as_deref().map(when::time_ms).transpose()?.or(since_ms);
+        Ok(ReplayPeriod { from_ms, until_ms: self.until.as_deref().map(when::time_ms).transpose()? })
+    }
 }
 
 /// Which messages, as a person writes it.
@@ -81,8 +117,17 @@ pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms) -> Result<
                 None => TransferTo::WhereItDied,
             };
             let (from, filter) = (QueueName::new(&from)?, filter.read()?);
-            let request = TransferRequest { from, to, keep, filter, limit, dry_run };
-            transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await
+            let request = TransferRequest { from, to, of: TransferOf::Ready, keep, filter, limit, dry_run };
+            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await?;
+            Ok(describe(&report, if keep { "copied" } else { "moved" }, dry_run))
+        }
+        MessageRequest::Replay { vhost, from, to, period, filter, limit, rate, dry_run, json } => {
+            let of = TransferOf::Retained(period.read(rooms.broker.options().clock.now_ms())?);
+            let (from, to) = (QueueName::new(&from)?, TransferTo::Queue(QueueName::new(&to)?));
+            let request =
+                TransferRequest { from, to, of, keep: true, filter: filter.read()?, limit, dry_run };
+            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await?;
+            Ok(if json { as_json(&report, dry_run) } else { describe(&report, "replayed", dry_run) })
         }
     }
 }
@@ -151,8 +196,8 @@ async fn transfer(
     vhost: &VhostName,
     request: TransferRequest,
     rate: Option<u32>,
-) -> Result<String> {
-    let (dry_run, keep) = (request.dry_run, request.keep);
+) -> Result<TransferReport> {
+    let dry_run = request.dry_run;
     let mut transfer = broker.transfer(vhost, request)?;
     // One commit a tenth of a second keeps a rate evenly enough.
     let count = rate.map_or(CHUNK, |rate| (rate as usize).div_ceil(10));
@@ -165,19 +210,27 @@ async fn transfer(
     }
     let report = transfer.report().clone();
     transfer.saved().await?;
-    Ok(describe(&report, dry_run, keep))
+    Ok(report)
 }
 
-fn describe(report: &TransferReport, dry_run: bool, keep: bool) -> String {
-    let done = match (dry_run, keep) {
-        (true, _) => "would go",
-        (false, true) => "copied",
-        (false, false) => "moved",
-    };
+fn describe(report: &TransferReport, done: &str, dry_run: bool) -> String {
+    let done = if dry_run { "would go" } else { done };
     let mut lines = vec![format!("{} of {} messages {done}", report.moved_count(), report.looked_at)];
     lines.extend(report.moved.iter().map(|(queue, count)| format!("  {count} to {queue}")));
     lines.extend(report.stayed.iter().map(|(reason, count)| format!("  {count} stayed: {reason}")));
     lines.join("\n")
+}
+
+fn as_json(report: &TransferReport, dry_run: bool) -> String {
+    let moved: BTreeMap<&str, u64> = report.moved.iter().map(|(queue, n)| (queue.as_str(), *n)).collect();
+    json!({
+        "dry_run": dry_run,
+        "looked_at": report.looked_at,
+        "replayed": report.moved_count(),
+        "to": moved,
+        "stayed": report.stayed,
+    })
+    .to_string()
 }
 
 #[cfg(test)]

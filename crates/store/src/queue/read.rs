@@ -69,6 +69,11 @@ impl QueueLog {
         self.0.inner.lock().live_bytes()
     }
 
+    /// When the first message that lives, or the first of its block, was published: milliseconds since 1970.
+    pub fn first_time_ms(&self) -> Option<u64> {
+        self.0.inner.lock().first_time()
+    }
+
     /// Where to begin to see all messages that were published at `time_ms` or later; what comes first may be older,
     /// by up to a block of a segment file.
     pub fn find_time(&self, time_ms: u64) -> u64 {
