@@ -5,6 +5,7 @@ when the suites run against another broker, they are skipped.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -175,3 +176,55 @@ def test_C11_a_publisher_is_blocked_by_an_alarm_and_goes_on_after_it(broker):
     until(publisher.connection, lambda: len(told) == 2, "connection.unblocked")
     assert told == ["low on memory", "unblocked"]
     until(consumer.connection, lambda: ready(consumer, "q") == 1, "the second message")
+
+
+def acked(channel, queue):
+    """Takes what is ready and acks it; the bodies."""
+    bodies = []
+    while (got := channel.basic_get(queue))[0]:
+        channel.basic_ack(got[0].delivery_tag)
+        bodies.append(got[2].decode())
+    return bodies
+
+
+def test_what_was_acked_is_remembered_and_replayed(broker):
+    channel = broker.channel()
+    channel.queue_declare("q", durable=True, arguments={"x-retain": "7D", "x-retain-bytes": 1_000_000})
+    channel.queue_declare("again", durable=True)
+    for body in "abc":
+        publish(channel, "q", body)
+    assert acked(channel, "q") == ["a", "b", "c"]
+    until(channel.connection, lambda: "3 messages" in broker("queues", "show", "q"), "three remembered")
+    assert "3 of 3 messages would go" in broker("messages", "replay", "q", "--to", "again", "--dry-run")
+    assert "2 of 2 messages replayed" in broker("messages", "replay", "q", "--to", "again", "--limit", "2")
+    method, properties, body = channel.basic_get("again", auto_ack=True)
+    assert (method.routing_key, body) == ("q", b"a")
+    assert properties.headers["x-replayed-from"] == "q"
+    assert properties.headers["x-acked-at"] <= properties.headers["x-replayed-at"]
+    assert acked(channel, "again") == ["b"]
+    told = json.loads(broker("messages", "replay", "q", "--to", "q", "--since", "1h", "--body", "c", "--json"))
+    assert told == {"dry_run": False, "looked_at": 3, "replayed": 1, "to": {"q": 1}, "stayed": {}}
+    assert acked(channel, "q") == ["c"]
+    assert "3 messages" in broker("queues", "show", "q"), "a replay into the queue itself is not remembered again"
+    channel.queue_declare("q", durable=True, arguments={"x-retain": "7D", "x-retain-bytes": 1_000_000})
+    with channel_error(channel, 406, "x-retain"):
+        channel.queue_declare("q", durable=True, arguments={"x-retain": "1D", "x-retain-bytes": 1_000_000})
+
+
+def test_a_policy_makes_a_queue_remember_and_a_stream_refuses(broker):
+    channel = broker.channel()
+    channel.queue_declare("q", durable=True)
+    publish(channel, "q", "before")
+    assert acked(channel, "q") == ["before"]
+    broker("policies", "set", "keep", "^q$", '{"retain": "1h"}', "--apply-to", "queues")
+    publish(channel, "q", "a")
+    assert drain(channel, "q") == ["a"]
+    assert "1 messages" in broker("queues", "show", "q")
+    broker("policies", "clear", "keep")
+    assert "retained" not in broker("queues", "show", "q")
+    for argument in [{"x-retain": "1h"}, {"x-retain-bytes": 1000}]:
+        with channel_error(channel, 406, "a stream keeps what is acked anyway"):
+            channel.queue_declare("s", durable=True, arguments={"x-queue-type": "stream", **argument})
+        channel = broker.channel()
+    with channel_error(channel, 406, "'7d' is not a whole number and a unit"):
+        channel.queue_declare("r", durable=True, arguments={"x-retain": "7d"})

@@ -1,8 +1,10 @@
 //! Random histories of a queue that its messages leave in every way there is: each is in that queue, in the one its
-//! dead messages go to, or settled, and never in two of them, also over restarts.
+//! dead messages go to, or settled, and never in two of them, also over restarts. Those that were acked are remembered,
+//! each once, in the order of the acks.
 
 use crate::support::*;
 use millpond_broker::*;
+use millpond_model::VhostName;
 use millpond_model::properties::Properties;
 use millpond_model::table::Value;
 use rand::rngs::StdRng;
@@ -21,6 +23,7 @@ struct History {
     held: Vec<Seen>,
     consuming: bool,
     alive: BTreeSet<u32>,
+    acked: Vec<u32>,
     next_message: u32,
     arguments: Vec<(&'static str, Value)>,
 }
@@ -32,6 +35,7 @@ impl History {
         let options = BrokerOptions { clock: clock.clone(), ..options() };
         let mut arguments: Vec<(&'static str, Value)> =
             vec![("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", "grave".into())];
+        arguments.push(("x-retain", "7D".into()));
         let more: [(&'static str, Value); 6] = [
             ("x-message-ttl", 300i64.into()),
             ("x-max-length", 30i64.into()),
@@ -51,6 +55,7 @@ impl History {
             held: Vec::new(),
             consuming: false,
             alive: BTreeSet::new(),
+            acked: Vec::new(),
             next_message: 0,
             arguments,
         };
@@ -108,7 +113,9 @@ impl History {
     }
 
     fn gone(&mut self, body: &str) {
-        assert!(self.alive.remove(&body.parse().unwrap()), "{body} was settled twice");
+        let message = body.parse().unwrap();
+        assert!(self.alive.remove(&message), "{body} was settled twice");
+        self.acked.push(message);
     }
 
     fn settle(&mut self) {
@@ -136,6 +143,7 @@ impl History {
     fn check(&mut self, restart: bool) {
         self.client = None;
         self.held.clear();
+        self.wait_remembered();
         if restart {
             self.broker.reopen();
         }
@@ -152,8 +160,46 @@ impl History {
         }
     }
 
+    /// What was read back from disk to be remembered has come.
+    fn wait_remembered(&self) {
+        let started = Instant::now();
+        loop {
+            let queues = self.broker.broker().list_queues(&VhostName::new("/").unwrap()).unwrap();
+            let work = queues.into_iter().find(|queue| queue.name.as_str() == "work").unwrap();
+            let count = work.retained.unwrap().count;
+            if count == self.acked.len() as u64 {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{count} are remembered, not {}", self.acked.len());
+            std::thread::yield_now();
+        }
+    }
+
+    /// What is remembered, as a replay brings it.
+    fn remembered(&mut self) -> Vec<u32> {
+        let client = self.client.as_mut().unwrap();
+        client.declare("copies", "d");
+        let request = TransferRequest {
+            from: queue("work"),
+            to: TransferTo::Queue(queue("copies")),
+            of: TransferOf::Retained(ReplayPeriod::default()),
+            keep: true,
+            filter: MessageFilter::default(),
+            limit: None,
+            dry_run: false,
+        };
+        let mut replay = self.broker.broker().transfer(&VhostName::new("/").unwrap(), request).unwrap();
+        let mut more = true;
+        while more {
+            block_on(|cx| replay.poll_step(cx, 100).map(|it| more = it.unwrap()));
+        }
+        let copies = self.client.as_mut().unwrap().drain("copies");
+        copies.iter().map(|body| body.parse().unwrap()).collect()
+    }
+
     /// Takes all there is; a message may still be on its way from one queue to the other meanwhile.
     fn end(&mut self) {
+        assert_eq!(self.remembered(), self.acked);
         let client = self.client.as_mut().unwrap();
         let mut found: Vec<u32> = Vec::new();
         let started = Instant::now();

@@ -92,8 +92,8 @@ fn what_a_consumer_acks_is_remembered_and_nothing_else_is() {
         client.session.cancel(consumer);
         client.settle(&seen[20..], Outcome::Requeue);
         client.settle(&seen[12..14], Outcome::Accept);
-        for n in 20..25 {
-            assert_eq!(client.get("q", true).unwrap().delivery.message.body(), all[n].as_bytes());
+        for wanted in &all[20..25] {
+            assert_eq!(client.get("q", true).unwrap().delivery.message.body(), wanted.as_bytes());
         }
         client.session.purge_queue(&queue("q")).unwrap();
         let order = [0..10, 14..20, 12..14, 20..25];
