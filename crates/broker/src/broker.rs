@@ -23,7 +23,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
-use millpond_store::{OnCommit, QueueId, RecoveredQueue, Recovery, Store, StoreStatus};
+use millpond_store::{OnCommit, QueueId, ReadValuesError, RecoveredQueue, Recovery, Store, StoreStatus};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -116,10 +116,10 @@ impl Broker {
     }
 
     /// All keyed values of a room, with the keys it gave to [`Self::put_value`], sorted.
-    pub fn values(&self, room: &str) -> Vec<(Bytes, Bytes)> {
+    pub fn values(&self, room: &str) -> Result<Vec<(Bytes, Bytes)>, ReadValuesError> {
         let prefix = room_prefix(room);
-        let values = self.core.store.values(&prefix).into_iter();
-        values.map(|(key, value)| (key.slice(prefix.len()..), value)).collect()
+        let values = self.core.store.values(&prefix)?.into_iter();
+        Ok(values.map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
     }
 
     /// Writes (`Some`) or deletes (`None`) a keyed value of a room; `on_commit` is told, on the log writer's thread,
@@ -197,51 +197,51 @@ fn bad(key: &[u8]) -> impl FnOnce(String) -> OpenBrokerError {
 impl Found {
     fn read(store: &Store) -> Result<Self, OpenBrokerError> {
         let mut found = Self::default();
-        for (key, value) in store.values(definition::EXCHANGES) {
+        for (key, value) in store.values(definition::EXCHANGES)? {
             let (vhost, name) =
                 definition::decode_name_key(definition::EXCHANGES, &key).map_err(bad(&key))?;
             let name = ExchangeName::from_bytes(name).map_err(|e| bad(&key)(e.to_string()))?;
             let spec = ExchangeDefinition::decode(&value).map_err(bad(&key))?;
             found.exchanges.push((vhost, name, spec));
         }
-        for (key, value) in store.values(definition::QUEUES) {
+        for (key, value) in store.values(definition::QUEUES)? {
             let (vhost, name) = definition::decode_name_key(definition::QUEUES, &key).map_err(bad(&key))?;
             let name = QueueName::from_bytes(name).map_err(|e| bad(&key)(e.to_string()))?;
             let spec = QueueDefinition::decode(&value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(spec.id.0 + u64::from(spec.priorities.levels()));
             found.queues.push((vhost, name, spec));
         }
-        for (key, value) in store.values(definition::BINDINGS) {
+        for (key, value) in store.values(definition::BINDINGS)? {
             found.bindings.push(definition::decode_binding(&key, &value).map_err(bad(&key))?);
         }
-        for (key, value) in store.values(definition::STREAM_OFFSETS) {
+        for (key, value) in store.values(definition::STREAM_OFFSETS)? {
             let (stream, name, offset) = definition::decode_stream_offset(&key, &value).map_err(bad(&key))?;
             found.stream_offsets.entry(stream).or_default().push((name, offset));
         }
-        for (key, value) in store.values(definition::DELAYS) {
+        for (key, value) in store.values(definition::DELAYS)? {
             let (vhost, name) = definition::decode_name_key(definition::DELAYS, &key).map_err(bad(&key))?;
             let name = ExchangeName::from_bytes(name).map_err(|e| bad(&key)(e.to_string()))?;
             let id = definition::decode_delay(&value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(id.0 + 1);
             found.delays.push((vhost, name, id));
         }
-        for (key, value) in store.values(definition::RETAINED) {
+        for (key, value) in store.values(definition::RETAINED)? {
             let (queue, log) = retained::decode_retained(&key, &value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(log.0 + 1);
             found.retained.insert(queue, log);
         }
-        for (key, value) in store.values(definition::QUEUE_IDS) {
+        for (key, value) in store.values(definition::QUEUE_IDS)? {
             let bound = definition::decode_queue_ids(&value).map_err(bad(&key))?;
             found.next_queue_id = found.next_queue_id.max(bound);
         }
         found.next_queue_id = found.next_queue_id.max(1);
         found.operators = Operators::read(store)?;
-        found.drop_leftovers(store);
+        found.drop_leftovers(store)?;
         Ok(found)
     }
 
     /// Forgets what belongs to no vhost: a vhost's deletion was cut short.
-    fn drop_leftovers(&mut self, store: &Store) {
+    fn drop_leftovers(&mut self, store: &Store) -> Result<(), OpenBrokerError> {
         let vhosts = &self.operators.vhosts;
         let known = |vhost: &VhostName| vhost.as_str() == DEFAULT_VHOST || vhosts.contains_key(vhost);
         let mut gone: Vec<VhostName> = Vec::new();
@@ -258,8 +258,9 @@ impl Found {
         self.operators.policies.retain(|it| note(&it.0));
         for vhost in gone {
             tracing::info!(%vhost, "what is left of a deleted vhost is deleted");
-            forget_vhost(store, &vhost);
+            forget_vhost(store, &vhost)?;
         }
+        Ok(())
     }
 
     /// Builds the vhosts with their topology and queues.
@@ -303,7 +304,7 @@ impl Found {
                 vhost.apply_to_exchange(&mut router, &name);
             }
         }
-        self.restore_queues(store, recovery, core, &vhosts);
+        self.restore_queues(store, recovery, core, &vhosts)?;
         for (vhost, binding) in &self.bindings {
             let bound = vhosts.get(vhost).map(|vhost| vhost.write().bind(binding));
             if !matches!(bound, Some(Ok(_))) {
@@ -319,7 +320,7 @@ impl Found {
         recovery: Recovery,
         core: &Weak<Core>,
         vhosts: &HashMap<VhostName, Arc<Vhost>>,
-    ) {
+    ) -> Result<(), OpenBrokerError> {
         let mut recovered: HashMap<QueueId, RecoveredQueue> =
             recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect();
         for (vhost, name, definition) in &self.queues {
@@ -336,7 +337,7 @@ impl Found {
             let nothing = Table::new();
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
             let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
-            cell.restore_ids(store);
+            cell.restore_ids(store)?;
             self.restore_retained(store, &cell, &mut recovered);
             if let Some(stream) = cell.stream() {
                 let places = self.stream_offsets.get(&definition.id);
@@ -371,6 +372,7 @@ impl Found {
         }
         let stored = self.bindings.iter().filter(|(_, b)| matches!(b.destination, Destination::Queue(_)));
         tracing::debug!(queues = self.queues.len(), queue_bindings = stored.count(), "definitions restored");
+        Ok(())
     }
 }
 
@@ -399,7 +401,7 @@ impl Found {
 impl Operators {
     fn read(store: &Store) -> Result<Self, OpenBrokerError> {
         let mut found = Self::default();
-        for (key, value) in store.values(definition::VHOSTS) {
+        for (key, value) in store.values(definition::VHOSTS)? {
             let name = VhostName::from_bytes(&key[definition::VHOSTS.len()..]);
             let name = name.map_err(|e| bad(&key)(e.to_string()))?;
             found.vhosts.insert(name, VhostDefinition::decode(&value).map_err(bad(&key))?);
@@ -407,18 +409,18 @@ impl Operators {
         let kinds =
             [(PolicyKind::User, definition::POLICIES), (PolicyKind::Operator, definition::OPERATOR_POLICIES)];
         for (kind, prefix) in kinds {
-            for (key, value) in store.values(prefix) {
+            for (key, value) in store.values(prefix)? {
                 let (vhost, name) = definition::decode_name_key(prefix, &key).map_err(bad(&key))?;
                 let policy = definition::decode_policy(name, &value).map_err(bad(&key))?;
                 found.policies.push((vhost, kind, policy));
             }
         }
-        for (key, value) in store.values(definition::ALTERED) {
+        for (key, value) in store.values(definition::ALTERED)? {
             let (vhost, queue) = definition::decode_name_key(definition::ALTERED, &key).map_err(bad(&key))?;
             let altered = definition::decode_altered(&value).map_err(bad(&key))?;
             found.altered.insert((vhost, queue.into()), altered);
         }
-        for (key, value) in store.values(definition::USER_LIMITS) {
+        for (key, value) in store.values(definition::USER_LIMITS)? {
             let user = UserName::from_bytes(&key[definition::USER_LIMITS.len()..]);
             let user = user.map_err(|e| bad(&key)(e.to_string()))?;
             found.users.push((user, definition::decode_user_limits(&value).map_err(bad(&key))?));

@@ -1,7 +1,7 @@
 //! One error type an operation. Mapped to reply codes or HTTP by each front end, once.
 
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
-use millpond_store::CommitError;
+use millpond_store::{CommitError, ReadValuesError};
 use std::sync::Arc;
 
 /// Why a broker cannot start on a store.
@@ -15,6 +15,9 @@ pub enum OpenBrokerError {
         /// Why.
         reason: String,
     },
+    /// The store does not say what is defined.
+    #[error(transparent)]
+    Values(#[from] ReadValuesError),
 }
 
 /// Why a login failed; the client is told only that it did.

@@ -37,7 +37,7 @@ pub use clock::Clock;
 pub use delayed::{DelayedContent, DelayedMessage};
 pub use error::*;
 pub use event::*;
-pub use millpond_store::{CommitError, OnCommit, StoreStatus};
+pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreStatus};
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
 pub use request::*;
 pub use saved::Saved;

@@ -8,7 +8,7 @@ use crate::apply::{ApplyError, ApplyReport, Changer, own_names};
 use crate::dry_run::{DryRun, RuleError, dry_run};
 use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::worker::{self, RuleState, Tools, Vitals};
-use millpond_broker::{Broker, CommitError};
+use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::{QueueName, VhostName};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The kept topology is not valid for this version.
     #[error("the topology kept in the data directory is not valid any more: {0}")]
     Topology(#[from] TopologyError),
+    /// The store does not say what was kept.
+    #[error(transparent)]
+    Values(#[from] ReadValuesError),
 }
 
 /// A rule with its counts since the start of the process.
@@ -145,7 +148,7 @@ impl Engine {
         let http = HttpClient::new(options.data_dir.clone());
         let files = FileWriter::start(options.data_dir.join("files"));
         let vhost = VhostName::new("/").expect("a short name");
-        let values = broker.values(ROOM);
+        let values = broker.values(ROOM)?;
         let stopped = values
             .iter()
             .filter_map(|(key, _)| {

@@ -64,6 +64,20 @@ impl OpenError {
     }
 }
 
+/// Why keyed values were not read: none is known to be absent.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the keyed values cannot be read: {cause}; see to the disk, then start again")]
+pub struct ReadValuesError {
+    /// What the file system or the B-tree says.
+    pub cause: Arc<str>,
+}
+
+impl From<std::io::Error> for ReadValuesError {
+    fn from(error: std::io::Error) -> Self {
+        Self { cause: error.to_string().into() }
+    }
+}
+
 /// Why a batch was not made durable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {

@@ -28,7 +28,7 @@ mod values;
 mod wal;
 
 pub use batch::Batch;
-pub use error::{CommitError, OpenError, StoreStatus};
+pub use error::{CommitError, OpenError, ReadValuesError, StoreStatus};
 pub use options::{StoreOptions, SyncMode, WAL_SEGMENT_SIZE_MIN_BYTES};
 pub use queue::{Fetch, OnQueue, QueueId, QueueLog, Read};
 pub use recovery::{RecoveredQueue, Recovery};

@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Pool};
 use crate::checkpoint::Checkpointer;
 use crate::epoch::Epochs;
-use crate::error::{CommitError, OpenError, StoreStatus};
+use crate::error::{CommitError, OpenError, ReadValuesError, StoreStatus};
 use crate::fs::{FileLock, FileSystem, RealFs};
 use crate::options::StoreOptions;
 use crate::queue::blocks::BlockCache;
@@ -118,13 +118,9 @@ impl Store {
         Self { shared, threads: Arc::new(threads) }
     }
 
-    /// All keyed values whose key starts with `prefix`, sorted by key. If they cannot be read the store is
-    /// poisoned and nothing is returned.
-    pub fn values(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.shared.values.with_prefix(prefix).unwrap_or_else(|e| {
-            self.shared.status.poison("read the keyed values", &e);
-            Vec::new()
-        })
+    /// All keyed values whose key starts with `prefix`, sorted by key.
+    pub fn values(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ReadValuesError> {
+        self.shared.values.with_prefix(prefix).map_err(ReadValuesError::from)
     }
 
     /// A new queue log. `durable`: its persistent messages and settlements go to batches; otherwise it never

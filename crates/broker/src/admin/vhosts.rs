@@ -8,7 +8,7 @@ use crate::request::VhostLimits;
 use crate::vhost::Vhost;
 use crate::{Broker, Saved};
 use millpond_model::VhostName;
-use millpond_store::Store;
+use millpond_store::{ReadValuesError, Store};
 use std::sync::Arc;
 
 /// Vhosts a broker may have.
@@ -139,7 +139,9 @@ impl Broker {
             });
         }
         self.core.work(|work| vhost.delays.forget_all(&vhost, work.batch));
-        forget_vhost(&self.core.store, name);
+        if let Err(error) = forget_vhost(&self.core.store, name) {
+            tracing::error!(vhost = %name, %error, "what was defined in a deleted vhost goes with the next start");
+        }
         // The log keeps the order: when this is durable, so is all before it.
         let mut last = self.core.store.begin();
         last.delete(&vhost_key(name));
@@ -155,7 +157,7 @@ impl Broker {
 }
 
 /// Deletes all definitions of a vhost.
-pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) {
+pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) -> Result<(), ReadValuesError> {
     let prefixes = [
         definition::BINDINGS,
         definition::DELAYS,
@@ -166,11 +168,12 @@ pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) {
         definition::OPERATOR_POLICIES,
     ];
     for prefix in prefixes {
-        let keys: Vec<_> = store.values(&vhost_prefix(prefix, vhost)).into_iter().map(|it| it.0).collect();
+        let keys: Vec<_> = store.values(&vhost_prefix(prefix, vhost))?.into_iter().map(|it| it.0).collect();
         for some in keys.chunks(DELETED_AT_ONCE) {
             let mut batch = store.begin();
             some.iter().for_each(|key| batch.delete(key));
             store.commit(batch, None);
         }
     }
+    Ok(())
 }

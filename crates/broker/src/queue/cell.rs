@@ -16,7 +16,7 @@ use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
-use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, Store};
+use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, ReadValuesError, Store};
 use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Range;
@@ -224,11 +224,12 @@ impl QueueCell {
     }
 
     /// What the store remembers for this queue is to be used.
-    pub(crate) fn restore_ids(&self, store: &Store) {
+    pub(crate) fn restore_ids(&self, store: &Store) -> Result<(), ReadValuesError> {
         let mut state = self.state.lock();
         if state.settings.dedup.is_some() {
-            state.care.dedup = Some(Box::new(Dedup::restore(self.spec.id, store)));
+            state.care.dedup = Some(Box::new(Dedup::restore(self.spec.id, store)?));
         }
+        Ok(())
     }
 
     /// Settles or requeues deliveries of `owner`; `seqs` ascend and do not overlap.

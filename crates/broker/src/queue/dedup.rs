@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::RawValue;
-use millpond_store::{Batch, QueueId, Store};
+use millpond_store::{Batch, QueueId, ReadValuesError, Store};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,11 +57,11 @@ impl Dedup {
     }
 
     /// With what the store knows.
-    pub(super) fn restore(queue: QueueId, store: &Store) -> Self {
+    pub(super) fn restore(queue: QueueId, store: &Store) -> Result<Self, ReadValuesError> {
         let mut this = Self::new(queue, true);
         let prefix = this.key(&[]);
         let mut entries: Vec<Entry> = Vec::new();
-        for (key, value) in store.values(&prefix) {
+        for (key, value) in store.values(&prefix)? {
             // What was cut short is forgotten.
             let Ok(until_ms) = value[..].try_into().map(u64::from_be_bytes) else { continue };
             entries.push(Entry { until_ms, id: key[prefix.len()..].into(), seq: None });
@@ -69,7 +69,7 @@ impl Dedup {
         entries.sort_by_key(|entry| entry.until_ms);
         this.known = entries.iter().map(|entry| (entry.id.clone(), entry.until_ms)).collect();
         this.order = entries.into();
-        this
+        Ok(this)
     }
 
     fn key(&self, id: &[u8]) -> Vec<u8> {

@@ -353,6 +353,6 @@ fn other_rooms_keep_values() {
     broker.broker().put_value("rules2", b"c", Some(b"3"), None);
     broker.broker().put_value("rules", b"b", None, None);
     broker.reopen();
-    let values = broker.broker().values("rules");
+    let values = broker.broker().values("rules").unwrap();
     assert_eq!(values, [(b"a".as_slice().into(), b"1".as_slice().into())]);
 }

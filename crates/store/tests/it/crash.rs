@@ -195,7 +195,14 @@ impl Run<'_> {
     fn take_over(&mut self, (store, recovery): (Store, Recovery)) -> Result<Running, Crashed> {
         let mut found = Found::default();
         let mut queues = Vec::new();
-        for (key, value) in store.values(b"") {
+        let Ok(values) = store.values(b"") else {
+            let poisoned = matches!(store.status(), StoreStatus::Poisoned { .. });
+            assert!(poisoned || self.fs.is_stopped(), "a healthy disk is not read");
+            drop(recovery);
+            close(store);
+            return Err(Crashed);
+        };
+        for (key, value) in values {
             found.values.insert(key.to_vec(), value.to_vec());
         }
         let recovered = read_recovery(&self.fs, recovery, &mut found, &mut queues);

@@ -54,7 +54,7 @@ fn batches_in(store: &Store, recovery: &millpond_store::Recovery) -> u64 {
         assert_eq!(*seq, n as u64);
         assert!(record.ends_with(format!("message {n}").as_bytes()));
     }
-    let last = store.values(b"last");
+    let last = store.values(b"last").unwrap();
     let expected = messages.len().checked_sub(1).map(|n| n.to_string());
     assert_eq!(last.first().map(|(_, value)| value.to_vec()), expected.map(String::into_bytes));
     messages.len() as u64

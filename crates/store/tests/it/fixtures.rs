@@ -126,7 +126,7 @@ fn check(dir: &Path) {
         }
     }
     assert!(expected.is_empty(), "missing: {expected:?}");
-    let found = store.values(b"");
+    let found = store.values(b"").unwrap();
     let found: Vec<(&str, &str)> = found
         .iter()
         .map(|(key, value)| (str::from_utf8(key).unwrap(), str::from_utf8(value).unwrap()))

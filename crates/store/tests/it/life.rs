@@ -6,7 +6,7 @@ use crate::model::{Effect, State};
 use bytes::Bytes;
 use millpond_model::Message;
 use millpond_store::fs::FakeFs;
-use millpond_store::{Batch, CommitError, OnCommit, QueueId, QueueLog, Store, StoreStatus};
+use millpond_store::{Batch, CommitError, OnCommit, QueueId, QueueLog, ReadValuesError, Store, StoreStatus};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, RngCore, SeedableRng};
@@ -240,17 +240,22 @@ impl Running {
             self.values = None;
         }
         if let Some(expected) = &self.values {
-            let values = self.store.values(b"key/");
-            let values: Vec<(Vec<u8>, Vec<u8>)> =
-                values.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-            let expected: Vec<_> = expected.values.clone().into_iter().collect();
-            // Nothing is read from a disk that has crashed, or that a sync has failed on.
-            let poisoned = matches!(self.store.status(), StoreStatus::Poisoned { .. });
-            assert!(
-                values == expected || poisoned || self.fs.is_stopped(),
-                "values differ from what was put"
-            );
+            match self.store.values(b"key/") {
+                Ok(values) => {
+                    let values: Vec<(Vec<u8>, Vec<u8>)> =
+                        values.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+                    let expected: Vec<_> = expected.values.clone().into_iter().collect();
+                    assert_eq!(values, expected, "values differ from what was put");
+                }
+                Err(error) => self.check_unreadable(&error),
+            }
         }
+    }
+
+    /// Nothing is read from a disk that has crashed, or that a write or sync has failed on.
+    fn check_unreadable(&self, error: &ReadValuesError) {
+        let poisoned = matches!(self.store.status(), StoreStatus::Poisoned { .. });
+        assert!(poisoned || self.fs.is_stopped(), "{error}");
     }
 
     fn fetch(&mut self, queue: usize, bytes_max: usize, pick: u64) -> Result<(), Crashed> {

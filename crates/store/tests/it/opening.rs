@@ -54,7 +54,7 @@ fn a_new_data_directory_survives_a_power_loss_with_its_first_batch() {
         batch.put(b"key", b"value");
         commit(&store, batch).unwrap();
         let (after, _) = open_fake(&options, &fs.crash(seed)).unwrap();
-        assert_eq!(after.values(b"").len(), 1, "seed {seed}");
+        assert_eq!(after.values(b"").unwrap().len(), 1, "seed {seed}");
         close(after);
         close(store);
     }

@@ -77,7 +77,7 @@ fn each_thread_finds_a_run_of_its_batches_after_a_crash() {
             recovery.queues.iter().map(|queue| (queue.id.0, bodies(&queue.log, queue.next_seq))).collect();
         let none = Vec::new();
         for thread in 0..THREADS {
-            let value = store.values(format!("thread {thread}").as_bytes());
+            let value = store.values(format!("thread {thread}").as_bytes()).unwrap();
             let there = value
                 .first()
                 .map_or(0, |(_, value)| str::from_utf8(value).unwrap().parse::<u64>().unwrap() + 1);
