@@ -109,6 +109,65 @@ fn expressions_are_jq() {
     );
 }
 
+#[test]
+fn an_expression_that_never_ends_is_given_up() {
+    let endless = [
+        "[repeat(1)]",
+        "[repeat(empty)]",
+        "repeat(empty)",
+        "0 | [recurse(. + 1; true)]",
+        "0 | until(false; . + 1)",
+        "[range(infinite)]",
+        "[range(1e18)] | length",
+        "last(range(1e18))",
+        "reduce range(1e18) as $i (0; . + 1)",
+        "[limit(1e18; repeat(1))]",
+        "first(repeat(1) | select(. > 1))",
+        "[range(2000) as $a | range(2000)] | length",
+        "try last(repeat(1)) catch 1",
+        "[.[]?, last(repeat(1))?]",
+        "isempty(repeat(empty))",
+        "[range(30)] | map([., .]) | [combinations] | length",
+        "[path(repeat(.))]",
+        "{a: 1} | (.a, repeat(.a)) |= . + 1",
+        "\"\\(last(repeat(1)))\"",
+        "[1, 1] | walk(last(repeat(.)))",
+        "label $out | foreach repeat(1) as $x (0; . + $x; empty)",
+    ];
+    for jq in endless {
+        let expected = format!(
+            "jq '{jq}': it takes more than 1000000 steps: it never ends, or the event is too large for it; `limit`, \
+             `first` and a smaller range help"
+        );
+        gives(jq, &expected);
+    }
+    gives("[range(1e5)] | map(. * 2) | add", "9999900000");
+    gives("[limit(3; repeat(1))] | add", "3");
+    gives("first(range(1e18))", "0");
+}
+
+#[test]
+fn a_text_is_repeated_to_a_limit() {
+    let refused = |jq: &str, bytes: usize, count: &str| {
+        let reason = format!(
+            "\"a text of {bytes} bytes is to be repeated {count} times: the result may have at most 16777216 bytes\""
+        );
+        gives(jq, &format!("jq '{jq}': {reason}"));
+    };
+    refused("\"ab\" * 8388609", 2, "8388609");
+    refused("8388609 * \"ab\" | length", 2, "8388609");
+    refused("\"ab\" * 9223372036854775807", 2, "9223372036854775807");
+    refused("\"ab\" * 99999999999999999999", 2, "18446744073709551615");
+    refused("{a: \"ab\"} | .a *= 1000000000", 2, "1000000000");
+    gives("\"ab\" * 8388608 | length", "16777216");
+    gives("\"ab\" * 2", "abab");
+    gives("[\"ab\" * (0, -1)]", "[null,null]");
+    gives("[(1, 2) * (10, 20)]", "[10,20,20,40]");
+    gives("{a: {b: 1}} * {a: {c: 2}}", "{\"a\":{\"b\":1,\"c\":2}}");
+    gives("[{a: 2} | .a *= (2, 3)] | map(.a)", "[4,6]");
+    gives("{a: 2, b: 3} | (.a, .b) *= 2 | [.a, .b]", "[4,6]");
+}
+
 /// What a routing key would be for this template.
 #[track_caller]
 fn renders(template: &str, expected: &str) {

@@ -1,9 +1,11 @@
 //! jq: expressions and texts with `\( )` in them, compiled once.
 //!
 //! An expression sees the event. It cannot see the environment, other files or the process: `env` and `halt` are
-//! errors here. The interpreter recurses as deep as an expression nests, both when it compiles and when it runs, so
+//! errors here. It takes a limited number of steps (`limit`). The interpreter recurses as deep as an expression nests, both when it compiles and when it runs, so
 //! expressions are short, define no functions (which could call themselves), and are handled on threads with room:
 //! [`with_deep_stack`].
+
+mod limit;
 
 use jaq_core::data::JustLut;
 use jaq_core::load::{Arena, File, Loader, lex, parse};
@@ -84,24 +86,34 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
         .chain(jaq_json::funs())
         .filter(move |fun: &Fun<Data>| !outside.contains(&fun.0))
         .chain(here.into_iter().map(|fun| run::<Data>(fun)))
+        .chain(limit::functions())
 }
 
 /// jq's own definitions, parsed once.
-static DEFINITIONS: LazyLock<Vec<parse::Def<&'static str>>> =
-    LazyLock::new(|| jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).collect());
+static DEFINITIONS: LazyLock<Vec<parse::Def<&'static str>>> = LazyLock::new(|| {
+    let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    all.map(limit::definition).collect()
+});
 
 fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
     let offset = |part: &str| (part.as_ptr() as usize).saturating_sub(code.as_ptr() as usize).min(code.len());
+    let tokens = lex::Lexer::new(code).lex().map_err(|errors| lex_error(&errors, offset))?;
+    let term = parse::Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
+        let errors: Vec<_> = errors
+            .into_iter()
+            .map(|(expected, found)| (expected, lex::Token::opt_as_str(found, code)))
+            .collect();
+        parse_error(&errors, offset)
+    })?;
+    // The loader takes code that was changed as definitions only: it gets one, under a name that the expression does
+    // not call, and a call of it.
+    let name = (0u32..).map(|n| format!("expression{n}")).find(|name| !code.contains(name.as_str()));
+    let name = name.expect("a text holds a limited number of names");
+    let expression = parse::Def { name: name.as_str(), args: Vec::new(), body: limit::term(term) };
     let arena = Arena::default();
-    let modules =
-        Loader::new(DEFINITIONS.iter().cloned()).load(&arena, File { path: (), code }).map_err(|errors| {
-            let first = errors.into_iter().next().map(|(_, error)| error);
-            match first {
-                Some(jaq_core::load::Error::Lex(errors)) => lex_error(&errors, offset),
-                Some(jaq_core::load::Error::Parse(errors)) => parse_error(&errors, offset),
-                _ => CompileError { at: 0, reason: "modules cannot be loaded".to_owned() },
-            }
-        })?;
+    let modules = Loader::new(DEFINITIONS.iter().cloned().chain([expression]))
+        .load(&arena, File { path: (), code: name.as_str() })
+        .map_err(|_| CompileError { at: 0, reason: "it cannot be loaded".to_owned() })?;
     Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         match first {
@@ -158,10 +170,20 @@ impl Jq {
         JqError { place: self.place.to_string(), source_text: self.source.to_string(), reason }
     }
 
+    /// What `work` makes of the results, within the limits of an evaluation.
+    fn evaluate<T>(
+        &self,
+        event: &Val,
+        work: impl FnOnce(&mut dyn Iterator<Item = jaq_json::ValX<'_>>) -> Result<T, JqError>,
+    ) -> Result<T, JqError> {
+        let ctx = Ctx::<Data>::new(&self.filter.lut, Vars::new([]));
+        let result = limit::evaluate(|| work(&mut self.filter.id.run((ctx, event.clone()))));
+        result.unwrap_or_else(|| Err(self.error(limit::reason())))
+    }
+
     /// The first result.
     pub(crate) fn first(&self, event: &Val) -> Result<Option<Val>, JqError> {
-        let ctx = Ctx::<Data>::new(&self.filter.lut, Vars::new([]));
-        self.filter.id.run((ctx, event.clone())).next().map(|result| self.unwrap(result)).transpose()
+        self.evaluate(event, |results| results.next().map(|result| self.unwrap(result)).transpose())
     }
 
     fn unwrap(&self, result: jaq_json::ValX<'_>) -> Result<Val, JqError> {
@@ -173,17 +195,17 @@ impl Jq {
 
     /// The only result.
     pub(crate) fn one(&self, event: &Val) -> Result<Value, JqError> {
-        let ctx = Ctx::<Data>::new(&self.filter.lut, Vars::new([]));
-        let mut results = self.filter.id.run((ctx, event.clone()));
-        let Some(first) = results.next() else {
-            return Err(self.error("it gave no result, one is expected".to_owned()));
-        };
-        let first = self.unwrap(first)?;
-        if results.next().is_some() {
-            let reason = "it gave more than one result, one is expected: collect them with [...]".to_owned();
-            return Err(self.error(reason));
-        }
-        to_json(&first, RESULT_DEPTH_MAX)
+        let only = self.evaluate(event, |results| {
+            let first = results.next().map(|result| self.unwrap(result)).transpose()?;
+            let first = first.ok_or_else(|| self.error("it gave no result, one is expected".to_owned()))?;
+            if results.next().is_some() {
+                let reason =
+                    "it gave more than one result, one is expected: collect them with [...]".to_owned();
+                return Err(self.error(reason));
+            }
+            Ok(first)
+        })?;
+        to_json(&only, RESULT_DEPTH_MAX)
             .ok_or_else(|| self.error(format!("its result nests deeper than {RESULT_DEPTH_MAX} levels")))
     }
 
