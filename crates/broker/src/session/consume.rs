@@ -61,6 +61,8 @@ impl Session {
         if self.core.work(|work| cell.remove_consumer(key, no_ack, work)) {
             self.delete_unused(&cell);
         }
+        // What was taken back made room in the inbox, and nothing of it will be written.
+        self.deliveries_written(0);
     }
 
     /// Changes how many unsettled deliveries a consumer may have.

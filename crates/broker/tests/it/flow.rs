@@ -131,3 +131,37 @@ fn a_backlog_on_disk_is_delivered_in_order() {
     // What was delivered and not seen before the close is there too.
     assert_eq!(left, (next..2000).map(body).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_a_cancelled_consumer_gives_back_makes_room_for_its_neighbour() {
+    let broker = small_inbox(1000);
+    let mut client = broker.session();
+    client.declare("a", "");
+    client.declare("b", "");
+    let of_a = client.consume("a", 1);
+    client.consume("b", 2);
+    let body = "x".repeat(100);
+    client.publish("", "a", &vec![body.as_str(); 5]);
+    client.publish("", "b", &vec![body.as_str(); 30]);
+    let mut events = Vec::new();
+    client.session.try_events(&mut events);
+    let of = |event: &SessionEvent| match event {
+        SessionEvent::Deliveries(it) => {
+            it.items.iter().map(|item| (it.cookie, item.message.size_bytes())).collect()
+        }
+        _ => Vec::new(),
+    };
+    let taken: Vec<(u64, usize)> = events.iter().flat_map(of).collect();
+    let size: usize = taken.iter().map(|(_, size)| size).sum();
+    let from_b = taken.iter().filter(|(cookie, _)| *cookie == 2).count();
+    assert!(size > 1000 && from_b < 30, "{taken:?}");
+    // Half and a little is left, so the other consumer stays shut; more comes for the first, which is cancelled
+    // before anybody looks.
+    client.session.deliveries_written(size - 510);
+    client.publish("", "a", &vec!["x".repeat(300).as_str(); 10]);
+    client.session.deliveries_written(510);
+    client.session.cancel(of_a);
+    // Asked for without saying that anything was written.
+    assert!(client.session.try_events(&mut client.events), "nothing more came");
+    assert_eq!(from_b + client.deliveries(30 - from_b).len(), 30);
+}
