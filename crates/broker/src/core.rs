@@ -9,6 +9,7 @@ use crate::session::inbox::Inbox;
 use crate::sessions::{Newcomer, Sessions};
 use crate::timer::Timer;
 use crate::vhost::Vhost;
+use crate::watchdog::Watchdog;
 use crate::{BrokerOptions, OpenSessionError, Saved, WriteRefused};
 use hashbrown::HashMap;
 use millpond_model::VhostName;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) alarms: Alarms,
     pub(crate) timer: Timer,
+    pub(crate) watchdog: Watchdog,
     this: Weak<Self>,
     queue_ids: Mutex<QueueIds>,
     shutting_down: AtomicBool,
@@ -72,6 +74,7 @@ impl Core {
             vhosts: RwLock::new(vhosts),
             sessions: Sessions::default(),
             alarms: Alarms::default(),
+            watchdog: Watchdog::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
             shutting_down: AtomicBool::new(false),
             full: Mutex::default(),

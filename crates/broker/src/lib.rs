@@ -26,6 +26,7 @@ mod sessions;
 mod stream;
 mod timer;
 mod vhost;
+mod watchdog;
 
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
@@ -43,6 +44,7 @@ pub use request::*;
 pub use saved::Saved;
 pub use session::Session;
 pub use stream::arguments::interval_ms;
+pub use watchdog::{StuckCause, StuckQueue, StuckReport};
 
 /// Settings of the broker (limits have names; the binary declares them as settings).
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use crate::alarms::Watch;
 use crate::control;
 use crate::settings::Settings;
+use crate::watchdog;
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
@@ -45,7 +46,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     }
     let socket = control::bind(&settings.data_dir)?;
     let watch = Watch::new(settings, broker.clone());
-    let watching = tokio::spawn(watch.clone().run());
+    let watching = [tokio::spawn(watch.clone().run()), tokio::spawn(watchdog::run(broker.clone()))];
     let rooms = control::Rooms { engine: engine.clone(), broker: broker.clone(), watch };
     let control = tokio::spawn(control::run(socket, rooms));
     let (stop, stopped) = stop_pair();
@@ -53,7 +54,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     announce(settings, &server)?;
     server.run(broker, stopped).await;
     control.abort();
-    watching.abort();
+    watching.iter().for_each(tokio::task::JoinHandle::abort);
     engine.shut_down().await;
     store.close();
     tracing::info!("stopped");

@@ -63,7 +63,7 @@ pub(super) struct State {
     /// The first ready message is on disk; `OnQueue::loaded` will tell.
     pub(super) loading: bool,
     /// How often `OnQueue::loaded` has told.
-    loads: u32,
+    pub(super) loads: u32,
     pub(super) deleted: bool,
     pub(super) settings: Arc<QueueSettings>,
     pub(super) care: Care,

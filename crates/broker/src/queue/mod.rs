@@ -14,9 +14,11 @@ pub(crate) mod machine;
 mod pump;
 pub(crate) mod retained;
 pub(crate) mod settings;
+mod standing;
 mod tick;
 pub(crate) mod timing;
 
 pub(crate) use cell::QueueCell;
 pub(crate) use pump::{Scratch, Work};
+pub(crate) use standing::{Found, Look};
 pub(crate) use tick::Getter;

@@ -179,6 +179,12 @@ impl Inbox {
         std::mem::take(&mut state.stalled)
     }
 
+    /// Whether consumers whose tap was closed because of this inbox should be open again.
+    pub(crate) fn has_drained(&self) -> bool {
+        let state = self.state.lock();
+        !state.closed && state.delivered_bytes <= self.max_bytes / 2
+    }
+
     /// Takes a consumer's deliveries back that the session has not taken; their sequence numbers.
     pub(crate) fn take_back(&self, cookie: u64, queue: QueueRef) -> Vec<u64> {
         let mut seqs = Vec::new();

@@ -228,6 +228,13 @@ impl Machine {
         self.readers.iter_mut().for_each(|reader| reader.loading = false);
     }
 
+    /// Where a reader goes on, how many it is behind, and what holds it up: (position, behind, loading, closed).
+    pub(super) fn standing(&self, key: ConsumerKey) -> Option<(u64, u64, bool, bool)> {
+        let reader = &self.readers[self.at(key)?];
+        let behind = self.next.saturating_sub(reader.position.max(self.first));
+        Some((reader.position, behind, reader.loading, !reader.open))
+    }
+
     /// Whether only one of the readers is given messages: nobody may have it alone then (A5).
     pub(crate) fn is_single_active(&self) -> bool {
         self.single_active

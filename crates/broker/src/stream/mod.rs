@@ -14,6 +14,7 @@ mod pump;
 mod retention;
 mod room;
 mod runs;
+mod standing;
 #[cfg(test)]
 mod tests;
 

@@ -141,8 +141,8 @@ fn what_a_cancelled_consumer_gives_back_makes_room_for_its_neighbour() {
     let of_a = client.consume("a", 1);
     client.consume("b", 2);
     let body = "x".repeat(100);
-    client.publish("", "a", &vec![body.as_str(); 5]);
-    client.publish("", "b", &vec![body.as_str(); 30]);
+    client.publish("", "a", &[body.as_str(); 5]);
+    client.publish("", "b", &[body.as_str(); 30]);
     let mut events = Vec::new();
     client.session.try_events(&mut events);
     let of = |event: &SessionEvent| match event {
@@ -158,7 +158,7 @@ fn what_a_cancelled_consumer_gives_back_makes_room_for_its_neighbour() {
     // Half and a little is left, so the other consumer stays shut; more comes for the first, which is cancelled
     // before anybody looks.
     client.session.deliveries_written(size - 510);
-    client.publish("", "a", &vec!["x".repeat(300).as_str(); 10]);
+    client.publish("", "a", &["x".repeat(300).as_str(); 10]);
     client.session.deliveries_written(510);
     client.session.cancel(of_a);
     // Asked for without saying that anything was written.

@@ -104,6 +104,10 @@ fn queues() -> Command {
             Command::new("show").about("Show a queue and what it acts by").args([name(), vhost()]),
         ))
         .subcommand(in_data_dir(
+            Command::new("stuck")
+                .about("Show which queues of all vhosts are stuck, and how often one was: 0 without a bug"),
+        ))
+        .subcommand(in_data_dir(
             Command::new("alter")
                 .about("Alter arguments of a queue that is there, without losing a message")
                 .args([
@@ -179,6 +183,7 @@ pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
         },
         ("alarms", _) => AdminRequest::ShowAlarms,
         ("queues", "show") => AdminRequest::ShowQueue { vhost: vhost(), queue: text("name") },
+        ("queues", "stuck") => AdminRequest::ListStuck,
         ("queues", "alter") => AdminRequest::AlterQueue {
             vhost: vhost(),
             queue: text("name"),

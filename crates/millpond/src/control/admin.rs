@@ -39,6 +39,8 @@ pub(crate) enum AdminRequest {
     ListQueues { vhost: String },
     /// One queue and what it acts by.
     ShowQueue { vhost: String, queue: String },
+    /// The queues that should go on and do not, of all vhosts.
+    ListStuck,
     /// The alarms, and what is measured.
     ShowAlarms,
     /// Other limits for alarms, until the restart.
@@ -102,6 +104,7 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
             }
             Ok(text)
         }
+        AdminRequest::ListStuck => Ok(crate::watchdog::report_text(&broker.stuck_queues())),
         AdminRequest::AlterQueue { vhost, queue, changes } => {
             alter_queue(broker, &vhost, &queue, &changes).await
         }

@@ -1,5 +1,7 @@
 //! Who may hold messages: consumers and those who get; credit, priorities, and whose turn it is.
 
+mod standing;
+
 use super::pace::{Pace, PaceFigures, Rate};
 use super::sac::{Change, SingleActive};
 use super::{ConsumerKey, OwnerKey, Terms};

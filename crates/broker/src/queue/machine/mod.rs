@@ -26,6 +26,7 @@ mod pace;
 mod ready;
 mod retry;
 mod sac;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -45,6 +46,7 @@ use unacked::Unacked;
 pub(crate) use holders::ConsumerFigures;
 pub(crate) use pace::{PaceFigures, Rate};
 pub(crate) use retry::{Backoff, Retry, RetryOn};
+pub(crate) use standing::Progress;
 pub(crate) use time::MachineFigures;
 pub(crate) use timed::{LeaseEnd, TimedSettings};
 

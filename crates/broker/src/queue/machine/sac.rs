@@ -31,7 +31,6 @@ impl SingleActive {
         Self { takeover, order: BTreeSet::new(), active: None }
     }
 
-    #[cfg(test)]
     pub(super) fn active(&self) -> Option<ConsumerKey> {
         self.active.map(|(_, key)| key)
     }
