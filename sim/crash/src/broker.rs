@@ -1,7 +1,7 @@
 //! The broker under test: a child process on a port of its own.
 
-use anyhow::{Context, Result, bail};
-use std::path::Path;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 pub(crate) struct Broker {
     child: Child,
     port: u16,
+    binary: PathBuf,
+    data_dir: PathBuf,
 }
 
 impl Broker {
@@ -46,12 +48,21 @@ impl Broker {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(Self { child, port })
+        Ok(Self { child, port, binary: binary.into(), data_dir: dir.join("data") })
     }
 
     /// Where clients connect.
     pub(crate) fn uri(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=0", self.port)
+    }
+
+    /// Brings what a queue remembers to another one.
+    pub(crate) async fn replay(&self, queue: &str, to: &str) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.args(["messages", "replay", queue, "--to", to, "--data-dir"]).arg(&self.data_dir);
+        let output = command.output().await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// SIGKILL, and the end of it.

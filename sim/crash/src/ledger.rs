@@ -1,12 +1,13 @@
 //! What was promised and what came, over all rounds.
 
+use crate::stream::Offsets;
 use anyhow::{Result, bail, ensure};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 
 /// The queues that messages come out of, by index.
-pub(crate) const QUEUES: [&str; 10] = [
+pub(crate) const QUEUES: [&str; 15] = [
     "crash.a",
     "crash.b",
     "crash.c",
@@ -17,6 +18,11 @@ pub(crate) const QUEUES: [&str; 10] = [
     "crash.dead",
     "crash.brief",
     "crash.expired",
+    "crash.due",
+    "crash.once",
+    "crash.kept",
+    "crash.replayed",
+    "crash.stream",
 ];
 
 /// The first so many of [`QUEUES`] are bound to the fanout exchange.
@@ -36,6 +42,18 @@ pub(crate) const WORK: usize = 6;
 /// Its messages expire, and go to the queue behind it.
 pub(crate) const BRIEF: usize = 8;
 
+/// Messages come here from an exchange at which they waited, in the order of their delays.
+pub(crate) const DUE: usize = 10;
+
+/// It takes each id once, and its publisher repeats those of which it does not know whether they were taken.
+pub(crate) const ONCE: usize = 11;
+
+/// Its consumer acks some, which it remembers; at the end those are brought to the queue behind it.
+pub(crate) const KEPT: usize = 12;
+
+/// Not emptied by reading: see [`crate::stream`].
+pub(crate) const STREAM: usize = 14;
+
 /// A message's number, unique over the whole run; the body carries it.
 pub(crate) type Number = u64;
 
@@ -54,6 +72,14 @@ pub(crate) enum Kind {
     Rejectable,
     /// To a queue from which it goes to another one when it expires.
     Mortal,
+    /// To an exchange at which it waits.
+    Delayed,
+    /// To a queue that takes each id once.
+    Once,
+    /// To a queue that remembers what was acked.
+    Kept,
+    /// To a stream.
+    Streamed,
 }
 
 impl Kind {
@@ -69,6 +95,10 @@ impl Kind {
             Kind::Rule => &[&[4], &[5]],
             Kind::Rejectable => &[&[WORK, WORK + 1]],
             Kind::Mortal => &[&[BRIEF, BRIEF + 1]],
+            Kind::Delayed => &[&[DUE]],
+            Kind::Once => &[&[ONCE]],
+            Kind::Kept => &[&[KEPT, KEPT + 1]],
+            Kind::Streamed => &[&[STREAM]],
         }
     }
 }
@@ -102,6 +132,8 @@ struct Books {
     last: HashMap<(usize, u64, u64), Number>,
     faults: Vec<String>,
     redelivered: u64,
+    /// What was read in the stream so far.
+    stream: Offsets,
 }
 
 /// Shared by all clients; a lock, since this is not the program that is measured.
@@ -118,15 +150,18 @@ pub(crate) struct Report {
     redelivered: u64,
     /// Those that were in a queue for dead messages.
     pub(crate) dead: usize,
+    /// Of those that wait, come once, are remembered and brought again, or stay in a stream: how many came.
+    pub(crate) special: [usize; 4],
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, confirmed, came, redelivered, dead } = self;
+        let Self { sent, confirmed, came, redelivered, dead, special } = self;
+        let [due, once, replayed, streamed] = special;
         write!(
             f,
             "{sent} sent, {confirmed} confirmed, {came} received, {redelivered} redelivered, {dead} dead, \
-             0 lost, 0 doubled"
+             {due} delayed, {once} once, {replayed} replayed, {streamed} in the stream, 0 lost, 0 doubled"
         )
     }
 }
@@ -182,6 +217,10 @@ impl Ledger {
             books.redelivered += 1;
             return;
         }
+        if [DUE, KEPT + 1].contains(&queue) {
+            // In the order of their delays, and of their acks.
+            return;
+        }
         let priority = if queue == URGENT { number % PRIORITIES } else { 0 };
         let last = books.last.entry((queue, sent.producer, priority)).or_default();
         if number < *last {
@@ -190,6 +229,37 @@ impl Ledger {
                 .push(format!("{}: number {number} came after {last} of the same producer", QUEUES[queue]));
         }
         *last = number;
+    }
+
+    /// Those of a kind of which nobody knows whether they were taken, ascending.
+    pub(crate) fn unsure(&self, kind: Kind) -> Vec<Number> {
+        let books = self.0.lock();
+        let unsure = books.sent.iter().filter(|(_, sent)| sent.kind == kind && !sent.confirmed);
+        let mut numbers: Vec<Number> = unsure.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// A message was read in the stream, which is read again from time to time.
+    pub(crate) fn read(&self, offset: u64, number: Number) {
+        let books = &mut *self.0.lock();
+        let Some(sent) = books.sent.get(&number) else {
+            books.faults.push(format!("{}: number {number} was never published", QUEUES[STREAM]));
+            return;
+        };
+        if sent.kind != Kind::Streamed {
+            books.faults.push(format!("{}: number {number} does not belong here", QUEUES[STREAM]));
+        }
+        let confirmed = |number| books.sent.get(&number).is_some_and(|sent| sent.confirmed);
+        books.faults.extend(books.stream.note(offset, number, confirmed));
+        let came = books.came.entry((STREAM, number)).or_default();
+        *came = Came { times: came.times + 1, round: books.round };
+    }
+
+    /// The last offset of the stream that is sure to be there after a kill.
+    pub(crate) fn sure_offset(&self) -> Option<u64> {
+        let books = self.0.lock();
+        books.stream.last_with(|number| books.sent.get(&number).is_some_and(|sent| sent.confirmed))
     }
 
     /// Connections are gone: order starts anew.
@@ -234,12 +304,18 @@ impl Ledger {
             confirmed: books.sent.values().filter(|sent| sent.confirmed).count(),
             came: books.came.len(),
             redelivered: books.redelivered,
-            dead: books.came.keys().filter(|(queue, _)| [WORK + 1, BRIEF + 1].contains(queue)).count(),
+            dead: books.came_out(WORK + 1) + books.came_out(BRIEF + 1),
+            special: [DUE, ONCE, KEPT + 1, STREAM].map(|queue| books.came_out(queue)),
         })
     }
 }
 
 impl Books {
+    /// How many came out of a queue.
+    fn came_out(&self, queue: usize) -> usize {
+        self.came.keys().filter(|(from, _)| *from == queue).count()
+    }
+
     /// In which of these queues it came, and the last round it did.
     fn came_in(&self, place: &'static [usize], number: Number) -> impl Iterator<Item = (usize, u32)> {
         place.iter().filter_map(move |queue| Some((*queue, self.came.get(&(*queue, number))?.round)))

@@ -1,7 +1,9 @@
 //! The clients: two producers with confirms, one more for the rule and one for messages that die, one with
 //! transactions, a consumer on each queue.
 
-use crate::ledger::{BOUND, BRIEF, Kind, Ledger, Number, PRIORITIES, PUBLISHED, QUEUES, URGENT, WORK};
+use crate::ledger::{
+    BOUND, BRIEF, DUE, KEPT, Kind, Ledger, Number, ONCE, PRIORITIES, PUBLISHED, QUEUES, STREAM, URGENT, WORK,
+};
 use anyhow::{Context, Result, bail};
 use futures_lite::StreamExt;
 use lapin::message::Delivery;
@@ -19,6 +21,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 const FANOUT: &str = "crash.all";
+/// Messages wait here.
+const LATER: &str = "crash.later";
+/// The longest they do; some are due while the broker is down.
+const DELAY_MAX_MS: u64 = 1500;
 /// The queue that the rule consumes.
 const INTO_RULE: &str = "crash.in";
 /// What the broker is started with: a rule that hands every message on, to two queues in one commit with its ack.
@@ -31,6 +37,8 @@ rules:
       - publish: {exchange: "", routing_key: crash.moved}
       - publish: {exchange: "", routing_key: crash.copied}
 "#;
+/// How long ids are remembered: longer than a broker is down.
+const ID_KEPT_MS: i32 = 600_000;
 /// How long messages live in the queue from which they expire.
 const BRIEF_MS: i32 = 40;
 /// Publishes that a producer lets wait for their confirms.
@@ -64,7 +72,7 @@ impl Load {
 pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>) -> Result<Load> {
     declare(uri).await?;
     let mut tasks = Vec::new();
-    let mixes: [fn(&mut StdRng) -> Kind; 4] = [any_queue, any_queue, |_| Kind::Rule, any_death];
+    let mixes: [fn(&mut StdRng) -> Kind; 5] = [any_queue, any_queue, |_| Kind::Rule, any_death, any_special];
     for (index, mix) in (0u64..).zip(mixes) {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
         let producer = u64::from(round) * 10 + index;
@@ -73,11 +81,15 @@ pub(crate) async fn start(uri: &str, round: u32, seed: u64, ledger: &Arc<Ledger>
     let (transactor, books) = (uri.to_owned(), Arc::clone(ledger));
     let producer = u64::from(round) * 10 + 9;
     tasks.push(spawn(async move { transact(&transactor, producer, &books).await }));
-    let habits = (0..PUBLISHED).map(|queue| (queue, Habit::Requeue)).chain([(WORK, Habit::Reject)]);
+    let habits = (0..PUBLISHED)
+        .map(|queue| (queue, Habit::Requeue))
+        .chain([(WORK, Habit::Reject), (KEPT, Habit::AckSome)]);
     for (queue, habit) in habits {
         let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
         tasks.push(spawn(async move { consume(&uri, queue, seed ^ queue as u64, &ledger, habit).await }));
     }
+    let (reader, books) = (uri.to_owned(), Arc::clone(ledger));
+    tasks.push(spawn(async move { read_stream(&reader, &books).await }));
     Ok(Load(tasks))
 }
 
@@ -87,7 +99,12 @@ pub(crate) async fn drain(uri: &str, ledger: &Arc<Ledger>, patience: Duration) -
     let tasks: Vec<_> = (0..QUEUES.len())
         .map(|queue| {
             let (uri, ledger) = (uri.to_owned(), Arc::clone(ledger));
-            spawn(async move { consume(&uri, queue, 0, &ledger, Habit::Ack).await })
+            spawn(async move {
+                match queue {
+                    STREAM => read_stream(&uri, &ledger).await,
+                    _ => consume(&uri, queue, 0, &ledger, Habit::Ack).await,
+                }
+            })
         })
         .collect();
     let deadline = Instant::now() + patience;
@@ -117,14 +134,21 @@ async fn connect(uri: &str) -> Result<(Connection, Channel)> {
     Ok((connection, channel))
 }
 
-async fn declare(uri: &str) -> Result<()> {
+/// Declares all that is used, as it may be already.
+pub(crate) async fn declare(uri: &str) -> Result<()> {
     let (connection, channel) = connect(uri).await.context("the broker listens, but does not let us in")?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel.exchange_declare(FANOUT.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
-    for index in (0..PUBLISHED).chain([WORK, WORK + 1, BRIEF, BRIEF + 1]) {
+    for index in (0..PUBLISHED).chain(WORK..QUEUES.len()) {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(QUEUES[index].into(), durable, arguments(index)).await?;
     }
+    let mut by_key = FieldTable::default();
+    by_key.insert("x-delayed-type".into(), AMQPValue::LongString("direct".into()));
+    let delayed = ExchangeKind::Custom("x-delayed-message".into());
+    channel.exchange_declare(LATER.into(), delayed, durable, by_key).await?;
+    let (due, binding) = (QUEUES[DUE], QueueBindOptions::default());
+    channel.queue_bind(due.into(), LATER.into(), due.into(), binding, FieldTable::default()).await?;
     for queue in &QUEUES[..BOUND] {
         let binding = QueueBindOptions::default();
         channel.queue_bind((*queue).into(), FANOUT.into(), "".into(), binding, FieldTable::default()).await?;
@@ -144,8 +168,15 @@ fn arguments(queue: usize) -> FieldTable {
         arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
         arguments.insert("x-dead-letter-routing-key".into(), key);
     }
-    if queue == BRIEF {
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(BRIEF_MS));
+    match queue {
+        BRIEF => drop(arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(BRIEF_MS))),
+        ONCE => {
+            arguments.insert("x-message-deduplication".into(), AMQPValue::Boolean(true));
+            arguments.insert("x-cache-ttl".into(), AMQPValue::LongInt(ID_KEPT_MS));
+        }
+        KEPT => drop(arguments.insert("x-retain".into(), AMQPValue::LongString("1D".into()))),
+        STREAM => drop(arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()))),
+        _ => {}
     }
     arguments
 }
@@ -153,7 +184,7 @@ fn arguments(queue: usize) -> FieldTable {
 async fn queues_are_empty(uri: &str) -> Result<bool> {
     let (connection, channel) = connect(uri).await?;
     let mut ready = 0;
-    for queue in QUEUES.into_iter().chain([INTO_RULE, "move.failed"]) {
+    for queue in QUEUES[..STREAM].iter().copied().chain([INTO_RULE, "move.failed"]) {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         ready += channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count();
     }
@@ -163,8 +194,7 @@ async fn queues_are_empty(uri: &str) -> Result<bool> {
 
 async fn publish(
     channel: &Channel,
-    exchange: &str,
-    key: &str,
+    (exchange, key): (&str, &str),
     number: Number,
     size: usize,
 ) -> Result<impl Future<Output = lapin::Result<lapin::Confirmation>> + use<>> {
@@ -173,6 +203,12 @@ async fn publish(
     let mut persistent = BasicProperties::default().with_delivery_mode(2);
     if key == QUEUES[URGENT] {
         persistent = persistent.with_priority((number % PRIORITIES) as u8);
+    } else if key == QUEUES[ONCE] {
+        persistent = persistent.with_message_id(number.to_string().into());
+    } else if exchange == LATER {
+        let mut headers = FieldTable::default();
+        headers.insert("x-delay".into(), AMQPValue::LongLongInt((number * 7919 % DELAY_MAX_MS) as i64));
+        persistent = persistent.with_headers(headers);
     }
     Ok(channel
         .basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), &body, persistent)
@@ -190,6 +226,45 @@ fn any_death(dice: &mut StdRng) -> Kind {
     if dice.random_range(0..2) == 0 { Kind::Rejectable } else { Kind::Mortal }
 }
 
+fn any_special(dice: &mut StdRng) -> Kind {
+    [Kind::Delayed, Kind::Once, Kind::Kept, Kind::Streamed][dice.random_range(0..4)]
+}
+
+/// The exchange and the key of a message.
+fn address(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Single(queue) => ("", QUEUES[queue]),
+        Kind::Rule => ("", INTO_RULE),
+        Kind::Rejectable => ("", QUEUES[WORK]),
+        Kind::Mortal => ("", QUEUES[BRIEF]),
+        Kind::Delayed => (LATER, QUEUES[DUE]),
+        Kind::Once => ("", QUEUES[ONCE]),
+        Kind::Kept => ("", QUEUES[KEPT]),
+        Kind::Streamed => ("", QUEUES[STREAM]),
+        Kind::Fanout | Kind::Transaction => (FANOUT, ""),
+    }
+}
+
+/// Publishes again what an earlier round left open, as a publisher does that wants each message there once.
+async fn repeat(channel: &Channel, ledger: &Ledger, numbers: Vec<Number>) -> Result<()> {
+    let mut confirms = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        confirms.push((number, publish(channel, address(Kind::Once), number, 8).await?));
+    }
+    for (number, confirm) in confirms {
+        note_confirm(ledger, number, confirm.await?)?;
+    }
+    Ok(())
+}
+
+fn note_confirm(ledger: &Ledger, number: Number, confirmation: lapin::Confirmation) -> Result<()> {
+    match confirmation {
+        lapin::Confirmation::Ack(_) => ledger.confirm(number),
+        other => bail!("number {number} was not confirmed: {other:?}"),
+    }
+    Ok(())
+}
+
 async fn produce(
     uri: &str,
     producer: u64,
@@ -200,25 +275,24 @@ async fn produce(
     let mut dice = StdRng::seed_from_u64(seed);
     let (_connection, channel) = connect(uri).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let specials = mix(&mut dice);
+    if [Kind::Delayed, Kind::Once, Kind::Kept, Kind::Streamed].contains(&specials) {
+        repeat(&channel, ledger, ledger.unsure(Kind::Once)).await?;
+    }
     let mut waiting = VecDeque::new();
     loop {
         let kind = mix(&mut dice);
         let number = ledger.send(producer, kind);
         let size = if dice.random_range(0..50) == 0 { 20_000 } else { dice.random_range(8..300) };
-        let confirm = match kind {
-            Kind::Single(queue) => publish(&channel, "", QUEUES[queue], number, size).await?,
-            Kind::Rule => publish(&channel, "", INTO_RULE, number, size).await?,
-            Kind::Rejectable => publish(&channel, "", QUEUES[WORK], number, size).await?,
-            Kind::Mortal => publish(&channel, "", QUEUES[BRIEF], number, size).await?,
-            _ => publish(&channel, FANOUT, "", number, size).await?,
-        };
+        // Some ids come twice at once.
+        if kind == Kind::Once && dice.random_range(0..4) == 0 {
+            drop(publish(&channel, address(kind), number, size).await?);
+        }
+        let confirm = publish(&channel, address(kind), number, size).await?;
         waiting.push_back((number, confirm));
         while waiting.len() >= WINDOW {
             let Some((number, confirm)) = waiting.pop_front() else { break };
-            match confirm.await? {
-                lapin::Confirmation::Ack(_) => ledger.confirm(number),
-                other => bail!("number {number} was not confirmed: {other:?}"),
-            }
+            note_confirm(ledger, number, confirm.await?)?;
         }
     }
 }
@@ -230,7 +304,7 @@ async fn transact(uri: &str, producer: u64, ledger: &Ledger) -> Result<()> {
         let number = ledger.send(producer, Kind::Transaction);
         for queue in [QUEUES[0], QUEUES[1]] {
             // Without confirm mode there is nothing to wait for: the commit is the promise.
-            drop(publish(&channel, "", queue, number, 50).await?);
+            drop(publish(&channel, ("", queue), number, 50).await?);
         }
         channel.tx_commit().await?;
         ledger.confirm(number);
@@ -244,6 +318,8 @@ enum Habit {
     Ack,
     /// Note all, and requeue some the first time.
     Requeue,
+    /// Ack half and hold the rest, and note nothing: what was acked is remembered by the queue.
+    AckSome,
     /// Reject half; what it gets comes again elsewhere or not at all, so nothing is noted but the acks.
     Reject,
 }
@@ -258,8 +334,12 @@ async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, habit: Hab
     while let Some(delivery) = deliveries.next().await {
         let Delivery { data, redelivered, acker, .. } = delivery?;
         let number = data.first_chunk().map_or(0, |bytes| Number::from_be_bytes(*bytes));
-        if habit != Habit::Reject {
+        if !matches!(habit, Habit::Reject | Habit::AckSome) {
             ledger.receive(queue, number, redelivered);
+        }
+        if habit == Habit::AckSome && dice.random_range(0..2) == 0 {
+            acker.nack(BasicNackOptions { requeue: true, multiple: false }).await?;
+            continue;
         }
         if habit == Habit::Requeue && !redelivered && dice.random_range(0..20) == 0 {
             acker.nack(BasicNackOptions { requeue: true, multiple: false }).await?;
@@ -271,6 +351,28 @@ async fn consume(uri: &str, queue: usize, seed: u64, ledger: &Ledger, habit: Hab
             }
             acker.ack(BasicAckOptions::default()).await?;
         }
+    }
+    Ok(())
+}
+
+/// Reads the stream from the last offset that is sure, or from its beginning.
+async fn read_stream(uri: &str, ledger: &Ledger) -> Result<()> {
+    let (_connection, channel) = connect(uri).await?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    let mut arguments = FieldTable::default();
+    let from = ledger.sure_offset().unwrap_or(0);
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(from as i64));
+    let options = BasicConsumeOptions::default();
+    let mut deliveries = channel.basic_consume(QUEUES[STREAM].into(), "".into(), options, arguments).await?;
+    while let Some(delivery) = deliveries.next().await {
+        let Delivery { data, properties, acker, .. } = delivery?;
+        let number = data.first_chunk().map_or(0, |bytes| Number::from_be_bytes(*bytes));
+        let offset = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-stream-offset"));
+        let Some(AMQPValue::LongLongInt(offset)) = offset else {
+            bail!("number {number} came out of the stream without its offset");
+        };
+        ledger.read(*offset as u64, number);
+        acker.ack(BasicAckOptions::default()).await?;
     }
     Ok(())
 }
