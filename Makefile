@@ -3,12 +3,14 @@
 CARGO ?= cargo
 PROFILE := --release
 MILLPOND := target/release/millpond
-# How long each fuzz target runs, and how many rounds the kill -9 harness takes.
+# How long each fuzz target runs, how many rounds the kill -9 harness takes, how long a soak is.
 FUZZ_SECONDS ?= 60
 CRASH_ROUNDS ?= 50
+SOAK_MINUTES ?= 60
+SOAK_RATE ?= 2000
 ARGS ?=
 
-.PHONY: run build test rust house fuzz crash conformance examples bench soak fmt lint deny clean help
+.PHONY: run build test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,9 +46,14 @@ examples: build ## The orders example, also with the broker killed in the middle
 bench: build ## Measure beside the null broker (AMQPLOAD=DIR names the folder of the load generator)
 	bash bench/run
 
-soak: build ## The long forms: store histories and crash rounds for minutes
+soak: build ## Mixed load and unrest for SOAK_MINUTES at SOAK_RATE messages/s: nothing lost, nothing stuck, memory flat
+	$(CARGO) run $(PROFILE) --package millpond-soak -- --minutes $(SOAK_MINUTES) --rate $(SOAK_RATE) --broker $(MILLPOND)
+
+store-long: ## Random histories of the store, for ten minutes
 	MILLPOND_STORE_SECONDS=600 $(CARGO) test $(PROFILE) --package millpond-store
-	$(CARGO) run $(PROFILE) --package millpond-crash -- --rounds 500 --broker $(MILLPOND)
+
+crash-long: ## 500 rounds of the kill -9 harness
+	$(MAKE) crash CRASH_ROUNDS=500
 
 fmt: ## Format
 	$(CARGO) fmt --all

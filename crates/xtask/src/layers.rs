@@ -23,6 +23,7 @@ const MAP: &[(&str, &[&str])] = &[
     ),
     ("millpond-fuzz", &["millpond-model", "millpond-amqp-codec", "millpond-store", "millpond-engine"]),
     ("millpond-crash", &[]),
+    ("millpond-soak", &[]),
     ("millpond-conformance", &[]),
     ("xtask", &[]),
 ];
