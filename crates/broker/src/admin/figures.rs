@@ -1,7 +1,7 @@
 //! How a queue stands: what was promised to its consumers, what was delivered, when it will be empty.
 
 use super::{PaceError, VhostMissing};
-use crate::queue::machine::{ConsumerFigures as OfMachine, PaceFigures as Pace};
+use crate::queue::machine::{ConsumerFigures as OfMachine, GroupFigures as OfGroups, PaceFigures as Pace};
 use crate::queue::{QueueCell, timing};
 use crate::{Broker, QueueError};
 use millpond_model::table::Table;
@@ -50,6 +50,17 @@ pub struct ConsumerFigures {
     pub pace: Option<PaceFigures>,
 }
 
+/// Message groups of a queue in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupFigures {
+    /// Groups of which a consumer holds messages: their next ones go to that consumer only.
+    pub in_use: u64,
+    /// Ready messages whose group is known.
+    pub looked_at: u64,
+    /// How many those may be: what is behind them waits until there is room.
+    pub window: u64,
+}
+
 /// A queue in figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueFigures {
@@ -61,6 +72,8 @@ pub struct QueueFigures {
     pub unacked: u64,
     /// The queue's own pace, if it has one.
     pub pace: Option<PaceFigures>,
+    /// Its message groups, if it has any.
+    pub groups: Option<GroupFigures>,
     /// Messages per second that can leave: the lower of the queue's pace and the sum of its active consumers';
     /// `None`: there is no such bound.
     pub promised_per_s: Option<f64>,
@@ -80,7 +93,11 @@ impl Broker {
         let promised_per_s = promised(pace.as_ref(), &consumers);
         let drain_ms = promised_per_s.map(|per_s| (machine.ready as f64 * 1000.0 / per_s).ceil() as u64);
         let (ready, waiting, unacked) = (machine.ready, machine.waiting, machine.unacked);
-        Ok(QueueFigures { ready, waiting, unacked, pace, promised_per_s, drain_ms, consumers })
+        let groups = machine.groups.map(|groups| {
+            let OfGroups { in_use, looked_at, window } = groups;
+            GroupFigures { in_use, looked_at, window }
+        });
+        Ok(QueueFigures { ready, waiting, unacked, pace, groups, promised_per_s, drain_ms, consumers })
     }
 
     /// Changes the pace and the lease of the consumers of a queue that have this tag, as if they had asked for it

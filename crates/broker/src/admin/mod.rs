@@ -18,7 +18,7 @@ pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
 pub use delayed::DelayedExchange;
 pub use error::*;
-pub use figures::{ConsumerFigures, PaceFigures, QueueFigures};
+pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use messages::{
     Browse, Browsed, MessageFilter, Transfer, TransferError, TransferOf, TransferReport, TransferRequest,
     TransferTo,

@@ -1,5 +1,7 @@
 //! What a policy may say: one line a key.
 
+use crate::queue::arguments::GROUP_WINDOW_MAX;
+use crate::queue::grouping;
 use millpond_model::table::Value;
 
 /// What a key is about.
@@ -21,6 +23,8 @@ pub(crate) enum Shape {
     Bool,
     /// `7D`, `12h`...: a number and one of Y M D h m s.
     Age,
+    /// The name of a header or a property.
+    GroupBy,
 }
 
 /// What holds where two places say something: a queue's argument beside its policy, a policy beside the operator
@@ -134,6 +138,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("retain-bytes", "x-retain-bytes", Shape::Integer(1, i64::MAX), Merge::Least, false),
     key("rate", "x-rate", Shape::Rate, Merge::Least, false),
     key("rate-window", "x-rate-window", Shape::Integer(10, 3_600_000), Merge::Argument, false),
+    key("group-by", "x-group-by", Shape::GroupBy, Merge::Argument, false),
+    key("group-window", "x-group-window", Shape::Integer(1, GROUP_WINDOW_MAX), Merge::Argument, false),
 ];
 
 /// The key of that name.
@@ -174,6 +180,10 @@ impl Shape {
             Self::Age => match age_secs(value) {
                 Some(_) => return Ok(()),
                 None => "an age such as 7D or 12h (units Y, M, D, h, m, s)".to_owned(),
+            },
+            Self::GroupBy => match grouping::check(value) {
+                Ok(()) => return Ok(()),
+                Err(reason) => format!("header:NAME or property:NAME ({reason})"),
             },
         };
         Err(format!("must be {wanted}, not {}", show(value)))

@@ -31,6 +31,8 @@ enum Shape {
     Text,
     /// Looked at elsewhere.
     Any,
+    /// What messages are grouped by.
+    GroupBy,
     /// One of these texts.
     OneOf(&'static [&'static str]),
     Bool,
@@ -76,6 +78,8 @@ const KNOWN: &[Known] = &[
     known("x-delayed-retry-jitter", Shape::Integer(0, 100), true, true),
     known("x-rate", Shape::Any, true, true),
     known("x-rate-window", ANY_COUNT, true, true),
+    known("x-group-by", Shape::GroupBy, true, true),
+    known("x-group-window", Shape::Integer(1, GROUP_WINDOW_MAX), true, true),
     known("x-consumer-disconnected-timeout", ANY_COUNT, false, true),
     known("x-message-deduplication", Shape::Bool, true, true),
     known("x-deduplication-header", Shape::Text, true, true),
@@ -96,6 +100,9 @@ const KNOWN: &[Known] = &[
 
 /// RabbitMQ's bound for times: 2^32 - 1 ms and a bit, what its timers can hold.
 const MILLISECONDS_MAX: i64 = 315_360_000_000;
+
+/// Most messages that a queue with groups looks at ahead.
+pub(crate) const GROUP_WINDOW_MAX: i64 = 1_000_000;
 
 /// Checks all arguments of a declaration; which type of queue it is.
 pub(crate) fn check(arguments: &Table) -> Result<QueueType, BadArgument> {
@@ -133,6 +140,7 @@ fn check_shape(shape: Shape, value: &Value) -> Result<(), String> {
             None => unacceptable("an integer"),
         },
         Shape::Any => Ok(()),
+        Shape::GroupBy => super::grouping::check(value),
         Shape::Text => value.as_str().map_or_else(|| unacceptable("a longstr of UTF-8"), |_| Ok(())),
         Shape::Bool => value.as_bool().map_or_else(|| unacceptable("a bool"), |_| Ok(())),
         Shape::OneOf(choices) => match value.as_str() {

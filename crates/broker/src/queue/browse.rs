@@ -4,6 +4,7 @@ use super::cell::QueueCell;
 use super::pump::Work;
 use millpond_model::Message;
 use millpond_store::Fetch;
+use std::sync::Arc;
 use std::task::Waker;
 
 /// What a look found.
@@ -49,10 +50,13 @@ impl QueueCell {
     }
 
     /// Takes a message out for good, if it is still ready.
-    pub(crate) fn take_ready(&self, seq: u64, work: &mut Work<'_>) -> bool {
+    pub(crate) fn take_ready(self: &Arc<Self>, seq: u64, work: &mut Work<'_>) -> bool {
         let mut state = self.state.lock();
         let gone = state.machine.remove_ready(seq..seq + 1);
         self.log.settle(work.batch, &gone);
+        self.look_on(&mut state, work);
+        drop(state);
+        work.scratch.wake();
         !gone.is_empty()
     }
 }

@@ -111,17 +111,18 @@ impl State {
         Some(message.published_ms()?.saturating_add(ttl_ms))
     }
 
-    /// Drops what follows the first that has expired, with it; whether there was one. Only where messages have
+    /// Drops what follows the first that has expired, with it; which one that was. Only where messages have
     /// expirations of their own: otherwise they expire in the order they came, and the head was looked at.
-    pub(super) fn cut_expired(&self, fetched: &mut Vec<(u64, Message)>, core: &Core) -> bool {
-        if self.care.fresh {
-            return false;
+    pub(super) fn cut_expired(&self, fetched: &mut Vec<(u64, Message)>, core: &Core) -> Option<u64> {
+        if !self.care.may_expire || self.care.fresh {
+            return None;
         }
         let now_ms = core.options.clock.now_ms();
         let is_over = |(_, message): &(u64, Message)| self.due_ms(message).is_some_and(|due| due <= now_ms);
-        let Some(first) = fetched.iter().position(is_over) else { return false };
+        let first = fetched.iter().position(is_over)?;
+        let over = fetched[first].0;
         fetched.truncate(first);
-        true
+        Some(over)
     }
 
     /// The message with how often it was delivered before, where the queue counts that (X9).
@@ -179,6 +180,9 @@ impl QueueCell {
         }
         if let Some(at_ms) = state.machine.next_deadline_ms() {
             self.arm(state, at_ms, work);
+        }
+        if self.look_on(state, work) {
+            self.tend(state, work);
         }
     }
 

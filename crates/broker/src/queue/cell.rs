@@ -8,15 +8,14 @@ use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return};
 use super::pump::Work;
 use super::retained::Retained;
 use super::settings::{DeadLetterTo, QueueSettings};
-use super::tick::{Getter, Lessee};
+use super::tick::Lessee;
 use crate::core::Core;
-use crate::event::Delivery;
 use crate::request::Outcome;
 use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
 use millpond_model::{Message, QueueName};
-use millpond_store::{Fetch, OnQueue, QueueId, QueueLog, ReadValuesError, Store};
+use millpond_store::{OnQueue, QueueId, QueueLog, ReadValuesError, Store};
 use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Range;
@@ -81,15 +80,6 @@ pub(super) struct State {
 /// Message bytes in memory from which on consumers that read at full speed count as behind.
 pub(super) const CROWDED_BYTES: u64 = 4 << 20;
 
-/// Why a get took nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CellGetError {
-    /// Nothing is ready.
-    Empty,
-    /// The first ready message is on disk; the number of loads so far.
-    Loading(u32),
-}
-
 /// Why a queue is not to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotDeleted {
@@ -139,6 +129,7 @@ impl QueueCell {
         }
         machine.weigh(settings.max_length_bytes.is_some());
         let retained = settings.retain.map(|terms| Box::new(Retained::new(terms)));
+        machine.set_groups(settings.groups.as_ref().map(|groups| groups.window));
         let state = State {
             machine,
             sinks: Vec::new(),
@@ -272,45 +263,6 @@ impl QueueCell {
         work.scratch.wake();
     }
 
-    /// Takes the first ready message; with how many are left.
-    pub(crate) fn get(
-        self: &Arc<Self>,
-        getter: Getter<'_>,
-        no_ack: bool,
-        work: &mut Work<'_>,
-    ) -> Result<(Delivery, u64), CellGetError> {
-        let owner = getter.owner;
-        let mut state = self.state.lock();
-        self.tick(&mut state, work);
-        if !no_ack {
-            state.note_lessee(getter);
-        }
-        state.care.used(work);
-        let mut fetched = Vec::with_capacity(1);
-        self.tend(&mut state, work);
-        while let Some(first) = state.machine.first_ready() {
-            let one = first.start..first.start + 1;
-            if self.log.fetch(one.clone(), usize::MAX, &mut fetched) == Fetch::Loading {
-                return Err(CellGetError::Loading(state.loads));
-            }
-            let Some(taken) = state.machine.get(owner, no_ack) else { break };
-            let Some((seq, message)) = fetched.pop() else {
-                tracing::warn!(queue = %self.spec.name, seq = taken.seq, "a message is missing in the store");
-                state.machine.settle(owner, one, &mut Vec::new());
-                continue;
-            };
-            if no_ack {
-                work.scratch.settled.push(one);
-                self.settle_taken(&mut state, work);
-            }
-            let message = state.counted(message, taken.past);
-            self.tend(&mut state, work);
-            let delivery = Delivery { seq, redelivered: taken.past.handed != 0, message };
-            return Ok((delivery, state.machine.ready_count()));
-        }
-        Err(CellGetError::Empty)
-    }
-
     /// Drops all that is ready; how many.
     pub(crate) fn purge(&self, work: &mut Work<'_>) -> u64 {
         let mut state = self.state.lock();
@@ -321,7 +273,7 @@ impl QueueCell {
     }
 
     /// Takes messages out again whose commit failed: those still ready. Others were handed out already.
-    pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
+    pub(crate) fn retract(self: &Arc<Self>, seqs: Range<u64>, work: &mut Work<'_>) {
         if let Some(stream) = &self.stream {
             return stream.retract(seqs, work);
         }
@@ -333,6 +285,9 @@ impl QueueCell {
         if !gone.is_empty() {
             self.log.settle(work.batch, &gone);
         }
+        self.look_on(&mut state, work);
+        drop(state);
+        work.scratch.wake();
     }
 
     // ---- the end

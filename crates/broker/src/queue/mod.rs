@@ -8,6 +8,8 @@ pub(crate) mod cell;
 pub(crate) mod consumers;
 pub(crate) mod dedup;
 mod effective;
+pub(crate) mod get;
+pub(crate) mod grouping;
 pub(crate) mod handle;
 pub(crate) mod logs;
 pub(crate) mod machine;

@@ -1,7 +1,7 @@
 //! Carries out what the machine assigns: contents out of the log, deliveries into inboxes, once a batch and consumer.
 
 use super::cell::{QueueCell, State};
-use super::machine::{ConsumerKey, Run};
+use super::machine::{ConsumerKey, Reason, Run};
 use crate::core::Core;
 use crate::dead_letter::Dead;
 use crate::event::Delivery;
@@ -91,6 +91,7 @@ impl QueueCell {
         if state.expires() {
             self.expire(state, work);
         }
+        self.learn_groups(state);
         while !state.loading && state.machine.has_work() {
             self.assign(state, work);
             let reopened = self.flush(state, work.scratch);
@@ -98,6 +99,7 @@ impl QueueCell {
             if !reopened {
                 return;
             }
+            self.learn_groups(state);
         }
     }
 
@@ -109,9 +111,19 @@ impl QueueCell {
         }
     }
 
+    #[inline]
+    fn next_run(&self, state: &mut State) -> Option<Run> {
+        let run = state.machine.next_run(RUN_MAX);
+        if run.is_some() || !state.machine.is_grouped() {
+            return run;
+        }
+        self.learn_groups(state);
+        state.machine.next_run(RUN_MAX)
+    }
+
     /// Takes runs from the machine until it has none, or the next content is on disk.
     fn assign(&self, state: &mut State, work: &mut Work<'_>) {
-        while let Some(run) = state.machine.next_run(RUN_MAX) {
+        while let Some(run) = self.next_run(state) {
             let Some(at) = outgoing_of(state, work.scratch, run.consumer) else {
                 // A consumer without a sink cannot be: both come and go under one lock.
                 state.machine.give_back(&run, run.seqs.start);
@@ -122,8 +134,8 @@ impl QueueCell {
                 work.scratch.outgoing[at].room_bytes.saturating_sub(work.scratch.outgoing[at].size_bytes);
             work.scratch.fetched.clear();
             let fetch = self.log.fetch(run.seqs.clone(), room.max(1), &mut work.scratch.fetched);
-            let cut = state.care.may_expire && state.cut_expired(&mut work.scratch.fetched, work.core);
-            let limited = cut || fetch == Fetch::Loading;
+            let cut = state.cut_expired(&mut work.scratch.fetched, work.core);
+            let limited = cut.is_some() || fetch == Fetch::Loading;
             let reached = self.take_fetched(state, work.scratch, &run, at, limited, room.max(1));
             if reached < run.seqs.end {
                 state.machine.give_back(&run, reached);
@@ -136,7 +148,9 @@ impl QueueCell {
                 state.loading = true;
                 return;
             }
-            if cut {
+            if let Some(over) = cut {
+                // Where messages go by groups it need not be the first of the queue.
+                state.machine.doom_range(over..over + 1, Reason::Expired);
                 self.expire(state, work);
             }
             let out = &mut work.scratch.outgoing[at];

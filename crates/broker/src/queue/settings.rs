@@ -1,6 +1,7 @@
 //! What a queue's arguments ask of it, read once.
 
 use super::dedup::{DedupTerms, IDS_DEFAULT_MAX, WINDOW_DEFAULT_MS};
+use super::grouping::GroupTerms;
 use super::logs::Priorities;
 use super::machine::TimedSettings;
 use super::retained::RetainTerms;
@@ -62,6 +63,8 @@ pub(crate) struct QueueSettings {
     pub(crate) timed: TimedSettings,
     /// What was acked is remembered.
     pub(crate) retain: Option<RetainTerms>,
+    /// Which messages go to one consumer at a time.
+    pub(crate) groups: Option<GroupTerms>,
 }
 
 impl QueueSettings {
@@ -103,6 +106,7 @@ impl QueueSettings {
             single_active: arguments.get("x-single-active-consumer").and_then(Value::as_bool) == Some(true),
             timed: timing::of_queue(arguments),
             retain: RetainTerms::of(arguments),
+            groups: GroupTerms::of(arguments),
         }
     }
 

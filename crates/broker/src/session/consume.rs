@@ -2,8 +2,8 @@
 
 use super::{Consumer, ReplyInbox, Session};
 use crate::error::{ConsumeError, GetError, QueueError};
-use crate::queue::cell::CellGetError;
 use crate::queue::consumers::{AddConsumerError, NewConsumer};
+use crate::queue::get::CellGetError;
 use crate::queue::machine::{Rate, Terms};
 use crate::queue::{Getter, QueueCell, Work, timing};
 use crate::request::{ConsumeRequest, ConsumerId, DeliveryId, Got, Outcome, QueueRef};

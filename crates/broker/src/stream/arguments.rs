@@ -7,7 +7,7 @@ use millpond_model::table::{Table, Value};
 const SEGMENT_SIZE_MIN_BYTES: u64 = 64 << 10;
 const SEGMENT_SIZE_MAX_BYTES: u64 = 3_000_000_000;
 
-/// Arguments of queues that a stream cannot follow; RabbitMQ refuses them too.
+/// Arguments of queues that a stream cannot follow; RabbitMQ refuses those that it knows too.
 const NOT_FOR_STREAMS: &[&str] = &[
     "x-message-ttl",
     "x-expires",
@@ -20,6 +20,8 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-delivery-limit",
     "x-retain",
     "x-retain-bytes",
+    "x-group-by",
+    "x-group-window",
 ];
 
 /// How much a stream keeps.

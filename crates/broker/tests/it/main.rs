@@ -10,6 +10,7 @@ mod definitions;
 mod delayed;
 mod flow;
 mod full;
+mod groups;
 mod histories;
 mod histories_of_deaths;
 mod messages;

@@ -1,6 +1,6 @@
 //! How a queue keeps its pace, for a person.
 
-use millpond_broker::{ConsumerFigures, PaceFigures, QueueFigures};
+use millpond_broker::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 
 /// Lines that follow what a queue is: what waits, what was promised and delivered, and its consumers.
 pub(super) fn figures_text(figures: &QueueFigures) -> String {
@@ -10,6 +10,12 @@ pub(super) fn figures_text(figures: &QueueFigures) -> String {
         vec![format!("waiting          {}", figures.waiting), format!("promised         {promised}")];
     if let Some(pace) = &figures.pace {
         lines.push(format!("queue's pace     {}", pace_text(pace)));
+    }
+    if let Some(groups) = &figures.groups {
+        let GroupFigures { in_use, looked_at, window } = groups;
+        lines.push(format!(
+            "groups           {in_use} in use, {looked_at} of at most {window} messages looked at"
+        ));
     }
     if let Some(ms) = figures.drain_ms {
         lines.push(format!("empty in         {:.1} s", ms as f64 / 1000.0));

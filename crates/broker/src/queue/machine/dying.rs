@@ -110,7 +110,7 @@ impl Machine {
 
     /// Those of `seqs` that `owner` holds are dying. How many.
     pub(crate) fn doom(&mut self, owner: OwnerKey, seqs: Range<u64>, reason: Reason) -> u64 {
-        let Self { unacked, holders, dying, timed, .. } = self;
+        let Self { unacked, holders, dying, timed, groups, .. } = self;
         let mut n = 0;
         unacked.take(seqs, |slot, seqs, _| {
             let mine = holders.owner(slot) == Some(owner);
@@ -119,6 +119,9 @@ impl Machine {
                 holders.returned(slot, seqs.end - seqs.start);
                 if let Some(timed) = timed {
                     timed.leases.remove(seqs.clone());
+                }
+                if let Some(groups) = groups {
+                    groups.left(seqs.clone());
                 }
                 dying.push(seqs, reason);
             }
@@ -132,6 +135,9 @@ impl Machine {
         let Some(piece) = self.ready.first() else { return 0 };
         let n = n.min(piece.end - piece.start);
         self.ready.take_first(n);
+        if let Some(groups) = &mut self.groups {
+            groups.removed(piece.start..piece.start + n);
+        }
         self.dying.push(piece.start..piece.start + n, reason);
         n
     }
@@ -144,6 +150,9 @@ impl Machine {
     /// Those of `seqs` that are ready are dying.
     pub(crate) fn doom_range(&mut self, seqs: Range<u64>, reason: Reason) {
         for gone in self.ready.remove(seqs) {
+            if let Some(groups) = &mut self.groups {
+                groups.removed(gone.clone());
+            }
             self.dying.push(gone, reason);
         }
     }

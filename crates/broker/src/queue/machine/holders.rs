@@ -8,6 +8,10 @@ use super::{ConsumerKey, OwnerKey, Terms};
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
 
+#[cfg(test)]
+mod check;
+mod out_of_turn;
+
 type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// One that unacked messages refer to. It outlives its consumer until the last of them is settled.
@@ -60,6 +64,24 @@ impl Consumer {
             prefetch => u64::from(prefetch).saturating_sub(unacked),
         }
     }
+
+    #[inline]
+    fn turn(&self, slot: u32, limit: u64, at_front: bool) -> Turn {
+        let Terms { no_ack, lease_ms, .. } = self.terms;
+        Turn { slot, consumer: self.key, no_ack, lease_ms, limit, at_front }
+    }
+
+    /// It was given `n`: until when its pace blocks it now, if it does.
+    #[inline]
+    fn paced_after(&mut self, n: u64, now_ms: u64) -> Option<u64> {
+        let pace = self.pace.as_mut()?;
+        pace.take(n, now_ms);
+        if pace.allowance(now_ms) != 0 {
+            return None;
+        }
+        self.blocks |= block::PACED;
+        Some(pace.next_ms())
+    }
 }
 
 /// Consumers of one priority.
@@ -81,6 +103,8 @@ pub(super) struct Turn {
     pub(super) lease_ms: Option<u64>,
     /// Most messages it may be given before the turn passes; at least 1.
     pub(super) limit: u64,
+    /// It is the next in its round.
+    pub(super) at_front: bool,
 }
 
 /// A consumer in figures.
@@ -277,8 +301,7 @@ impl Holders {
         if let Some(pace) = &consumer.pace {
             limit = limit.min(pace.allowance(now_ms));
         }
-        let Terms { no_ack, lease_ms, .. } = consumer.terms;
-        Some(Turn { slot, consumer: consumer.key, no_ack, lease_ms, limit })
+        Some(consumer.turn(slot, limit, true))
     }
 
     /// The consumer whose turn it is was given `n` messages, of which it holds `held`; the next is on.
@@ -294,13 +317,7 @@ impl Holders {
             return;
         };
         *unacked += held;
-        if let Some(pace) = &mut consumer.pace {
-            pace.take(n, now_ms);
-            if pace.allowance(now_ms) == 0 {
-                consumer.blocks |= block::PACED;
-                self.paced.insert((pace.next_ms(), slot));
-            }
-        }
+        self.paced.extend(consumer.paced_after(n, now_ms).map(|at_ms| (at_ms, slot)));
         if consumer.credit(*unacked) == 0 {
             consumer.in_round = false;
             level.round.pop_front();
@@ -447,49 +464,5 @@ impl Holders {
         }
         self.slots[slot as usize] = None;
         self.free.push(slot);
-    }
-
-    /// What is wrong in here, if anything.
-    #[cfg(test)]
-    pub(super) fn check(&self, unacked: u64) -> Result<(), String> {
-        let held: u64 = self.slots.iter().flatten().map(|holder| holder.unacked).sum();
-        if held != unacked {
-            return Err(format!("holders have {held} unacked, pages {unacked}"));
-        }
-        for (slot, holder) in self.slots.iter().enumerate() {
-            let Some(holder) = holder else { continue };
-            let Role::Consumer(consumer) = &holder.role else {
-                if holder.unacked == 0 {
-                    return Err(format!("slot {slot} holds nothing and is kept"));
-                }
-                continue;
-            };
-            let at = self.level_position(consumer.terms.priority).map_err(|_| "no level".to_string())?;
-            let times = self.levels[at].round.iter().filter(|s| **s == slot as u32).count();
-            let wanted = usize::from(consumer.credit(holder.unacked) != 0);
-            if times != wanted || consumer.in_round != (wanted == 1) {
-                return Err(format!("{:?} is {times} times in its round, wanted {wanted}", consumer.key));
-            }
-            self.check_blocks(slot as u32, consumer)?;
-        }
-        if self.levels.iter().take(self.top).any(|level| !level.round.is_empty()) {
-            return Err("a level above the top has consumers in its round".into());
-        }
-        Ok(())
-    }
-
-    #[cfg(test)]
-    fn check_blocks(&self, slot: u32, consumer: &Consumer) -> Result<(), String> {
-        let key = consumer.key;
-        let paced = consumer.pace.as_ref().is_some_and(|p| self.paced.contains(&(p.next_ms(), slot)));
-        if paced != (consumer.blocks & block::PACED != 0) {
-            return Err(format!("{key:?} waits for its pace: {paced}, its blocks say otherwise"));
-        }
-        if let Some(single) = &self.single
-            && (single.active() == Some(key)) == (consumer.blocks & block::STANDBY != 0)
-        {
-            return Err(format!("{key:?} stands by and is active, or neither"));
-        }
-        Ok(())
     }
 }

@@ -20,6 +20,7 @@
 //! is ready (`ready`: by piece, not by message).
 
 mod dying;
+mod groups;
 mod holders;
 mod leases;
 mod pace;
@@ -37,12 +38,14 @@ pub(crate) use dying::Reason;
 pub(crate) use ready::{Past, Return};
 
 use dying::Dying;
-use holders::Holders;
+use groups::Groups;
+use holders::{Holders, Turn};
 use ready::{Piece, Ready};
 use std::ops::Range;
 use timed::Timed;
 use unacked::Unacked;
 
+pub(crate) use groups::GroupFigures;
 pub(crate) use holders::ConsumerFigures;
 pub(crate) use pace::{PaceFigures, Rate};
 pub(crate) use retry::{Backoff, Retry, RetryOn};
@@ -122,6 +125,8 @@ pub(crate) struct Machine {
     now_ms: u64,
     /// Only where a lease, a pace or delayed retries were ever asked for.
     timed: Option<Box<Timed>>,
+    /// Only where messages go by groups.
+    groups: Option<Box<Groups>>,
 }
 
 impl Machine {
@@ -148,6 +153,9 @@ impl Machine {
         }
         self.enqueued += seqs.end - seqs.start;
         self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: Past::default() });
+        if let Some(groups) = &mut self.groups {
+            groups.came(seqs);
+        }
     }
 
     /// A consumer comes; it is open, and last in its priority's round.
@@ -176,19 +184,24 @@ impl Machine {
     /// Whether `next_run` would answer.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        let allowed = self.timed.as_ref().is_none_or(|timed| timed.allowance(self.now_ms) != 0);
-        self.ready.count() != 0 && allowed && self.holders.turn(self.now_ms).is_some()
+        self.ready.count() != 0
+            && self.is_someone_open()
+            && (self.groups.is_none() || self.has_grouped_work())
     }
 
-    /// The lowest ready messages in one piece: what the next run or get will take from. To see before whether their
-    /// content is in memory, and to read ahead.
-    pub(crate) fn first_ready(&self) -> Option<Range<u64>> {
-        self.ready.first().map(|piece| piece.start..piece.end)
+    /// Whether some consumer has credit, and the queue's pace lets it have something.
+    #[inline]
+    fn is_someone_open(&self) -> bool {
+        let allowed = self.timed.as_ref().is_none_or(|timed| timed.allowance(self.now_ms) != 0);
+        allowed && self.holders.turn(self.now_ms).is_some()
     }
 
     /// Assigns the next messages, at most `max`.
     #[inline]
     pub(crate) fn next_run(&mut self, max: u32) -> Option<Run> {
+        if self.groups.is_some() {
+            return self.next_grouped_run(max);
+        }
         let piece = self.ready.first()?;
         let turn = self.holders.turn(self.now_ms)?;
         let mut n = (piece.end - piece.start).min(turn.limit).min(max.into());
@@ -198,19 +211,28 @@ impl Machine {
         if n == 0 {
             return None;
         }
-        let seqs = piece.start..piece.start + n;
         self.ready.take_first(n);
-        if turn.no_ack {
-            self.settled += n;
-            self.holders.given(n, 0, self.now_ms);
+        Some(self.hand(&turn, piece.start..piece.start + n, piece.past))
+    }
+
+    /// These, which were ready, go to the consumer whose turn it is.
+    #[inline]
+    fn hand(&mut self, turn: &Turn, seqs: Range<u64>, past: Past) -> Run {
+        let n = seqs.end - seqs.start;
+        let held = if turn.no_ack { 0 } else { n };
+        self.settled += n - held;
+        if !turn.no_ack {
+            self.unacked.insert(seqs.clone(), turn.slot, past);
+        }
+        if turn.at_front {
+            self.holders.given(n, held, self.now_ms);
         } else {
-            self.unacked.insert(seqs.clone(), turn.slot, piece.past);
-            self.holders.given(n, n, self.now_ms);
+            self.holders.given_out_of_turn(turn.slot, n, held, self.now_ms);
         }
         if let Some(timed) = &mut self.timed {
             timed.given(seqs.clone(), !turn.no_ack, turn.lease_ms, self.now_ms);
         }
-        Some(Run { consumer: turn.consumer, seqs, past: piece.past, no_ack: turn.no_ack, slot: turn.slot })
+        Run { consumer: turn.consumer, seqs, past, no_ack: turn.no_ack, slot: turn.slot }
     }
 
     /// A run, from `from` on, could not be handed out: those are ready again as if never assigned, also no_ack ones;
@@ -225,6 +247,9 @@ impl Machine {
         if run.no_ack {
             self.settled -= seqs.end - seqs.start;
             self.ready.insert(Piece { start: seqs.start, end: seqs.end, past: run.past });
+            if let Some(groups) = &mut self.groups {
+                groups.came(seqs);
+            }
         } else {
             self.take_back(seqs, |_, slot| slot == run.slot, Return::Untouched);
         }
@@ -233,16 +258,18 @@ impl Machine {
         }
     }
 
-    /// Takes the first ready message for `basic.get`; with `no_ack` it is settled, and the caller settles it in the
-    /// log.
+    /// Takes the next message for `basic.get` (`next_to_get`); with `no_ack` it is settled, and the caller settles it
+    /// in the log.
     pub(crate) fn get(&mut self, owner: OwnerKey, no_ack: bool) -> Option<Taken> {
-        let piece = self.ready.first()?;
-        let seq = piece.start;
-        self.ready.take_first(1);
+        let seq = self.next_to_get(owner)?;
+        let piece = self.ready.from(seq)?;
+        self.ready.take(seq..seq + 1);
         if no_ack {
             self.settled += 1;
+            self.got_grouped(seq, None);
         } else {
             let slot = self.holders.got(owner);
+            self.got_grouped(seq, Some(slot));
             self.unacked.insert(seq..seq + 1, slot, piece.past);
             if let Some(timed) = &mut self.timed {
                 timed.lease(seq..seq + 1, None, self.now_ms);
@@ -254,7 +281,7 @@ impl Machine {
     /// Accept or reject: those of `seqs` that `owner` holds are done with. They are added to `settled` (ascending,
     /// joined with its last range where they touch), for the log.
     pub(crate) fn settle(&mut self, owner: OwnerKey, seqs: Range<u64>, settled: &mut Vec<Range<u64>>) {
-        let Self { unacked, holders, ready, settled: count, timed, .. } = self;
+        let Self { unacked, holders, ready, settled: count, timed, groups, .. } = self;
         unacked.take(seqs, |slot, seqs, _| {
             if holders.owner(slot) != Some(owner) {
                 return false;
@@ -265,6 +292,9 @@ impl Machine {
             *count += n;
             if let Some(timed) = timed {
                 timed.leases.remove(seqs.clone());
+            }
+            if let Some(groups) = groups {
+                groups.left(seqs.clone());
             }
             push_joined(settled, seqs);
             true
@@ -338,8 +368,14 @@ impl Machine {
 
     /// Beside `gone`, drops those of `seqs` that wait; counts all of them.
     fn purged_too(&mut self, mut gone: Vec<Range<u64>>, seqs: Range<u64>) -> Vec<Range<u64>> {
+        if let Some(groups) = &mut self.groups {
+            gone.iter().for_each(|range| groups.removed(range.clone()));
+        }
         if let Some(timed) = self.timed.as_mut().filter(|timed| timed.waiting.count() != 0) {
             let waiting = timed.waiting.remove(&seqs);
+            if let Some(groups) = &mut self.groups {
+                waiting.iter().for_each(|seq| groups.gave_up(*seq));
+            }
             gone = joined(gone.into_iter().flatten().chain(waiting).collect());
         }
         self.purged += gone.iter().map(|range| range.end - range.start).sum::<u64>();
@@ -384,9 +420,10 @@ impl Machine {
     }
 
     fn split(&mut self) -> (&mut Unacked, Grounds<'_>) {
-        let Self { unacked, holders, ready, dying, delivery_limit, timed, now_ms, .. } = self;
-        let (timed, delivery_limit, now_ms) = (timed.as_deref_mut(), *delivery_limit, *now_ms);
-        (unacked, Grounds { holders, ready, dying, delivery_limit, timed, now_ms })
+        let Self { unacked, holders, ready, dying, delivery_limit, timed, groups, now_ms, .. } = self;
+        let (timed, groups) = (timed.as_deref_mut(), groups.as_deref_mut());
+        let (delivery_limit, now_ms) = (*delivery_limit, *now_ms);
+        (unacked, Grounds { holders, ready, dying, delivery_limit, timed, groups, now_ms })
     }
 }
 
@@ -397,6 +434,7 @@ struct Grounds<'m> {
     dying: &'m mut Dying,
     delivery_limit: Option<u16>,
     timed: Option<&'m mut Timed>,
+    groups: Option<&'m mut Groups>,
     now_ms: u64,
 }
 
@@ -408,13 +446,22 @@ impl Grounds<'_> {
             timed.leases.remove(seqs.clone());
         }
         if how == Return::Failed && self.delivery_limit.is_some_and(|limit| past.failed > limit) {
+            if let Some(groups) = &mut self.groups {
+                groups.left(seqs.clone());
+            }
             self.dying.push(seqs, Reason::DeliveryLimit);
             return;
         }
         if let Some(timed) = &mut self.timed
             && timed.keep(seqs.clone(), how, past, self.now_ms)
         {
+            if let Some(groups) = &mut self.groups {
+                groups.waits(seqs);
+            }
             return;
+        }
+        if let Some(groups) = &mut self.groups {
+            groups.returned(seqs.clone());
         }
         self.ready.insert(Piece { start: seqs.start, end: seqs.end, past });
     }
@@ -435,61 +482,5 @@ fn push_joined(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end == range.start => last.end = range.end,
         _ => ranges.push(range),
-    }
-}
-
-/// Questions of tests.
-#[cfg(test)]
-impl Machine {
-    /// Whether `owner` holds `seq`.
-    pub(crate) fn owns(&self, owner: OwnerKey, seq: u64) -> bool {
-        self.unacked.holder(seq).is_some_and(|slot| self.holders.owner(slot) == Some(owner))
-    }
-
-    /// When the lease of a message ends.
-    pub(crate) fn lease_due_ms(&self, seq: u64) -> Option<u64> {
-        self.timed.as_ref()?.leases.due_ms(seq)
-    }
-
-    /// Consumers, whether they could take anything or not.
-    pub(crate) fn consumer_count(&self) -> usize {
-        self.holders.consumer_count()
-    }
-
-    /// Nothing ready, nothing unacked, nobody consuming.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.ready.count() + self.waiting_count() + self.unacked.count() == 0 && self.consumer_count() == 0
-    }
-
-    /// What breaks the law of conservation or the order of the insides, if anything does.
-    pub(crate) fn check_conservation(&self) -> Result<(), String> {
-        let (ready, waiting, unacked) = (self.ready.count(), self.waiting_count(), self.unacked.count());
-        let (settled, purged, dying, dead) = (self.settled, self.purged, self.dying.count(), self.dead);
-        if self.enqueued != ready + waiting + unacked + dying + settled + purged + dead {
-            return Err(format!(
-                "enqueued {} != ready {ready} + waiting {waiting} + unacked {unacked} + dying {dying} + settled {settled} + \
-                 purged {purged} + dead {dead}",
-                self.enqueued
-            ));
-        }
-        if let Some(timed) = &self.timed {
-            timed.leases.check()?;
-            if let Some(seq) = timed.leases.seqs().find(|seq| self.unacked.holder(*seq).is_none()) {
-                return Err(format!("{seq} has a lease and no holder"));
-            }
-        }
-        let mut sum = 0;
-        let mut end = 0;
-        for piece in self.ready.pieces() {
-            if piece.start < end || piece.start >= piece.end {
-                return Err(format!("ready piece {piece:?} after {end}"));
-            }
-            end = piece.end;
-            sum += piece.end - piece.start;
-        }
-        if sum != ready {
-            return Err(format!("ready pieces have {sum}, the count says {ready}"));
-        }
-        self.holders.check(unacked)
     }
 }

@@ -157,24 +157,39 @@ impl Ready {
         }
         let mut gone = Vec::new();
         for piece in touched {
-            self.take_piece(piece);
             let (from, to) = (piece.start.max(seqs.start), piece.end.min(seqs.end));
             super::push_joined(&mut gone, from..to);
-            self.insert(Piece { end: from, ..piece });
-            self.insert(Piece { start: to, ..piece });
+            self.take(from..to);
         }
         gone
     }
 
-    /// Takes a whole piece that is here.
-    fn take_piece(&mut self, piece: Piece) {
-        if piece == self.head {
-            self.take_first(piece.end - piece.start);
-        } else if self.rest.remove(&piece.start).is_some() {
-            self.count -= piece.end - piece.start;
-            if let Some(weights) = &mut self.weights {
-                weights.ready_bytes -= weights.sum(piece.start..piece.end);
-            }
+    /// Takes these, which are all in one piece.
+    pub(super) fn take(&mut self, seqs: Range<u64>) {
+        if seqs.is_empty() {
+            return;
+        }
+        let n = seqs.end - seqs.start;
+        if seqs.start == self.head.start {
+            return self.take_first(n);
+        }
+        let (end, past) = if seqs.start < self.head.end {
+            (&mut self.head.end, self.head.past)
+        } else {
+            let Some((_, (end, past))) = self.rest.range_mut(..=seqs.start).next_back() else { return };
+            (end, *past)
+        };
+        let behind = seqs.end..std::mem::replace(end, seqs.start);
+        if seqs.start >= self.head.end {
+            // All of a piece may have gone.
+            self.rest.remove(&seqs.start);
+        }
+        if !behind.is_empty() {
+            self.rest.insert(behind.start, (behind.end, past));
+        }
+        self.count -= n;
+        if let Some(weights) = &mut self.weights {
+            weights.ready_bytes -= weights.sum(seqs);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The machine and time: what leases, paces and delayed retries bring about.
 
+use super::groups::GroupFigures;
 use super::holders::ConsumerFigures;
 use super::pace::{PaceFigures, Rate};
 use super::ready::Piece;
@@ -18,6 +19,8 @@ pub(crate) struct MachineFigures {
     pub(crate) unacked: u64,
     /// The queue's own pace.
     pub(crate) pace: Option<PaceFigures>,
+    /// Where messages go by groups.
+    pub(crate) groups: Option<GroupFigures>,
     /// In the order in which they came.
     pub(crate) consumers: Vec<ConsumerFigures>,
 }
@@ -80,6 +83,9 @@ impl Machine {
         let due = timed.leases.take_due(now_ms);
         while let Some((seq, past)) = timed.waiting.pop_due(now_ms) {
             self.ready.insert(Piece { start: seq, end: seq + 1, past });
+            if let Some(groups) = &mut self.groups {
+                groups.waited(seq);
+            }
         }
         let (unacked, mut grounds) = self.split();
         for seqs in due {
@@ -111,13 +117,14 @@ impl Machine {
 
     /// How it stands at `now_ms`.
     pub(crate) fn figures(&mut self, now_ms: u64) -> MachineFigures {
-        let waiting = self.waiting_count();
+        let (waiting, groups) = (self.waiting_count(), self.group_figures());
         let pace = self.timed.as_mut().and_then(|timed| timed.pace.as_mut());
         MachineFigures {
             ready: self.ready.count(),
             waiting,
             unacked: self.unacked.count(),
             pace: pace.map(|pace| pace.figures(now_ms)),
+            groups,
             consumers: self.holders.figures(now_ms),
         }
     }

@@ -47,7 +47,7 @@ fn numbers_may_start_anywhere() {
     let start = u64::MAX / 2 - 70;
     let mut machine = drained(start..start + 200);
     assert_eq!(machine.requeue(ME, start + 3..start + 150, Return::Given), 147);
-    assert_eq!(machine.first_ready(), Some(start + 3..start + 150));
+    assert_eq!(machine.ready_from(0), Some(start + 3..start + 150));
     assert_eq!(machine.close_owner(ME), 53);
     assert_eq!(machine.ready_count(), 200);
     machine.check_conservation().expect("the law holds");
