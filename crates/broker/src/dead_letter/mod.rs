@@ -11,8 +11,10 @@ mod death;
 
 use crate::error::PublishError;
 use crate::queue::machine::Reason;
+use crate::queue::settings::DeadLetterTo;
 use crate::queue::{QueueCell, Work};
 use crate::routing::Resolution;
+use crate::vhost::Vhost;
 use death::Death;
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
@@ -40,13 +42,19 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
         let mut settled: Vec<Range<u64>> = Vec::new();
         for of_one in dead.chunk_by(|a, b| Arc::ptr_eq(&a.cell, &b.cell)) {
             settled.clear();
+            let cell = &of_one[0].cell;
+            let way = cell.dead_letter_to().zip(cell.vhost());
             for one in of_one {
-                match bury(one, now_ms, &mut targets, work) {
+                let buried = match &way {
+                    Some((to, vhost)) => bury(one, to, vhost, now_ms, &mut targets, work),
+                    None => Ok(()),
+                };
+                match buried {
                     Ok(()) => settled.push(one.seq..one.seq + 1),
-                    Err(Missing) => one.cell.park(one.seq, one.reason, work),
+                    Err(Missing) => cell.park(one.seq, one.reason, work),
                 }
             }
-            of_one[0].cell.forget(&settled, work);
+            cell.forget(&settled, work);
         }
         for (cell, messages) in targets {
             cell.put(&mut messages.into_iter(), work);
@@ -65,10 +73,16 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
 struct Missing;
 
 /// Adds a dead message to what its dead-letter exchange's queues get.
-fn bury(dead: &Dead, now_ms: u64, targets: &mut Targets, work: &mut Work<'_>) -> Result<(), Missing> {
+fn bury(
+    dead: &Dead,
+    to: &DeadLetterTo,
+    vhost: &Arc<Vhost>,
+    now_ms: u64,
+    targets: &mut Targets,
+    work: &mut Work<'_>,
+) -> Result<(), Missing> {
     let spec = dead.cell.spec();
-    let (Some(to), Some(vhost)) = (dead.cell.dead_letter_to(), dead.cell.vhost()) else { return Ok(()) };
-    let death = Death { queue: &spec.name, reason: dead.reason, now_ms, to: &to };
+    let death = Death { queue: &spec.name, reason: dead.reason, now_ms, to };
     let (message, history) = death.of(&dead.message);
     let mut found = Resolution::default();
     let properties = RawProperties::from_checked(message.properties());
