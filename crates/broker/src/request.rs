@@ -175,12 +175,17 @@ pub(crate) struct Aside {
     pub(crate) histories: Vec<Arc<History>>,
     /// Where it waits first, and for how many milliseconds.
     pub(crate) delays: Vec<(Arc<DelayCell>, u64)>,
+    /// Which messages it takes back there before that: those with this `message_id`.
+    pub(crate) cancels: Option<(Arc<DelayCell>, Box<[u8]>)>,
 }
 
 impl Aside {
     /// Boxed, if there is anything in it.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        let any = self.reply.is_some() || !self.histories.is_empty() || !self.delays.is_empty();
+        let any = self.reply.is_some()
+            || !self.histories.is_empty()
+            || !self.delays.is_empty()
+            || self.cancels.is_some();
         any.then(|| Box::new(self))
     }
 }
@@ -193,8 +198,16 @@ impl Route {
 
     /// Whether nothing takes the message: a mandatory one is returned. A delayed one is taken (M7).
     pub fn is_unroutable(&self) -> bool {
-        self.0.cells.is_empty()
-            && self.0.aside.as_ref().is_none_or(|aside| aside.reply.is_none() && aside.delays.is_empty())
+        let takes = |aside: &Aside| {
+            aside.reply.is_some() || !aside.delays.is_empty() || aside.cancels.is_some()
+        };
+        self.0.cells.is_empty() && !self.0.aside.as_ref().is_some_and(|aside| takes(aside))
+    }
+
+    /// Whether the message takes back others that wait and does not wait itself: whether there were any is known
+    /// after the publish, ask [`crate::Session::take_missed`]; a mandatory one that missed is returned.
+    pub fn only_cancels(&self) -> bool {
+        self.0.aside.as_ref().is_some_and(|aside| aside.cancels.is_some() && aside.delays.is_empty())
     }
 
     /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an

@@ -59,6 +59,8 @@ pub struct Session {
     over: Vec<Arc<QueueCell>>,
     /// Places in the last publish of messages that a queue refused.
     refused: Vec<u32>,
+    /// Places in the last publish of messages that were to take back others and found none.
+    missed: Vec<u32>,
     /// One of the queues this session published to whose consumers are behind.
     crowded: Option<Arc<QueueCell>>,
     /// The queue whose get waits for the disk, and its number of loads then.
@@ -100,6 +102,7 @@ impl Session {
             confirming: false,
             uncommitted: Uncommitted::default(),
             refused: Vec::new(),
+            missed: Vec::new(),
             over: Vec::new(),
             crowded: None,
             loading: None,

@@ -1,6 +1,7 @@
 //! Delayed messages as an operator sees them: which exchanges hold how many, the next ones due, and one taken back.
 
 use super::{CancelDelayedError, VhostMissing};
+use crate::delayed::Cancelled;
 use crate::{Broker, DelayedMessage, Saved};
 use millpond_model::{ExchangeName, VhostName};
 
@@ -36,6 +37,30 @@ impl Broker {
     ) -> Result<Vec<DelayedMessage>, VhostMissing> {
         let vhost = self.vhost(vhost)?;
         Ok(vhost.delays.get(exchange.as_str()).map(|cell| cell.list(count_max)).unwrap_or_default())
+    }
+
+    /// Takes back all messages with this property `message_id` that wait at an exchange: they are not released any
+    /// more. How many there were.
+    pub fn cancel_delayed_named(
+        &self,
+        vhost: &VhostName,
+        exchange: &ExchangeName,
+        message_id: &[u8],
+    ) -> Result<(u64, Saved), CancelDelayedError> {
+        self.core.check_writable()?;
+        let vhost = self.vhost(vhost)?;
+        let cell = vhost.delays.get(exchange.as_str());
+        let (cancelled, batch) = self.core.with_batch(|work| {
+            cell.map_or(Cancelled::Nothing, |cell| cell.cancel_named(message_id, work))
+        });
+        match cancelled {
+            Cancelled::Some(count) => Ok((count, self.core.save(batch))),
+            Cancelled::Nothing => Err(CancelDelayedError::Unnamed {
+                exchange: exchange.clone(),
+                message_id: String::from_utf8_lossy(message_id).into_owned(),
+            }),
+            Cancelled::Unknown => Err(CancelDelayedError::Loading { exchange: exchange.clone() }),
+        }
     }
 
     /// Takes a delayed message back: it is not released any more. `id` is that of the listing.

@@ -116,6 +116,20 @@ pub enum CancelDelayedError {
         /// As asked.
         id: u64,
     },
+    /// No message with that `message_id` waits there, or not any more.
+    #[error("no message with the message_id '{message_id}' waits at exchange '{exchange}': it may have been released")]
+    Unnamed {
+        /// Where it was looked for.
+        exchange: ExchangeName,
+        /// As asked.
+        message_id: String,
+    },
+    /// After a start, what waits at the exchange is still being read.
+    #[error("what waits at exchange '{exchange}' is still being read after the start: try again in a moment")]
+    Loading {
+        /// Where.
+        exchange: ExchangeName,
+    },
     /// The store takes no writes.
     #[error(transparent)]
     Refused(#[from] WriteRefused),

@@ -1,7 +1,7 @@
 //! The delayed messages of one exchange: log and schedule behind one lock, and the timer that releases them.
 
-use super::schedule::{Schedule, Waiting};
-use super::{delay_ms, waited};
+use super::schedule::{IdHash, Schedule, Waiting};
+use super::{delay_ms, due_ms, waited};
 use crate::core::Core;
 use crate::queue::{QueueCell, Work};
 use crate::routing::Resolution;
@@ -13,6 +13,7 @@ use millpond_model::{ExchangeName, Message};
 use millpond_store::{Batch, Fetch, OnQueue, QueueLog};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
@@ -33,7 +34,20 @@ pub(crate) struct DelayCell {
     exchange: ExchangeName,
     vhost: Weak<Vhost>,
     log: QueueLog,
+    /// Its key is this process's own, so that nobody can choose ids that look the same.
+    hasher: RandomState,
     state: Mutex<State>,
+}
+
+/// What became of an attempt to take messages back by their id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// So many will not be released.
+    Some(u64),
+    /// No message with that id waits.
+    Nothing,
+    /// Not known yet: after a start the log is still being read. Nothing was cancelled.
+    Unknown,
 }
 
 #[derive(Default)]
@@ -85,7 +99,8 @@ impl DelayCell {
         found: Option<Range<u64>>,
     ) -> Arc<Self> {
         let state = State { rebuild: found, armed_ms: u64::MAX, ..State::default() };
-        let cell = Arc::new(Self { exchange, vhost, log, state: Mutex::new(state) });
+        let hasher = RandomState::new();
+        let cell = Arc::new(Self { exchange, vhost, log, hasher, state: Mutex::new(state) });
         cell.log.on_change(Arc::new(Listener { cell: Arc::downgrade(&cell), core }));
         cell
     }
@@ -114,12 +129,13 @@ impl DelayCell {
                 (restamped(&message, now_ms, message.properties()), now_ms)
             }
         };
+        let id = self.id_of(&message);
         let mut state = self.state.lock();
         if state.deleted {
             return None;
         }
         let seqs = self.log.append(work.batch, &mut std::iter::once(message));
-        state.schedule.add(published_ms.saturating_add(delay_ms), seqs.start);
+        state.schedule.add(Waiting { due_ms: due_ms(published_ms, delay_ms), seq: seqs.start }, id);
         self.arm(&mut state, work.core);
         Some(seqs.start)
     }
@@ -146,6 +162,32 @@ impl DelayCell {
         state.forget_read(id);
         self.log.settle(work.batch, std::slice::from_ref(&(id..id + 1)));
         true
+    }
+
+    /// Takes out all messages that wait with this `message_id`.
+    pub(crate) fn cancel_named(&self, message_id: &[u8], work: &mut Work<'_>) -> Cancelled {
+        let mut state = self.state.lock();
+        if state.rebuild.is_some() {
+            return Cancelled::Unknown;
+        }
+        let gone = state.schedule.remove_named(IdHash(self.hasher.hash_one(message_id)));
+        let mut settled: Vec<Range<u64>> = Vec::with_capacity(gone.len());
+        for one in &gone {
+            state.forget_read(one.seq);
+            settled.push(one.seq..one.seq + 1);
+        }
+        settled.sort_unstable_by_key(|range| range.start);
+        self.log.settle(work.batch, &settled);
+        match gone.len() as u64 {
+            0 => Cancelled::Nothing,
+            count => Cancelled::Some(count),
+        }
+    }
+
+    /// Stands for a message's id, if it has one.
+    fn id_of(&self, message: &Message) -> Option<IdHash> {
+        let id = RawProperties::from_checked(message.properties()).message_id()?;
+        (!id.is_empty()).then(|| IdHash(self.hasher.hash_one(id)))
     }
 
     /// How many wait, and when the first is due.
@@ -224,7 +266,8 @@ impl DelayCell {
         for (seq, message) in &found {
             let headers = RawProperties::from_checked(message.properties()).headers();
             let delay_ms = headers.and_then(delay_ms).unwrap_or(0);
-            state.schedule.add(message.published_ms().unwrap_or(0).saturating_add(delay_ms), *seq);
+            let due_ms = due_ms(message.published_ms().unwrap_or(0), delay_ms);
+            state.schedule.add(Waiting { due_ms, seq: *seq }, self.id_of(message));
             left.start = seq + 1;
         }
         if fetch == Fetch::Loading {
@@ -280,13 +323,14 @@ impl DelayCell {
                     found.pop().map(|(_, message)| message)
                 }
             };
-            state.schedule.pop_first();
             match message {
                 Some(message) => {
+                    state.schedule.take(one, self.id_of(&message));
                     size_bytes += message.size_bytes();
                     due.push((one.seq, message));
                 }
                 None => {
+                    state.schedule.take_lost(one);
                     tracing::warn!(exchange = %self.exchange, seq = one.seq, "a delayed message is missing in the store");
                 }
             }

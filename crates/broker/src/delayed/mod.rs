@@ -7,15 +7,17 @@
 
 mod cell;
 mod schedule;
+mod sorted;
 
 use crate::core::Core;
 use crate::definition::{delay_key, encode_delay};
 use crate::vhost::Vhost;
-pub(crate) use cell::DelayCell;
+pub(crate) use cell::{Cancelled, DelayCell};
 pub use cell::{DelayedContent, DelayedMessage};
 use hashbrown::HashMap;
 use millpond_model::ExchangeName;
 use millpond_model::properties::RawProperties;
+use crate::error::PublishError;
 use millpond_model::table::{RawTable, RawValue, TableBuf, Value};
 use millpond_store::Batch;
 use parking_lot::RwLock;
@@ -23,6 +25,9 @@ use std::sync::Arc;
 
 /// The header that says for how long, in milliseconds.
 const DELAY: &str = "x-delay";
+
+/// The header that says which messages are taken back: those with this `message_id`.
+const CANCEL: &str = "x-delay-cancel";
 
 /// Where a message was asked to wait first: its delay. `None`: it goes on at once (missing, no whole number, not
 /// positive).
@@ -32,6 +37,25 @@ pub(crate) fn delay_ms(headers: RawTable<'_>) -> Option<u64> {
         number => number.as_i64()?,
     };
     u64::try_from(stated).ok().filter(|ms| *ms > 0)
+}
+
+/// The `message_id` of the messages that a publish takes back, if it does.
+pub(crate) fn cancels(headers: RawTable<'_>) -> Result<Option<Box<[u8]>>, PublishError> {
+    match headers.get(CANCEL) {
+        None => Ok(None),
+        Some(RawValue::LongStr(id)) if !id.is_empty() => Ok(Some(id.into())),
+        Some(other) => {
+            let found = other.to_value();
+            let reason = format!("expected the message_id of what is to be cancelled, got a {}", found.type_name());
+            Err(PublishError::BadProperty { property: CANCEL, reason })
+        }
+    }
+}
+
+/// When a message is due that was stamped and asked to wait so. The stamp is the begun millisecond: one more, and no
+/// message comes early.
+fn due_ms(published_ms: u64, delay_ms: u64) -> u64 {
+    published_ms.saturating_add(delay_ms).saturating_add(1)
 }
 
 /// The properties of a message that has waited: the delay is negative, as RabbitMQ's plugin has it, so that it does

@@ -234,6 +234,12 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         self.exchanges.get(name).map(|exchange| &exchange.spec)
     }
 
+    /// The exchange of that name, if messages with a delay wait there.
+    pub(crate) fn delaying(&self, name: &[u8]) -> Option<&ExchangeName> {
+        let (name, exchange) = self.exchanges.get_key_value(std::str::from_utf8(name).ok()?)?;
+        exchange.delays.then_some(name)
+    }
+
     /// The names of all exchanges, in no order.
     pub(crate) fn exchange_names(&self) -> Vec<ExchangeName> {
         self.exchanges.keys().cloned().collect()

@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::AlarmLevel;
+use crate::delayed::{Cancelled, cancels};
 use crate::error::{PublishError, WriteRefused};
 use crate::queue::logs::Appended;
 use crate::queue::{QueueCell, Work};
@@ -162,6 +163,14 @@ impl Session {
         {
             let router = self.vhost.read();
             router.route(exchange, routing_key, properties, &mut found)?;
+            if let Some(name) = router.delaying(exchange)
+                && let Some(id) = cancels(properties.headers().unwrap_or_default())?
+            {
+                let cell = self.vhost.delay_cell(&router, &self.core, name);
+                aside.cancels = cell.map(|cell| (cell, id));
+                // It is an order and no message, unless it is to wait.
+                (found.queues, found.histories) = Default::default();
+            }
             aside.histories =
                 found.histories.iter().filter_map(|name| self.vhost.history(&router, name)).collect();
             for (name, delay_ms) in &found.delays {
@@ -178,10 +187,11 @@ impl Session {
         }
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
         let stored = cells.iter().any(|cell| cell.spec().is_stored()) || !aside.delays.is_empty();
+        let cancels = aside.cancels.is_some();
         // It is routed once more when it is released.
         self.keeps_bcc = !aside.delays.is_empty();
         let keeps_all = cells.iter().any(|cell| cell.stream().is_some());
-        let refuses = cells.iter().any(|cell| cell.may_refuse());
+        let refuses = cancels || cells.iter().any(|cell| cell.may_refuse());
         let route = Route(Arc::new(RouteInner { cells, stored, keeps_all, refuses, aside: aside.boxed() }));
         if found.keyed_only && !copies && !is_reply {
             self.routes.put(generation, exchange, routing_key, route.clone());
@@ -210,6 +220,7 @@ impl Session {
         }
         self.check_door(batch)?;
         self.refused.clear();
+        self.missed.clear();
         let core = self.core.clone();
         let ((), changes) = core.with_batch(|work| self.apply(batch, work));
         Ok(self.commit(changes))
@@ -222,6 +233,7 @@ impl Session {
         settles: &[(DeliveryId, Outcome)],
     ) -> Result<Durability, WriteRefused> {
         self.check_door(publishes)?;
+        self.missed.clear();
         let core = self.core.clone();
         let ((), changes) = core.with_batch(|work| {
             self.apply(publishes, work);
@@ -288,6 +300,17 @@ impl Session {
     fn apply_one_by_one(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         for (at, (message, route)) in batch.drain(..).enumerate() {
             if let Some(aside) = &route.0.aside {
+                let cancelled = aside.cancels.as_ref().map(|(cell, id)| cell.cancel_named(id, work));
+                match cancelled {
+                    Some(Cancelled::Nothing) => self.missed.push(at as u32),
+                    // Whoever asks for confirms is told that it did not work, and tries again.
+                    Some(Cancelled::Unknown) => {
+                        self.missed.push(at as u32);
+                        self.refused.push(at as u32);
+                        continue;
+                    }
+                    Some(Cancelled::Some(_)) | None => {}
+                }
                 self.put_aside(&message, aside, work);
             }
             work.scratch.refused = 0;
@@ -305,6 +328,12 @@ impl Session {
     /// unless [`Route::may_refuse`] said so.
     pub fn take_refused(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.refused)
+    }
+
+    /// Which messages of the last publish or transaction, by their place in it, were to take back others and found
+    /// none. Empty unless [`Route::only_cancels`] said so of one.
+    pub fn take_missed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.missed)
     }
 
     fn apply_mixed(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {

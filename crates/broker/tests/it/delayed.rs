@@ -76,7 +76,7 @@ fn messages_come_when_they_are_due_and_in_the_order_of_their_times() {
         publish(&mut client, body, &delayed(delay_ms));
     }
     assert_eq!(waiting(&broker), 4);
-    clock.advance(99);
+    clock.advance(100);
     assert_eq!(client.ready("q"), 0);
     clock.advance(1);
     wait_ready(&mut client, "q", 2);
@@ -114,7 +114,7 @@ fn what_was_released_says_for_how_long_it_waited_and_does_not_wait_again() {
     declare_with_queue(&mut client);
     declare_second(&mut client);
     publish(&mut client, "m", &delayed(5000));
-    clock.advance(5000);
+    clock.advance(5001);
     for queue in ["q", "second"] {
         wait_ready(&mut client, queue, 1);
         let message = client.get(queue, true).unwrap().delivery.message;
@@ -148,7 +148,7 @@ fn a_message_is_routed_by_the_bindings_of_the_moment_of_its_release() {
     client.session.unbind(&binding("D", "early", "#")).unwrap();
     client.declare("late", "");
     client.bind("D", "late", "*");
-    clock.advance(10);
+    clock.advance(11);
     wait_ready(&mut client, "late", 1);
     assert_eq!(client.ready("early"), 0);
     assert!(client.message("D", "a.b", "m", &transient()).unwrap().1.is_unroutable());
@@ -164,7 +164,7 @@ fn blind_copies_are_made_at_the_release_and_the_header_goes_then() {
     let mut properties = delayed(10);
     properties.headers.push("BCC", vec![Value::from("blind")]);
     publish(&mut client, "m", &properties);
-    clock.advance(10);
+    clock.advance(11);
     for queue in ["q", "copy"] {
         wait_ready(&mut client, queue, 1);
         let message = client.get(queue, true).unwrap().delivery.message;
@@ -179,7 +179,7 @@ fn a_time_to_live_begins_at_the_release() {
     let mut client = broker.session();
     declare_with_queue(&mut client);
     publish(&mut client, "m", &Properties { expiration: Some("50".into()), ..delayed(1000) });
-    clock.advance(1000);
+    clock.advance(1001);
     wait_ready(&mut client, "q", 1);
     clock.advance(49);
     assert_eq!(client.drain("q"), ["m"]);
@@ -199,7 +199,7 @@ fn persistent_messages_wait_through_restarts_and_those_that_are_overdue_come_at_
         broker.reopen();
         wait_waiting(&broker, 3);
     }
-    broker.reopen_after(|| clock.advance(1500));
+    broker.reopen_after(|| clock.advance(1501));
     let mut client = broker.session();
     wait_ready(&mut client, "q", 2);
     assert_eq!(client.drain("q"), ["2", "1"]);
@@ -226,7 +226,7 @@ fn what_waits_goes_with_its_exchange() {
     broker.reopen();
     wait_waiting(&broker, 1);
     let mut client = broker.session();
-    clock.advance(10);
+    clock.advance(11);
     wait_ready(&mut client, "q", 1);
     assert_eq!(client.drain("q"), ["new"]);
 }
@@ -241,7 +241,7 @@ fn a_message_is_taken_back_by_its_id() {
     let list = |broker: &TestBroker| broker.broker().list_delayed(&root(), &exchange("D"), 10).unwrap();
     let listed = list(&broker);
     let dues: Vec<u64> = listed.iter().map(|one| one.due_ms).collect();
-    assert_eq!(dues, [1_700_000_000_010, 1_700_000_000_020]);
+    assert_eq!(dues, [1_700_000_000_011, 1_700_000_000_021]);
     let content = listed[0].content.as_ref().unwrap();
     assert_eq!(content.message_id.as_deref(), Some(&b"order-7"[..]));
     let cancel = |broker: &TestBroker, id| broker.broker().cancel_delayed(&root(), &exchange("D"), id);
@@ -255,7 +255,7 @@ fn a_message_is_taken_back_by_its_id() {
     broker.reopen();
     wait_waiting(&broker, 1);
     let mut client = broker.session();
-    clock.advance(20);
+    clock.advance(21);
     wait_ready(&mut client, "q", 1);
     assert_eq!(client.drain("q"), ["stays"]);
 }
@@ -280,7 +280,7 @@ fn a_policy_delays_at_any_exchange() {
     publish(&mut client, "delayed", &delayed(10));
     publish(&mut client, "not", &persistent());
     assert_eq!(client.drain("q"), ["not"]);
-    clock.advance(10);
+    clock.advance(11);
     wait_ready(&mut client, "q", 1);
     assert_eq!(client.drain("q"), ["delayed"]);
 }
@@ -298,9 +298,9 @@ fn dead_letters_wait_too() {
     client.session.declare_queue(&DeclareQueue { arguments, ..queue_request("short", "d") }).unwrap();
     let durability = client.publish_with("", "short", &["m"], &delayed(100));
     client.wait_commit(durability);
-    clock.advance(10);
+    clock.advance(11);
     wait_waiting(&broker, 1);
-    clock.advance(100);
+    clock.advance(101);
     wait_ready(&mut client, "q", 1);
     assert_eq!(client.drain("q"), ["m"]);
 }
@@ -326,9 +326,9 @@ fn a_backlog_on_disk_is_released_in_the_order_of_its_times_each_message_once() {
     let mut wanted: Vec<u64> = (0..COUNT).collect();
     wanted.sort_by_key(|n| (delay_of(*n), *n));
     let mut released = Vec::new();
-    for step in 1..=40u64 {
+    for step in 1..=41u64 {
         clock.advance(500);
-        let due = wanted.iter().filter(|n| delay_of(**n) <= step * 500).count();
+        let due = wanted.iter().filter(|n| delay_of(**n) < step * 500).count();
         wait_ready(&mut client, "q", (due - released.len()) as u64);
         released.extend(client.drain("q").iter().map(|body| body[..5].parse::<u64>().unwrap()));
         assert_eq!(released[..], wanted[..due]);
@@ -368,6 +368,98 @@ fn a_delayed_exchange_needs_a_type_to_route_by() {
 /// What waits, as the test knows it: time and order of publishing.
 type Model = std::collections::BTreeSet<(u64, u64)>;
 
+/// To take back the messages with this id.
+fn cancelling(id: impl Into<Value>) -> Properties {
+    Properties { headers: arguments(&[("x-delay-cancel", id.into())]), ..persistent() }
+}
+
+fn named(id: &str, delay_ms: i64) -> Properties {
+    Properties { message_id: Some(id.into()), ..delayed(delay_ms) }
+}
+
+/// Publishes an order to take back; whether it missed.
+fn cancel(client: &mut Client, properties: &Properties) -> bool {
+    let (message, route) = client.message("D", "k", "not to be delivered", properties).unwrap();
+    assert!(!route.is_unroutable() && !route.is_nowhere());
+    let durability = client.session.publish(&mut vec![(message, route)]).unwrap();
+    client.wait_commit(durability);
+    assert!(client.session.take_refused().is_empty());
+    !client.session.take_missed().is_empty()
+}
+
+#[test]
+fn a_publisher_takes_back_what_it_scheduled_by_the_id_it_chose() {
+    let (mut broker, clock) = broker();
+    let mut client = broker.session();
+    declare_with_queue(&mut client);
+    for (body, id) in [("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")] {
+        publish(&mut client, body, &named(id, 1000));
+    }
+    publish(&mut client, "5", &delayed(1000));
+    assert!(!cancel(&mut client, &cancelling("a")));
+    assert_eq!(waiting(&broker), 3, "both are gone");
+    assert!(cancel(&mut client, &cancelling("a")), "none is left");
+    assert!(cancel(&mut client, &cancelling("nobody's")));
+    drop(client);
+    broker.reopen();
+    wait_waiting(&broker, 3);
+    let mut client = broker.session();
+    assert!(!cancel(&mut client, &cancelling("c")), "ids are known after a restart");
+    clock.advance(1001);
+    wait_ready(&mut client, "q", 2);
+    assert_eq!(client.drain("q"), ["2", "5"]);
+    assert!(cancel(&mut client, &cancelling("b")), "what was released is not taken back");
+}
+
+#[test]
+fn a_message_with_a_delay_and_something_to_cancel_takes_its_place() {
+    let (broker, clock) = broker();
+    let mut client = broker.session();
+    declare_with_queue(&mut client);
+    publish(&mut client, "old", &named("a", 1000));
+    let mut properties = named("a", 5000);
+    properties.headers.push("x-delay-cancel", Value::from("a"));
+    publish(&mut client, "new", &properties);
+    assert_eq!(waiting(&broker), 1);
+    clock.advance(1001);
+    assert_eq!(client.ready("q"), 0);
+    clock.advance(4000);
+    wait_ready(&mut client, "q", 1);
+    assert_eq!(client.drain("q"), ["new"]);
+}
+
+#[test]
+fn orders_to_cancel_are_read_by_delayed_exchanges_only() {
+    let (broker, _) = broker();
+    let mut client = broker.session();
+    declare_with_queue(&mut client);
+    for value in [Value::I32(5), Value::from("")] {
+        let error = client.message("D", "k", "m", &cancelling(value)).unwrap_err().to_string();
+        assert!(error.contains("x-delay-cancel"), "{error}");
+    }
+    let durability = client.publish_with("", "q", &["plain"], &cancelling("a"));
+    client.wait_commit(durability);
+    assert_eq!(client.drain("q"), ["plain"]);
+}
+
+#[test]
+fn operators_cancel_by_message_id_too() {
+    let (broker, clock) = broker();
+    let mut client = broker.session();
+    declare_with_queue(&mut client);
+    publish(&mut client, "1", &named("a", 1000));
+    publish(&mut client, "2", &named("a", 1000));
+    let cancel = |id: &[u8]| broker.broker().cancel_delayed_named(&root(), &exchange("D"), id);
+    let (count, saved) = cancel(b"a").unwrap();
+    saved.wait().unwrap();
+    assert_eq!(count, 2);
+    let error = cancel(b"a").unwrap_err().to_string();
+    assert_eq!(error, "no message with the message_id 'a' waits at exchange 'D': it may have been released");
+    clock.advance(2001);
+    publish(&mut client, "now", &persistent());
+    assert_eq!(client.drain("q"), ["now"]);
+}
+
 #[test]
 fn in_random_histories_every_message_is_released_once_in_order_or_taken_back() {
     for seed in 0..4 {
@@ -382,14 +474,22 @@ fn in_random_histories_every_message_is_released_once_in_order_or_taken_back() {
             match random.random_range(0..100) {
                 0..70 => {
                     let delay_ms = random.random_range(1..2000u64);
-                    publish(&mut client, &format!("{n:04} {}", "x".repeat(50)), &delayed(delay_ms as i64));
-                    model.insert((clock.now_ms() + delay_ms, n));
+                    let properties = named(&format!("id {n}"), delay_ms as i64);
+                    publish(&mut client, &format!("{n:04} {}", "x".repeat(50)), &properties);
+                    model.insert((clock.now_ms() + delay_ms + 1, n));
                 }
                 70..85 => {
                     clock.advance(random.random_range(1..400));
                     take_due(&mut client, &mut model, clock.now_ms(), seed);
                 }
-                85..93 => {
+                85..89 => {
+                    let one = model.iter().copied().collect::<Vec<_>>().choose(&mut random).copied();
+                    let id = format!("id {}", one.map_or(9999, |one| one.1));
+                    let missed = cancel(&mut client, &cancelling(id.as_str()));
+                    assert_eq!(missed, one.is_none(), "seed {seed}");
+                    one.inspect(|one| assert!(model.remove(one)));
+                }
+                89..93 => {
                     let listed = broker.broker().list_delayed(&root(), &exchange("D"), 1000).unwrap();
                     // Of those due at the same millisecond nobody says which is which.
                     if let Some(one) = listed.choose(&mut random)
@@ -414,7 +514,7 @@ fn in_random_histories_every_message_is_released_once_in_order_or_taken_back() {
             }
             assert_eq!(waiting(&broker), model.len() as u64, "seed {seed}");
         }
-        clock.advance(2000);
+        clock.advance(2001);
         take_due(&mut client, &mut model, clock.now_ms(), seed);
         assert!(model.is_empty());
     }

@@ -36,9 +36,14 @@ pub(super) fn command() -> Command {
                 exchange().required(true),
                 Arg::new("id")
                     .value_name("ID")
-                    .required(true)
+                    .required_unless_present("message_id")
+                    .conflicts_with("message_id")
                     .value_parser(clap::value_parser!(u64))
                     .help("Its id in the list"),
+                Arg::new("message_id")
+                    .long("message-id")
+                    .value_name("TEXT")
+                    .help("The property message_id that its publisher gave it; all that have it are cancelled"),
                 vhost(),
             ]),
         ))
@@ -50,6 +55,11 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
     let text = |id: &str| matches.get_one::<String>(id).cloned();
     let vhost = text("vhost").unwrap_or_default();
     let request = match verb {
+        "cancel" if matches.contains_id("message_id") => DelayedRequest::CancelNamed {
+            vhost,
+            exchange: text("exchange").unwrap_or_default(),
+            message_id: text("message_id").unwrap_or_default(),
+        },
         "cancel" => DelayedRequest::Cancel {
             vhost,
             exchange: text("exchange").unwrap_or_default(),

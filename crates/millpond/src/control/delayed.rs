@@ -22,6 +22,8 @@ pub(crate) enum DelayedRequest {
     List { vhost: String, exchange: Option<String>, limit: usize },
     /// Take a message back.
     Cancel { vhost: String, exchange: String, id: u64 },
+    /// Take back all messages with this message_id.
+    CancelNamed { vhost: String, exchange: String, message_id: String },
 }
 
 /// Does what is asked; what to tell the person.
@@ -35,6 +37,13 @@ pub(super) async fn carry_out(request: DelayedRequest, rooms: &Rooms) -> Result<
         DelayedRequest::Cancel { vhost, exchange, id } => {
             broker.cancel_delayed(&VhostName::new(&vhost)?, &ExchangeName::new(&exchange)?, id)?.await?;
             Ok(format!("message {id} is cancelled: exchange {exchange} will not release it"))
+        }
+        DelayedRequest::CancelNamed { vhost, exchange, message_id } => {
+            let (vhost, name) = (VhostName::new(&vhost)?, ExchangeName::new(&exchange)?);
+            let (count, saved) = broker.cancel_delayed_named(&vhost, &name, message_id.as_bytes())?;
+            saved.await?;
+            let (messages, they) = if count == 1 { ("message is", "it") } else { ("messages are", "them") };
+            Ok(format!("{count} {messages} cancelled: exchange {exchange} will not release {they}"))
         }
     }
 }

@@ -76,6 +76,9 @@ pub(crate) struct Publisher {
     ranges: Vec<Range>,
     /// Those of `publishes`, by their place, that a queue may refuse, with their number.
     refusable: Vec<(u32, Range)>,
+    /// Those of `publishes`, by their place, that are to take back delayed messages and want to know if there were
+    /// none, with their channel.
+    cancels: Vec<(u32, u16, Message)>,
     /// Publishes without confirms that a full store refused; they wait.
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
@@ -346,6 +349,10 @@ impl Core {
                     continue;
                 }
             }
+            if publish.mandatory && publish.route.only_cancels() {
+                let place = self.publisher.publishes.len() as u32;
+                self.publisher.cancels.push((place, publish.channel, message.clone()));
+            }
             self.publisher.publishes.push((message, publish.route));
         }
         drop(from_batch);
@@ -374,6 +381,8 @@ impl Core {
             Ok(durability) => {
                 publisher.refusal_logged = false;
                 publisher.publishes.clear();
+                self.return_missed();
+                let publisher = &mut self.publisher;
                 if !publisher.refusable.is_empty() {
                     let refused = self.session.take_refused();
                     publisher.split_refused(&refused);
@@ -381,6 +390,19 @@ impl Core {
                 self.answer(durability);
             }
             Err(refused) => self.refused(kind, &refused),
+        }
+    }
+
+    /// Returns the messages that were to take back others and found none.
+    fn return_missed(&mut self) {
+        if self.publisher.cancels.is_empty() {
+            return;
+        }
+        let missed = self.session.take_missed();
+        for (place, channel, message) in std::mem::take(&mut self.publisher.cancels) {
+            if missed.contains(&place) {
+                self.return_message(channel, &message);
+            }
         }
     }
 
@@ -408,15 +430,19 @@ impl Core {
             Kind::Confirmed => {
                 publisher.publishes.clear();
                 publisher.refusable.clear();
+                publisher.cancels.clear();
                 for range in publisher.ranges.drain(..) {
                     self.confirms.resolve(range, true, &self.channels, &mut self.out);
                 }
             }
             Kind::Plain if is_poisoned(refused) => {
                 publisher.publishes.clear();
+                publisher.cancels.clear();
                 publisher.fault = Some((0, lost(refused)));
             }
             Kind::Plain => {
+                // By the time they are taken nobody expects an answer any more.
+                publisher.cancels.clear();
                 publisher.held.append(&mut publisher.publishes);
                 // Now the publisher does wait until there is room.
                 self.session.set_confirming(false);

@@ -63,9 +63,13 @@ impl Core {
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         let Transaction { publishes, settles, .. } = std::mem::take(&mut **transaction);
         let mut routed = Vec::with_capacity(publishes.len());
+        let mut cancels: Vec<(u32, Message)> = Vec::new();
         for (message, route, mandatory) in publishes {
             if mandatory && route.is_unroutable() {
                 self.return_message(number, &message);
+            }
+            if mandatory && route.only_cancels() {
+                cancels.push((routed.len() as u32, message.clone()));
             }
             if !route.is_nowhere() {
                 routed.push((message, route));
@@ -81,6 +85,12 @@ impl Core {
                     channel.unacked.put_back(settles.into_iter().map(|(tag, id, _)| (tag, id)));
                 }
                 return Err(refused.into());
+            }
+        }
+        if !cancels.is_empty() {
+            let missed = self.session.take_missed();
+            for (_, message) in cancels.iter().filter(|(place, _)| missed.contains(place)) {
+                self.return_message(number, message);
             }
         }
         self.reply(number, tx::CommitOk {});
