@@ -8,10 +8,11 @@ use std::path::Path;
 /// a new room is put on the map first.
 const MAP: &[(&str, &[&str])] = &[
     ("millpond-model", &[]),
+    ("millpond-calendar", &[]),
     ("millpond-amqp-codec", &["millpond-model"]),
     ("millpond-store", &["millpond-model"]),
-    ("millpond-broker", &["millpond-model", "millpond-store"]),
-    ("millpond-engine", &["millpond-model", "millpond-broker"]),
+    ("millpond-broker", &["millpond-model", "millpond-calendar", "millpond-store"]),
+    ("millpond-engine", &["millpond-model", "millpond-calendar", "millpond-broker"]),
     ("millpond-server", &["millpond-model", "millpond-amqp-codec", "millpond-broker"]),
     (
         "millpond",
