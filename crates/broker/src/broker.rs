@@ -2,7 +2,7 @@
 
 use crate::admin::forget_vhost;
 use crate::core::Core;
-use crate::definition::{self, ExchangeDefinition, QueueDefinition, VhostDefinition};
+use crate::definition::{self, ExchangeDefinition, QueueDefinition, ScheduleState, VhostDefinition};
 use crate::delayed::DelayCell;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
@@ -13,6 +13,7 @@ use crate::queue::machine::Machine;
 use crate::queue::retained;
 use crate::request::{Binding, Destination, UserLimits};
 use crate::routing::{ExchangeKind, ExchangeSpec};
+use crate::schedules::ScheduleSpec;
 use crate::session::Session;
 use crate::session::inbox::Inbox;
 use crate::sessions::Newcomer;
@@ -57,6 +58,7 @@ impl Broker {
             cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
             cells.iter().filter_map(|cell| cell.stream()).for_each(|stream| stream.watch(&core));
             vhost.delays.all().iter().for_each(|(_, cell)| cell.start(&core));
+            vhost.schedules.start(vhost, &core);
         }
         Ok(Self { core })
     }
@@ -184,6 +186,7 @@ struct Operators {
     policies: Vec<(VhostName, PolicyKind, PolicySpec)>,
     altered: HashMap<(VhostName, Box<[u8]>), Table>,
     users: Vec<(UserName, UserLimits)>,
+    schedules: Vec<(VhostName, ScheduleSpec, ScheduleState)>,
 }
 
 /// The vhost that is always there.
@@ -256,6 +259,7 @@ impl Found {
         self.bindings.retain(|it| note(&it.0));
         self.delays.retain(|it| note(&it.0));
         self.operators.policies.retain(|it| note(&it.0));
+        self.operators.schedules.retain(|it| note(&it.0));
         for vhost in gone {
             tracing::info!(%vhost, "what is left of a deleted vhost is deleted");
             forget_vhost(store, &vhost)?;
@@ -282,6 +286,14 @@ impl Found {
                 .and_then(|policy| vhosts[vhost].policies_mut().set(*kind, policy));
             if let Err(error) = set {
                 tracing::error!(%vhost, policy = %spec.name, %error, "a stored policy is not in force");
+            }
+        }
+        for (vhost, spec, state) in &self.operators.schedules {
+            match spec.check() {
+                Ok(calendar) => vhosts[vhost].schedules.restore(spec.clone(), calendar, state.clone()),
+                Err(error) => {
+                    tracing::error!(%vhost, schedule = %spec.name, %error, "a stored schedule rests")
+                }
             }
         }
         for (vhost, name, definition) in &self.exchanges {
@@ -425,7 +437,23 @@ impl Operators {
             let user = user.map_err(|e| bad(&key)(e.to_string()))?;
             found.users.push((user, definition::decode_user_limits(&value).map_err(bad(&key))?));
         }
+        found.read_schedules(store)?;
         Ok(found)
+    }
+
+    fn read_schedules(&mut self, store: &Store) -> Result<(), OpenBrokerError> {
+        let states: HashMap<_, _> = store.values(definition::SCHEDULE_STATES)?.into_iter().collect();
+        for (key, value) in store.values(definition::SCHEDULES)? {
+            let (vhost, name) =
+                definition::decode_name_key(definition::SCHEDULES, &key).map_err(bad(&key))?;
+            let spec = definition::decode_schedule(name, &value).map_err(bad(&key))?;
+            let state_key = definition::schedule_state_key(&vhost, &spec.name);
+            // Both are written in one batch.
+            let state = states.get(state_key.as_slice()).ok_or_else(|| "its state is missing".to_owned());
+            let state = state.and_then(|state| ScheduleState::decode(state)).map_err(bad(&key))?;
+            self.schedules.push((vhost, spec, state));
+        }
+        Ok(())
     }
 }
 

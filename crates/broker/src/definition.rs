@@ -14,6 +14,8 @@
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
 //! r/ queue id u64                                                     the log of what a queue remembers, see `queue::retained`
 //! w/ vhost:name exchange bytes                                        the log of an exchange's delayed messages
+//! cr/ vhost:name schedule bytes                                      a schedule
+//! cs/ vhost:name schedule bytes                                      how far it has come
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! so/ queue id u64, consumer tag bytes                                 where a stream's consumer of that tag goes on
 //! app/<room>/...                                                      other rooms' values, not ours
@@ -33,6 +35,9 @@
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
 //! limits    version=1 u8 | connections max i64 | channels max i64; -1: no limit
 //! offset    version=1 u8 | offset u64
+//! schedule  version=1 u8 | missed:name | cron:name | zone:name | exchange:name | key:name
+//!           | properties length u32 | properties as a message has them | body
+//! its state version=1 u8 | flags u8 (1 paused) | done up to u64 | last moment with a message u64 (0: none); ms
 //! ```
 //!
 //! `args` takes what is left: a table as `millpond_model::table` encodes it. In a binding's key the entries are
@@ -40,6 +45,7 @@
 //! here: durable exchanges, durable queues that are not exclusive, bindings between them and built-in exchanges.
 
 mod admin;
+mod schedules;
 
 use crate::queue::logs::Priorities;
 use crate::request::{Binding, Destination};
@@ -47,6 +53,7 @@ pub(crate) use admin::*;
 use millpond_model::table::{Table, TableBuf};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::QueueId;
+pub(crate) use schedules::*;
 
 const VERSION: u8 = 1;
 const AUTO_DELETE: u8 = 1;

@@ -198,9 +198,8 @@ impl Route {
 
     /// Whether nothing takes the message: a mandatory one is returned. A delayed one is taken (M7).
     pub fn is_unroutable(&self) -> bool {
-        let takes = |aside: &Aside| {
-            aside.reply.is_some() || !aside.delays.is_empty() || aside.cancels.is_some()
-        };
+        let takes =
+            |aside: &Aside| aside.reply.is_some() || !aside.delays.is_empty() || aside.cancels.is_some();
         self.0.cells.is_empty() && !self.0.aside.as_ref().is_some_and(|aside| takes(aside))
     }
 

@@ -11,6 +11,7 @@ use crate::queue::{QueueCell, Work};
 use crate::reply::ReplyBoxes;
 use crate::request::{Binding, Destination};
 use crate::routing::{ExchangeKind, ExchangeSpec, Removed, Router};
+use crate::schedules::Schedules;
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::Batch;
@@ -38,6 +39,8 @@ pub(crate) struct Vhost {
     pub(crate) replies: ReplyBoxes,
     pub(crate) histories: Histories,
     pub(crate) delays: Delays,
+    /// Locked before the topology.
+    pub(crate) schedules: Schedules,
     /// What an operator has set.
     definition: RwLock<VhostDefinition>,
     /// Changed under the topology's lock.
@@ -90,6 +93,7 @@ impl Vhost {
             replies: ReplyBoxes::default(),
             histories: Histories::default(),
             delays: Delays::default(),
+            schedules: Schedules::default(),
             definition: RwLock::default(),
             policies: RwLock::default(),
             changing: Mutex::default(),

@@ -32,7 +32,9 @@ pub struct Calendar {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CalendarError {
     /// The expression cannot be read.
-    #[error("'{cron}' is no cron expression: {reason} (five fields: minute, hour, day of month, month, day of week)")]
+    #[error(
+        "'{cron}' is no cron expression: {reason} (five fields: minute, hour, day of month, month, day of week)"
+    )]
     Cron {
         /// As given, cut if it is long.
         cron: String,
@@ -105,8 +107,7 @@ impl Calendar {
 }
 
 /// Short names of expressions.
-const NICKNAMES: &[&str] =
-    &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+const NICKNAMES: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
 fn millis(at: &Zoned) -> Option<u64> {
     u64::try_from(at.timestamp().as_millisecond()).ok()

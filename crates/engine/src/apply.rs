@@ -150,6 +150,10 @@ impl Changer {
                 }
             });
         }
+        for schedule in &topology.schedules {
+            let missing = self.missing_exchange(topology, &schedule.it.exchange);
+            conflicts.extend(missing.map(|it| format!("{}: {it}", self.place(schedule))));
+        }
         for rule in &topology.rules {
             let missing = match &rule.on {
                 Trigger::Exchange { exchange, .. } => self.missing_exchange(topology, exchange),
@@ -304,7 +308,7 @@ impl Changer {
     }
 }
 
-fn refuse(place: &str, error: &dyn fmt::Display) -> ApplyError {
+pub(crate) fn refuse(place: &str, error: &dyn fmt::Display) -> ApplyError {
     ApplyError::Refused { place: place.to_owned(), reason: error.to_string() }
 }
 

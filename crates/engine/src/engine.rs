@@ -6,6 +6,7 @@
 use crate::action::{FileWriter, HttpClient};
 use crate::apply::{ApplyError, ApplyReport, Changer, own_names};
 use crate::dry_run::{DryRun, RuleError, dry_run};
+use crate::operate::Operate;
 use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::worker::{self, RuleState, Tools, Vitals};
 use millpond_broker::{Broker, CommitError, ReadValuesError};
@@ -190,6 +191,8 @@ impl Engine {
         check_authorities(&tools.http, &topology).await?;
         changer.declare(&topology)?;
         changer.settle().await?;
+        let operate = Operate { broker: &tools.broker, vhost: &tools.vhost, file };
+        operate.make_so(&topology, &mut changer.report.changes).await?;
         let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text}).to_string();
         self.put(TOPOLOGY_KEY, Some(kept.as_bytes())).await?;
         let old = self.inner.state.lock().topology.clone();
@@ -205,6 +208,7 @@ impl Engine {
         }
         changer.settle().await?;
         let mut report = std::mem::take(&mut changer.report);
+        operate.take_away(&old, &topology, &mut report.changes).await?;
         for (what, name) in old.left_by(&topology) {
             report.changes.push(format!("{what} {name}: left, though no longer in the file"));
         }
@@ -393,7 +397,8 @@ async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), A
     let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
     changer.check(topology)?;
     changer.declare(topology)?;
-    changer.settle().await
+    changer.settle().await?;
+    Operate { broker: &tools.broker, vhost: &tools.vhost, file }.make_so(topology, &mut Vec::new()).await
 }
 
 /// Passes the end of a commit on to whoever waits for it.

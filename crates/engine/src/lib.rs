@@ -9,6 +9,7 @@ mod dry_run;
 mod engine;
 mod event;
 mod jq;
+mod operate;
 mod plan;
 mod topology;
 mod worker;

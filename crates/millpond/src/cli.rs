@@ -3,6 +3,7 @@
 mod admin;
 mod delayed;
 mod messages;
+mod schedules;
 
 use crate::control::{self, Request};
 use crate::serve;
@@ -74,6 +75,7 @@ fn command() -> Command {
         .subcommands(admin::commands())
         .subcommand(delayed::command())
         .subcommand(messages::command())
+        .subcommand(schedules::command())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -130,6 +132,7 @@ fn dispatch(matches: &ArgMatches) -> Result<()> {
         }
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
+        Some(("schedules", matches)) => schedules::dispatch(matches),
         _ => Ok(()),
     }
 }

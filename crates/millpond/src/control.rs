@@ -8,6 +8,7 @@ mod admin;
 mod delayed;
 mod messages;
 mod pace;
+mod schedules;
 mod when;
 
 use crate::alarms::Watch;
@@ -17,6 +18,7 @@ pub(crate) use delayed::DelayedRequest;
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
+pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -71,6 +73,11 @@ pub(crate) enum Request {
     Delayed {
         /// What.
         ask: DelayedRequest,
+    },
+    /// What is asked about schedules.
+    Schedules {
+        /// What.
+        ask: ScheduleRequest,
     },
     /// Messages looked at, or brought from one queue to another.
     Messages {
@@ -184,6 +191,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
         }
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
+        Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }

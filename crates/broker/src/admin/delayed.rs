@@ -50,9 +50,9 @@ impl Broker {
         self.core.check_writable()?;
         let vhost = self.vhost(vhost)?;
         let cell = vhost.delays.get(exchange.as_str());
-        let (cancelled, batch) = self.core.with_batch(|work| {
-            cell.map_or(Cancelled::Nothing, |cell| cell.cancel_named(message_id, work))
-        });
+        let (cancelled, batch) = self
+            .core
+            .with_batch(|work| cell.map_or(Cancelled::Nothing, |cell| cell.cancel_named(message_id, work)));
         match cancelled {
             Cancelled::Some(count) => Ok((count, self.core.save(batch))),
             Cancelled::Nothing => Err(CancelDelayedError::Unnamed {

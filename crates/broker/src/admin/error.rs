@@ -117,7 +117,9 @@ pub enum CancelDelayedError {
         id: u64,
     },
     /// No message with that `message_id` waits there, or not any more.
-    #[error("no message with the message_id '{message_id}' waits at exchange '{exchange}': it may have been released")]
+    #[error(
+        "no message with the message_id '{message_id}' waits at exchange '{exchange}': it may have been released"
+    )]
     Unnamed {
         /// Where it was looked for.
         exchange: ExchangeName,

@@ -11,6 +11,7 @@ mod messages;
 mod policies;
 mod queues;
 mod replay;
+mod schedules;
 mod vhosts;
 
 use crate::Broker;
@@ -26,6 +27,7 @@ pub use messages::{
 use millpond_model::VhostName;
 pub use queues::{QueueInfo, QueueType};
 pub use replay::ReplayPeriod;
+pub use schedules::ScheduleError;
 use std::sync::Arc;
 pub(crate) use vhosts::forget_vhost;
 pub use vhosts::{VhostInfo, VhostSpec};

@@ -139,6 +139,7 @@ impl Broker {
             });
         }
         self.core.work(|work| vhost.delays.forget_all(&vhost, work.batch));
+        self.core.work(|work| vhost.schedules.forget_all(&vhost, work.batch));
         if let Err(error) = forget_vhost(&self.core.store, name) {
             tracing::error!(vhost = %name, %error, "what was defined in a deleted vhost goes with the next start");
         }
@@ -166,6 +167,8 @@ pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) -> Result<(), ReadV
         definition::ALTERED,
         definition::POLICIES,
         definition::OPERATOR_POLICIES,
+        definition::SCHEDULES,
+        definition::SCHEDULE_STATES,
     ];
     for prefix in prefixes {
         let keys: Vec<_> = store.values(&vhost_prefix(prefix, vhost))?.into_iter().map(|it| it.0).collect();

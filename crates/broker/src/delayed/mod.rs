@@ -11,13 +11,13 @@ mod sorted;
 
 use crate::core::Core;
 use crate::definition::{delay_key, encode_delay};
+use crate::error::PublishError;
 use crate::vhost::Vhost;
 pub(crate) use cell::{Cancelled, DelayCell};
 pub use cell::{DelayedContent, DelayedMessage};
 use hashbrown::HashMap;
 use millpond_model::ExchangeName;
 use millpond_model::properties::RawProperties;
-use crate::error::PublishError;
 use millpond_model::table::{RawTable, RawValue, TableBuf, Value};
 use millpond_store::Batch;
 use parking_lot::RwLock;
@@ -46,7 +46,8 @@ pub(crate) fn cancels(headers: RawTable<'_>) -> Result<Option<Box<[u8]>>, Publis
         Some(RawValue::LongStr(id)) if !id.is_empty() => Ok(Some(id.into())),
         Some(other) => {
             let found = other.to_value();
-            let reason = format!("expected the message_id of what is to be cancelled, got a {}", found.type_name());
+            let reason =
+                format!("expected the message_id of what is to be cancelled, got a {}", found.type_name());
             Err(PublishError::BadProperty { property: CANCEL, reason })
         }
     }

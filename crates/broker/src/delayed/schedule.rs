@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn passes_read_ahead_in_the_order_of_the_log_each_message_once() {
         let mut schedule = Schedule::default();
-        (0..5000u64).for_each(|seq| schedule.add(Waiting { due_ms: 10_000 + (seq * 7919) % 5000, seq }, None));
+        (0..5000u64)
+            .for_each(|seq| schedule.add(Waiting { due_ms: 10_000 + (seq * 7919) % 5000, seq }, None));
         let mut read = Vec::new();
         let mut now_ms = 0;
         while read.len() < 5000 {

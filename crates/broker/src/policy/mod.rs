@@ -203,6 +203,13 @@ pub struct PolicySpec {
     pub definition: PolicyDefinition,
 }
 
+impl PolicySpec {
+    /// Checks what can be checked without a broker.
+    pub fn check(&self, kind: PolicyKind) -> Result<(), PolicyError> {
+        Policy::new(kind, self.clone()).map(|_| ())
+    }
+}
+
 /// A policy that can be asked.
 #[derive(Debug)]
 pub(crate) struct Policy {

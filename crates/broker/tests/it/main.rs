@@ -20,6 +20,7 @@ mod recent_history;
 mod replies;
 mod restart;
 mod retained;
+mod schedules;
 mod streams;
 mod support;
 mod timing;

@@ -1,6 +1,7 @@
-//! Topology files: exchanges, queues, bindings and rules in YAML. See docs/guide/topology.md.
+//! Topology files: exchanges, queues, bindings, policies, schedules and rules in YAML. See docs/guide/topology.md.
 
 mod action;
+mod operator;
 mod read;
 mod rule;
 mod yaml;
@@ -12,9 +13,12 @@ pub(crate) use rule::{Rule, Trigger};
 pub(crate) use yaml::shorten;
 
 use crate::jq::with_deep_stack;
-use millpond_broker::{Binding, DeclareExchange, DeclareQueue, Destination};
+use millpond_broker::{
+    Binding, DeclareExchange, DeclareQueue, Destination, PolicyKind, PolicySpec, ScheduleSpec,
+};
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName};
+use operator::{read_policies, read_schedules};
 use read::{Fields, Report, entries, list};
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +48,9 @@ pub struct Topology {
     pub(crate) queues: Vec<Placed<DeclareQueue>>,
     pub(crate) bindings: Vec<Placed<Binding>>,
     pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) user_policies: Vec<Placed<PolicySpec>>,
+    pub(crate) operator_policies: Vec<Placed<PolicySpec>>,
+    pub(crate) schedules: Vec<Placed<ScheduleSpec>>,
 }
 
 /// Something with its place in the file.
@@ -69,7 +76,19 @@ impl fmt::Display for Topology {
             counted(self.queues.len(), "queue"),
             counted(self.bindings.len(), "binding"),
             counted(self.rules.len(), "rule")
-        )
+        )?;
+        // Most files have none.
+        let policies = self.user_policies.len() + self.operator_policies.len();
+        for (count, one, many) in
+            [(policies, "policy", "policies"), (self.schedules.len(), "schedule", "schedules")]
+        {
+            match count {
+                0 => {}
+                1 => write!(f, ", 1 {one}")?,
+                _ => write!(f, ", {count} {many}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +96,11 @@ impl Topology {
     /// The rule of that name.
     pub(crate) fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Its policies, by kind.
+    pub(crate) fn policies(&self) -> [(PolicyKind, &[Placed<PolicySpec>]); 2] {
+        [(PolicyKind::User, &self.user_policies), (PolicyKind::Operator, &self.operator_policies)]
     }
 
     /// Its bindings and those that its rules need.
@@ -111,7 +135,8 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
             return Err(report.into_error());
         }
     };
-    let known = ["version", "exchanges", "queues", "bindings", "rules"];
+    let known =
+        ["version", "exchanges", "queues", "bindings", "policies", "operator_policies", "schedules", "rules"];
     let fields = Fields::read(&root, "", &known, &mut report);
     if let Some(version) = fields.get("version")
         && version.kind != Kind::Int(VERSION)
@@ -131,6 +156,16 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     }
     if let Some(node) = fields.get("bindings") {
         topology.bindings = read_bindings(node, &mut report);
+    }
+    if let Some(node) = fields.get("policies") {
+        topology.user_policies = read_policies(node, "policies", PolicyKind::User, &mut report);
+    }
+    if let Some(node) = fields.get("operator_policies") {
+        let section = "operator_policies";
+        topology.operator_policies = read_policies(node, section, PolicyKind::Operator, &mut report);
+    }
+    if let Some(node) = fields.get("schedules") {
+        topology.schedules = read_schedules(node, &mut report);
     }
     if let Some(node) = fields.get("rules") {
         topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));

@@ -40,10 +40,9 @@ pub(super) fn command() -> Command {
                     .conflicts_with("message_id")
                     .value_parser(clap::value_parser!(u64))
                     .help("Its id in the list"),
-                Arg::new("message_id")
-                    .long("message-id")
-                    .value_name("TEXT")
-                    .help("The property message_id that its publisher gave it; all that have it are cancelled"),
+                Arg::new("message_id").long("message-id").value_name("TEXT").help(
+                    "The property message_id that its publisher gave it; all that have it are cancelled",
+                ),
                 vhost(),
             ]),
         ))

@@ -175,7 +175,7 @@ fn show(text: &mut String, found: &Browsed) -> std::fmt::Result {
 }
 
 /// A header's value as a person reads it.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     let joined = |parts: Vec<String>| parts.join(", ");
     match value {
         Value::LongStr(bytes) | Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
