@@ -81,6 +81,68 @@ def test_M7_dead_letters_can_be_delayed(channel, name, later):
     assert time.monotonic() - began >= 0.15
 
 
+def cancel(channel, exchange, message_id):
+    """Takes back what waits with that id; whether there was anything."""
+    try:
+        publish(channel, "k", "an order", exchange=exchange, headers={"x-delay-cancel": message_id}, mandatory=True)
+    except pika.exceptions.UnroutableError as returned:
+        assert returned.messages[0].method.reply_code == 312
+        return False
+    return True
+
+
+def test_M7_a_publisher_takes_back_what_it_scheduled_by_the_id_it_chose(channel, name, later):
+    sink = Sink(channel, bound(channel, name, later))
+    publisher = channel.connection.channel()
+    publisher.confirm_delivery()
+    for body, message_id in [("1", "a"), ("2", "b"), ("3", "a")]:
+        delayed(publisher, later, 500, body, message_id=message_id)
+    assert cancel(publisher, later, "a")
+    assert not cancel(publisher, later, "a"), "none is left"
+    assert [delivery.body for delivery in sink.wait(1)] == ["2"]
+    assert not cancel(publisher, later, "b"), "it was released"
+    sync(channel)
+    assert len(sink.deliveries) == 1
+
+
+def test_M7_a_cancel_follows_what_was_published_before_it_in_one_write(channel, name, later):
+    queue = bound(channel, name, later)
+    returned = []
+    channel.add_on_return_callback(lambda _c, _m, properties, _b: returned.append(properties.headers))
+    for number in range(20):
+        delayed(channel, later, 100, message_id=f"id {number}")
+        cancel(channel, later, f"id {number}")
+    cancel(channel, later, "none")
+    sync(channel)
+    channel.connection.process_data_events(time_limit=0.3)
+    assert returned == [{"x-delay-cancel": "none"}]
+    assert ready(channel, queue) == 0
+
+
+def test_M7_a_cancel_in_a_transaction_happens_at_its_commit(channel, name, later):
+    queue = bound(channel, name, later)
+    returned = []
+    channel.add_on_return_callback(lambda _c, _m, properties, _b: returned.append(properties.headers))
+    channel.tx_select()
+    delayed(channel, later, 30_000, message_id="a")
+    cancel(channel, later, "a")
+    cancel(channel, later, "a")
+    channel.tx_rollback()
+    delayed(channel, later, 30_000, message_id="b")
+    cancel(channel, later, "b")
+    cancel(channel, later, "a")
+    channel.tx_commit()
+    channel.connection.process_data_events(time_limit=0)
+    assert returned == [{"x-delay-cancel": "a"}]
+    assert ready(channel, queue) == 0
+
+
+@pytest.mark.parametrize("value", [5, "", None], ids=repr)
+def test_M7_what_is_to_be_cancelled_has_an_id(channel, later, value):
+    with channel_error(channel, 406, "x-delay-cancel"):
+        publish(channel, "k", "m", exchange=later, headers={"x-delay-cancel": value})
+
+
 @pytest.mark.parametrize("arguments", [None, {"x-delayed-type": "nonsense"},
                                        {"x-delayed-type": "x-delayed-message"}], ids=repr)
 def test_M7_a_delayed_exchange_needs_a_type_to_route_by(channel, name, later, arguments):

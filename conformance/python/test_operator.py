@@ -28,9 +28,12 @@ class Broker:
 
     def __init__(self, data_dir):
         self.data_dir, self.connections = data_dir, []
+        self.start()
+
+    def start(self):
         listen = ["--amqp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--alarm-check-interval", "20ms"]
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data-dir", data_dir, *listen, "--alarm-nack-after", "0s", "--log", "warn"],
+            [BINARY, "serve", "--data-dir", self.data_dir, *listen, "--alarm-nack-after", "0s", "--log", "warn"],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -228,3 +231,46 @@ def test_a_policy_makes_a_queue_remember_and_a_stream_refuses(broker):
         channel = broker.channel()
     with channel_error(channel, 406, "'7d' is not a whole number and a unit"):
         channel.queue_declare("r", durable=True, arguments={"x-retain": "7d"})
+
+
+def test_M7_a_delayed_message_is_cancelled_by_its_message_id_on_the_command_line(broker):
+    channel = broker.channel()
+    channel.exchange_declare("later", "x-delayed-message", arguments={"x-delayed-type": "fanout"})
+    for message_id in ["a", "b", "a"]:
+        publish(channel, "", b"m", exchange="later", headers={"x-delay": 60_000}, message_id=message_id)
+    until(channel.connection, lambda: broker("delayed", "list", "later").count(" a") == 2, "both to wait")
+    assert "2 messages are cancelled" in broker("delayed", "cancel", "later", "--message-id", "a")
+    with pytest.raises(AssertionError, match="no message with the message_id 'a' waits"):
+        broker("delayed", "cancel", "later", "--message-id", "a")
+    assert re.search(r"later +1 ", broker("delayed", "list"))
+
+
+def test_a_schedule_publishes_at_its_moments_until_it_is_paused_and_after_a_kill(broker):
+    channel = broker.channel()
+    channel.queue_declare("ticks", durable=True)
+    words = ["--cron", "* * * * * *", "--zone", "Europe/Berlin", "--key", "ticks", "--body", "tock", "--missed", "all"]
+    assert "schedule tick is set; next: 20" in broker("schedules", "add", "tick", *words, "--header", "n=5")
+    assert "is so already" in broker("schedules", "add", "tick", *words, "--header", "n=5")
+    until(channel.connection, lambda: ready(channel, "ticks") >= 2, "two ticks")
+    broker.process.kill()
+    broker.process.wait()
+    broker.connections.clear()
+    broker.start()
+    channel = broker.channel()
+    until(channel.connection, lambda: ready(channel, "ticks") >= 4, "two more")
+    broker("schedules", "pause", "tick")
+    assert "paused" in broker("schedules", "list")
+    assert "fired" in broker("schedules", "show", "tick")
+    due = []
+    while (got := channel.basic_get("ticks", auto_ack=True))[0]:
+        assert got[2] == b"tock"
+        assert got[1].headers["x-schedule"] == "tick" and got[1].headers["n"] == 5
+        due.append(got[1].headers["x-schedule-due-ms"] // 1000)
+    assert due == list(range(due[0], due[0] + len(due))), "each second once"
+    assert len(broker("schedules", "next", "tick").splitlines()) == 1, "it is paused"
+    broker("schedules", "resume", "tick")
+    assert len(broker("schedules", "next", "tick", "--count", "3").splitlines()) == 3
+    broker("schedules", "remove", "tick")
+    assert "no schedules" in broker("schedules", "list")
+    with pytest.raises(AssertionError, match="there is no time zone 'Mars'"):
+        broker("schedules", "add", "tick", "--cron", "@daily", "--zone", "Mars")

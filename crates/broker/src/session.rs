@@ -26,7 +26,7 @@ use queues::QueueTable;
 use routes::RouteCache;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use uncommitted::Uncommitted;
+use uncommitted::{Holder, Uncommitted};
 
 /// One connection's (or rule's) view of the broker; used by one task, `&mut`. Dropping it closes it: consumers go,
 /// unsettled deliveries are requeued, exclusive queues are deleted.
@@ -55,8 +55,8 @@ pub struct Session {
     confirming: bool,
     /// What is published and not known to be durable.
     uncommitted: Uncommitted,
-    /// Queues this session published to that were over their limits.
-    over: Vec<Arc<QueueCell>>,
+    /// What this session published to that was over its limits.
+    over: Vec<Holder>,
     /// Places in the last publish of messages that a queue refused.
     refused: Vec<u32>,
     /// Places in the last publish of messages that were to take back others and found none.

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 /// Messages released in one batch; the timer goes on with the next.
 const RELEASE_MAX: usize = 1024;
@@ -64,6 +65,8 @@ struct State {
     loading: bool,
     /// When the timer is to ring, the earliest that was asked for.
     armed_ms: u64,
+    /// Publishers that wait until the log is relieved.
+    waiters: Vec<Waker>,
     deleted: bool,
 }
 
@@ -190,6 +193,29 @@ impl DelayCell {
         (!id.is_empty()).then(|| IdHash(self.hasher.hash_one(id)))
     }
 
+    /// Whether publishers are to wait: more is in memory than can be written out.
+    pub(crate) fn is_over(&self) -> bool {
+        self.log.is_over()
+    }
+
+    /// Whether it is gone.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.state.lock().deleted
+    }
+
+    /// Wakes `waker` when the log is relieved or gone; ask again then.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut state = self.state.lock();
+        if !state.waiters.iter().any(|known| known.will_wake(waker)) {
+            state.waiters.push(waker.clone());
+        }
+    }
+
+    fn wake_all(&self) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
     /// How many wait, and when the first is due.
     pub(crate) fn figures(&self) -> (u64, Option<u64>) {
         let state = self.state.lock();
@@ -223,6 +249,8 @@ impl DelayCell {
         state.read.clear();
         state.rebuild = None;
         self.log.delete(batch);
+        drop(state);
+        self.wake_all();
     }
 
     /// Has the timer ring when there is something to do.
@@ -427,5 +455,9 @@ impl OnQueue for Listener {
         }
     }
 
-    fn relieved(&self) {}
+    fn relieved(&self) {
+        if let Some(cell) = self.cell.upgrade() {
+            cell.wake_all();
+        }
+    }
 }

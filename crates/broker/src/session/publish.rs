@@ -1,6 +1,7 @@
 //! Publishing: checks and routes at the door, then one call a queue and batch.
 
 use super::Session;
+use super::uncommitted::Holder;
 use crate::AlarmLevel;
 use crate::delayed::{Cancelled, cancels};
 use crate::error::{PublishError, WriteRefused};
@@ -59,10 +60,10 @@ impl Session {
     pub fn poll_publish_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.over.is_empty() {
             // The wake-up is asked for first, so that one between question and asking is not missed.
-            self.over.retain(|cell| {
-                cell.is_over() && {
-                    cell.wait(cx.waker());
-                    cell.is_over() && !cell.is_deleted()
+            self.over.retain(|holder| {
+                holder.is_over() && {
+                    holder.wait(cx.waker());
+                    holder.is_over()
                 }
             });
         }
@@ -371,6 +372,9 @@ impl Session {
             if let Some(seq) = cell.hold(message.clone(), *delay_ms, work) {
                 self.uncommitted.held(cell, seq);
             }
+            if cell.is_over() {
+                self.note_over(Holder::Delay(cell.clone()));
+            }
         }
     }
 
@@ -382,8 +386,14 @@ impl Session {
         if self.crowded.is_none() && cell.is_too_crowded() {
             self.crowded = Some(cell.clone());
         }
-        if cell.is_over() && !self.over.iter().any(|known| Arc::ptr_eq(known, cell)) {
-            self.over.push(cell.clone());
+        if cell.is_over() {
+            self.note_over(Holder::Queue(cell.clone()));
+        }
+    }
+
+    fn note_over(&mut self, holder: Holder) {
+        if !self.over.iter().any(|known| known.is(&holder)) {
+            self.over.push(holder);
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::queue::{QueueCell, Work};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// Entries an idle session keeps room for.
 const KEPT_MAX: usize = 16;
@@ -17,6 +18,31 @@ pub(super) enum Holder {
 }
 
 impl Holder {
+    /// Whether it is the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Queue(one), Self::Queue(other)) => Arc::ptr_eq(one, other),
+            (Self::Delay(one), Self::Delay(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Whether its publishers are to wait.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Queue(cell) => cell.is_over() && !cell.is_deleted(),
+            Self::Delay(cell) => cell.is_over() && !cell.is_deleted(),
+        }
+    }
+
+    /// Wakes `waker` when it is relieved or gone; ask again then.
+    pub(super) fn wait(&self, waker: &Waker) {
+        match self {
+            Self::Queue(cell) => cell.wait(waker),
+            Self::Delay(cell) => cell.wait(waker),
+        }
+    }
+
     /// Takes messages out again.
     pub(super) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
         match self {

@@ -177,3 +177,57 @@ async fn rules_that_are_not_there_are_named_with_the_nearest() {
     it.engine.shut_down().await;
     assert_eq!(it.engine.stop_rule("receipt").await.unwrap_err().to_string(), "the engine has shut down");
 }
+
+const OPERATED: &str = r#"
+exchanges: {jobs: {type: topic}}
+queues: {reports: {}}
+bindings: [{exchange: jobs, queue: reports, key: "report.*"}]
+policies: {short: {pattern: ^reports, apply_to: queues, definition: {max-length: 5}}}
+operator_policies: {all: {pattern: ., apply_to: queues, definition: {max-length: 100}}}
+schedules:
+  tick:
+    cron: "* * * * * *"
+    exchange: jobs
+    routing_key: report.tick
+    headers: {kind: full}
+    properties: {type: report, priority: 3}
+    body: {n: 1}
+  yearly: {cron: "@yearly", zone: Europe/Berlin, exchange: "", routing_key: reports}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_and_schedules_come_and_go_with_the_file() {
+    let it = TestEngine::new().await;
+    let summary = "test.yaml: 1 exchange, 1 queue, 1 binding, 0 rules, 2 policies, 2 schedules";
+    let report = it.apply(OPERATED).await;
+    for change in
+        ["policy short: set", "operator policy all: set", "schedule tick: set", "schedule yearly: set"]
+    {
+        assert!(report.contains(change), "{report}");
+    }
+    assert_eq!(it.apply(OPERATED).await, format!("nothing to change\n{summary}"));
+    let it = it.reopen().await;
+    assert_eq!(it.apply(OPERATED).await, format!("nothing to change\n{summary}"));
+    let mut client = it.client();
+    in_time("a tick", async {
+        while client.ready("reports") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    let report = it.apply("queues: {reports: {}}").await;
+    for change in [
+        "policy short: cleared",
+        "operator policy all: cleared",
+        "schedule tick: removed",
+        "schedule yearly: removed",
+    ] {
+        assert!(report.contains(change), "{report}");
+    }
+    let missing = it.engine.apply("test.yaml", "schedules: {s: {cron: '@daily', exchange: nobodys}}").await;
+    let missing = missing.unwrap_err().to_string();
+    let wanted =
+        "test.yaml:1: schedules.s: found exchange 'nobodys', expected one of the file or of the broker";
+    assert!(missing.contains(wanted), "{missing}");
+}

@@ -34,7 +34,9 @@ fn what_is_not_yaml_is_told_with_its_line() {
     says("", &["t.yaml:1: found nothing, expected exchanges, queues, bindings or rules"]);
     says(
         "- a",
-        &["t.yaml:1: found a list, expected a mapping with version, exchanges, queues, bindings or rules"],
+        &[
+            "t.yaml:1: found a list, expected a mapping with version, exchanges, queues, bindings, policies, operator_policies, schedules or rules",
+        ],
     );
     says(
         "queues: {}\n---\nqueues: {}",
@@ -61,7 +63,7 @@ fn unknown_keys_name_the_nearest_known_one() {
     says(
         "queus: {}",
         &[
-            "t.yaml:1: found the unknown key 'queus', expected one of version, exchanges, queues, bindings or rules; did you mean 'queues'?",
+            "t.yaml:1: found the unknown key 'queus', expected one of version, exchanges, queues, bindings, policies, operator_policies, schedules or rules; did you mean 'queues'?",
         ],
     );
     says(
@@ -283,5 +285,25 @@ fn a_mistake_in_a_block_of_jq_has_the_line_where_it_is() {
         &[
             "t.yaml:6: rules.r.when: jq '.data.a > 1\\nand frob\\n': found the filter 'frob', which is not defined",
         ],
+    );
+}
+
+#[test]
+fn policies_and_schedules_are_checked_as_the_broker_checks_them() {
+    let good = "policies: {p: {pattern: ^q, definition: {max-length: 5}}}\n\
+        operator_policies: {o: {pattern: ., apply_to: queues, definition: {max-length: 5}}}\n\
+        schedules: {s: {cron: '@daily', exchange: ''}}";
+    let counted = "0 exchanges, 0 queues, 0 bindings, 0 rules, 2 policies, 1 schedule";
+    assert_eq!(check("t.yaml", good).unwrap().to_string(), counted);
+    says(
+        "policies:\n  p: {pattern: '(', definition: {max-length: 5}}\n  q: {definition: {max-lenth: 5}}",
+        &[
+            "t.yaml:2: policies.p: the pattern '(' is not a regular expression: Parsing error at position 0: Opening parenthesis without closing parenthesis",
+            "t.yaml:3: policies.q: found no 'pattern', expected 'pattern', a regular expression for names",
+        ],
+    );
+    says(
+        "schedules:\n  a: {cron: 0 9 * * MO, exchange: jobs}\n  b: {cron: '@daily', exchange: jobs, zone: Mars, missed: never}\n  c: {exchange: jobs}",
+        &[],
     );
 }
