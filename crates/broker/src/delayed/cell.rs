@@ -300,7 +300,7 @@ impl DelayCell {
         }
         if fetch == Fetch::Loading {
             state.loading = true;
-        } else if found.is_empty() {
+        } else if found.is_empty() || left.is_empty() {
             tracing::debug!(exchange = %self.exchange, waiting = state.schedule.len(), "delayed messages found");
             return;
         }

@@ -298,12 +298,17 @@ fn policies_and_schedules_are_checked_as_the_broker_checks_them() {
     says(
         "policies:\n  p: {pattern: '(', definition: {max-length: 5}}\n  q: {definition: {max-lenth: 5}}",
         &[
-            "t.yaml:2: policies.p: the pattern '(' is not a regular expression: Parsing error at position 0: Opening parenthesis without closing parenthesis",
+            "t.yaml:2: policies.p: the pattern '(' cannot be used: Parsing error at position 1: Opening parenthesis without closing parenthesis",
             "t.yaml:3: policies.q: found no 'pattern', expected 'pattern', a regular expression for names",
         ],
     );
     says(
         "schedules:\n  a: {cron: 0 9 * * MO, exchange: jobs}\n  b: {cron: '@daily', exchange: jobs, zone: Mars, missed: never}\n  c: {exchange: jobs}",
-        &[],
+        &[
+            "t.yaml:2: schedules.a: '0 9 * * MO' is no cron expression: Pattern contains illegal characters: CronPattern contains illegal character 'M' in part 'MO' (five fields: minute, hour, day of month, month, day of week)",
+            "t.yaml:3: schedules.b.missed: found 'never', expected skip, once or all",
+            "t.yaml:3: schedules.b: there is no time zone 'Mars': use a name such as Europe/Berlin or UTC",
+            "t.yaml:4: schedules.c: found no 'cron', expected 'cron', such as '0 9 * * MON-FRI'",
+        ],
     );
 }
