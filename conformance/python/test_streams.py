@@ -5,7 +5,7 @@ import time
 import pika
 import pytest
 
-from support import Sink, channel_error, connection_error, declare, publish, rabbitmq_differs, until
+from support import Sink, channel_error, connection_error, declare, publish, rabbitmq_differs, ready, until
 
 STREAM = {"x-queue-type": "stream"}
 
@@ -304,3 +304,24 @@ def test_A5_of_a_single_active_consumer_the_next_goes_on_where_the_first_stopped
     assert two.settle() == []
     one.channel.close()
     assert [offset(d) for d in two.wait(4)] == [2, 3, 4, 5]
+
+
+# Dead letters.
+
+
+@pytest.mark.parametrize("reason", ["rejected", "expired"])
+def test_X1_a_dead_letter_in_a_stream_is_counted_and_read_at_once(channel, reader, name, reason):
+    grave = stream(channel, name())
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": grave}
+    work = declare(channel, name(), arguments=arguments)
+    before = reader(grave, "first")
+    for n in range(2):
+        publish(channel, work, f"dead {n}", expiration="1" if reason == "expired" else None)
+    if reason == "rejected":
+        until(channel.connection, lambda: ready(channel, work) == 2, "two messages that can be rejected")
+        channel.basic_nack(channel.basic_get(work)[0].delivery_tag, requeue=False)
+        channel.basic_nack(channel.basic_get(work)[0].delivery_tag, requeue=False)
+    assert [(offset(d), d.body) for d in before.wait(2)] == [(0, "dead 0"), (1, "dead 1")]
+    assert before.deliveries[0].properties.headers["x-death"][0]["reason"] == reason
+    assert ready(channel, grave) == 2
+    assert [offset(d) for d in reader(grave, "last").wait(1)] == [1]

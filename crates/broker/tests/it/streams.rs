@@ -345,3 +345,30 @@ fn nobody_has_a_stream_with_a_single_active_consumer_to_itself() {
     let refused = client.session.consume(read_request("all", 2, 10, &[]));
     assert!(matches!(refused, Err(ConsumeError::ExclusiveUse { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_dead_letter_in_a_stream_is_counted_and_read_at_once() {
+    let broker = TestBroker::new();
+    let mut client = broker.session();
+    declare_stream(&mut client, "grave", &[]);
+    let text = |value: &str| Value::LongStr(value.as_bytes().into());
+    let dying = DeclareQueue {
+        arguments: arguments(&[
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("grave")),
+        ]),
+        ..queue_request("work", "d")
+    };
+    let (_, durability) = client.session.declare_queue(&dying).unwrap();
+    client.wait_commit(durability);
+    client.publish("", "work", &["a", "b"]);
+    read_from(&mut client, "grave", 1, 0);
+    for (count, body) in [(1, "a"), (2, "b")] {
+        let got = client.get("work", false).unwrap();
+        client.session.settle(&[DeliveryId { queue: got.queue, seq: got.delivery.seq }], Outcome::Reject);
+        assert_eq!(client.ready("grave"), count);
+        let came = client.deliveries(1);
+        assert_eq!(came.iter().map(|it| (it.id.seq, &*it.body)).collect::<Vec<_>>(), [(count - 1, body)]);
+    }
+    assert_eq!(client.ready("work"), 0);
+}

@@ -76,9 +76,13 @@ abstract class Broker {
 
     /** A durable queue, deleted when the test ends. */
     String durableQueue(Channel channel) throws IOException {
+        return durableQueue(channel, Map.of());
+    }
+
+    String durableQueue(Channel channel, Map<String, Object> arguments) throws IOException {
         String name = unique("durable");
         queues.add(name);
-        return channel.queueDeclare(name, true, false, false, null).getQueue();
+        return channel.queueDeclare(name, true, false, false, arguments).getQueue();
     }
 
     String exchange(Channel channel, String type, Map<String, Object> arguments) throws IOException {
