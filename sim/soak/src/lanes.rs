@@ -20,6 +20,8 @@ pub(crate) enum Publish {
     Tx,
     /// With ids, some more than once.
     Once,
+    /// With a header that names one of some groups.
+    Grouped,
     /// By the publisher of another lane.
     No,
 }
@@ -53,6 +55,7 @@ pub(crate) struct Lane {
 
 pub(crate) const DELAY_MAX_MS: u32 = 3000;
 pub(crate) const PRIORITIES: u64 = 10;
+pub(crate) const GROUPS: u64 = 20;
 /// Where dead letters of several lanes go.
 pub(crate) const DEAD: &str = "soak.dead";
 pub(crate) const LATER: &str = "soak.later";
@@ -80,7 +83,7 @@ const fn lane(name: &'static str, publish: Publish, habit: Habit) -> Lane {
 }
 
 /// All of them; the place in the list is in each body.
-pub(crate) static LANES: [Lane; 16] = [
+pub(crate) static LANES: [Lane; 17] = [
     Lane { consumers: 3, ..lane("soak.plain", Publish::Direct, Habit::Mixed) },
     Lane {
         arguments: |it| number(it, "x-max-priority", PRIORITIES as i32 - 1),
@@ -128,6 +131,11 @@ pub(crate) static LANES: [Lane; 16] = [
             number(it, "x-delayed-retry-min", 100);
         },
         ..lane("soak.retry", Publish::Direct, Habit::Mixed)
+    },
+    Lane {
+        consumers: 4,
+        arguments: |it| text(it, "x-group-by", "header:group"),
+        ..lane("soak.groups", Publish::Grouped, Habit::Mixed)
     },
     Lane {
         arguments: |it| number(it, "x-retain-bytes", 4 << 20),

@@ -1,6 +1,6 @@
 //! Publishers: one a lane, at a steady rate, with confirms or in transactions.
 
-use crate::lanes::{DELAY_MAX_MS, FAN, LANES, LATER, PRIORITIES, Publish};
+use crate::lanes::{DELAY_MAX_MS, FAN, GROUPS, LANES, LATER, PRIORITIES, Publish};
 use crate::ledger::Number;
 use crate::world::{Client, World, about};
 use anyhow::{Result, bail};
@@ -110,6 +110,10 @@ impl Publisher {
             Publish::Delayed => {
                 let delay = AMQPValue::LongUInt(dice.random_range(0..=DELAY_MAX_MS));
                 headers.insert("x-delay".into(), delay);
+            }
+            Publish::Grouped => {
+                let group = format!("group {}", number % GROUPS);
+                headers.insert("group".into(), AMQPValue::LongString(group.into()));
             }
             _ => {}
         }
