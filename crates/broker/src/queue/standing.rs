@@ -83,7 +83,8 @@ impl State {
         if self.loading {
             return Some(StuckCause::Loading);
         }
-        if self.machine.has_work() {
+        // What is ready may be of groups in use; then there is neither.
+        if self.machine.has_work() || self.machine.wants_groups().is_some() {
             return Some(StuckCause::Undelivered);
         }
         if self.machine.lacks_active() {

@@ -2,11 +2,14 @@
 
 use crate::support::*;
 use millpond_broker::*;
+use millpond_model::properties::Properties;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 
-const QUEUES: [&str; 3] = ["durable-1", "durable-2", "transient"];
+const QUEUES: [&str; 4] = ["durable-1", "durable-2", "transient", GROUPED];
+/// Its messages go by groups.
+const GROUPED: &str = "grouped";
 const SESSIONS: usize = 4;
 const STEPS: usize = 400;
 
@@ -27,6 +30,11 @@ struct History {
     model: Model,
     next_message: u32,
     next_cookie: u64,
+}
+
+/// Every sixth message has no group.
+fn group_of(number: u32) -> Option<Box<str>> {
+    Some(number % 6).filter(|group| *group != 0).map(|group| group.to_string().into())
 }
 
 impl History {
@@ -53,7 +61,13 @@ impl History {
         }
         let client = &mut self.actors[0].client;
         for queue in QUEUES {
-            client.declare(queue, if queue == "transient" { "" } else { "d" });
+            let mut request = queue_request(queue, if queue == "transient" { "" } else { "d" });
+            if queue == GROUPED {
+                request.arguments =
+                    arguments(&[("x-group-by", "property:type".into()), ("x-group-window", 20.into())]);
+            }
+            let (_, durability) = client.session.declare_queue(&request).unwrap();
+            client.wait_commit(durability);
             client.bind("amq.fanout", queue, "");
         }
     }
@@ -86,6 +100,7 @@ impl History {
         let client = &mut self.actors[at].client;
         let one = |(number, keep): &(u32, bool)| {
             let properties = if *keep { persistent() } else { transient() };
+            let properties = Properties { type_: group_of(*number), ..properties };
             client.message(exchange, key, &format!("{number:08}"), &properties).unwrap()
         };
         numbers.iter().map(one).collect()
@@ -142,7 +157,28 @@ impl History {
         self.note(at, seen);
     }
 
+    /// Nobody else has messages of a group that comes to somebody.
+    fn check_alone(&self, at: usize, queue: &str, seen: &Seen) {
+        let group = group_of(seen.body.parse().unwrap());
+        if queue != GROUPED || group.is_none() {
+            return;
+        }
+        for (other, actor) in self.actors.iter().enumerate() {
+            for (_, held) in actor.held.iter().filter(|(of, _)| *of == GROUPED) {
+                let same = (other, held.cookie) == (at, seen.cookie);
+                let apart = same || group_of(held.body.parse().unwrap()) != group;
+                assert!(apart, "{} came while {} was with another", seen.body, held.body);
+            }
+        }
+    }
+
     fn note(&mut self, at: usize, seen: Vec<Seen>) {
+        for seen in &seen {
+            let (queue, acks, _) = self.actors[at].consumers[&seen.cookie];
+            if acks {
+                self.check_alone(at, queue, seen);
+            }
+        }
         let actor = &mut self.actors[at];
         for seen in seen {
             let (queue, acks, _) = actor.consumers[&seen.cookie];
@@ -197,6 +233,7 @@ impl History {
         let body = String::from_utf8(got.delivery.message.body().to_vec()).unwrap();
         let id = DeliveryId { queue: got.queue, seq: got.delivery.seq };
         let seen = Seen { cookie: 0, id, redelivered: got.delivery.redelivered, body };
+        self.check_alone(at, queue, &seen);
         if no_ack {
             self.settled(&[(queue, seen)]);
         } else {

@@ -40,6 +40,30 @@ impl Table {
         self.machine.learn(seqs, &found);
     }
 
+    fn settle(&mut self, how: &str, owner: OwnerKey, seq: u64) {
+        let (one, mut settled) = (seq..seq + 1, Vec::new());
+        let n = match how {
+            "accept" => {
+                self.machine.settle(owner, one, &mut settled);
+                settled.len() as u64
+            }
+            "reject" => self.machine.doom(owner, one, Reason::Rejected),
+            "requeue" => self.machine.requeue(owner, one, Return::Given),
+            _ => self.machine.requeue(owner, one, Return::Failed),
+        };
+        assert_eq!(n, 1, "{owner:?} does not hold {}", self.names[seq as usize]);
+    }
+
+    fn get(&mut self, owner: OwnerKey, no_ack: bool) -> String {
+        while let Some(seqs) = self.machine.wants_groups_to_get(owner) {
+            self.learn(seqs);
+        }
+        let wanted = self.machine.next_to_get(owner);
+        let taken = self.machine.get(owner, no_ack).map(|taken| taken.seq);
+        assert_eq!(taken, wanted);
+        taken.map_or_else(|| "empty".into(), |seq| format!("got {}", self.names[seq as usize]))
+    }
+
     fn command(&mut self, words: &[&str]) -> Option<String> {
         match words {
             ["groups", rest @ ..] => {
@@ -66,34 +90,13 @@ impl Table {
             ["close", consumer] => self.machine.set_open(ConsumerKey(number(consumer)), false),
             ["open", consumer] => self.machine.set_open(ConsumerKey(number(consumer)), true),
             [how @ ("accept" | "reject" | "requeue" | "fail"), owner, rest @ ..] => {
-                let owner = OwnerKey(number(owner));
-                for seq in self.seqs(rest) {
-                    let (one, mut settled) = (seq..seq + 1, Vec::new());
-                    let n = match *how {
-                        "accept" => {
-                            self.machine.settle(owner, one, &mut settled);
-                            settled.len() as u64
-                        }
-                        "reject" => self.machine.doom(owner, one, Reason::Rejected),
-                        "requeue" => self.machine.requeue(owner, one, Return::Given),
-                        _ => self.machine.requeue(owner, one, Return::Failed),
-                    };
-                    assert_eq!(n, 1, "{owner:?} does not hold {}", self.names[seq as usize]);
-                }
+                self.seqs(rest).into_iter().for_each(|seq| self.settle(how, OwnerKey(number(owner)), seq));
             }
             ["leave", owner] => {
                 self.machine.close_owner(OwnerKey(number(owner)));
             }
             ["get", owner, rest @ ..] => {
-                let owner = OwnerKey(number(owner));
-                while let Some(seqs) = self.machine.wants_groups_to_get(owner) {
-                    self.learn(seqs);
-                }
-                let wanted = self.machine.next_to_get(owner);
-                let taken = self.machine.get(owner, rest.contains(&"no-ack"));
-                assert_eq!(taken.map(|taken| taken.seq), wanted);
-                let name = |seq: u64| format!("got {}", self.names[seq as usize]);
-                return Some(taken.map_or_else(|| "empty".into(), |taken| name(taken.seq)));
+                return Some(self.get(OwnerKey(number(owner)), rest.contains(&"no-ack")));
             }
             ["drop", rest @ ..] => {
                 for seq in self.seqs(rest) {
