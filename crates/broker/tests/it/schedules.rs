@@ -211,7 +211,7 @@ fn what_is_no_schedule_is_refused() {
         (
             ScheduleSpec {
                 properties: Properties { message_id: Some("m".repeat(256).into()), ..Properties::default() },
-                ..good.clone()
+                ..good
             },
             "message-id",
         ),
