@@ -222,9 +222,11 @@ def test_a_policy_makes_a_queue_remember_and_a_stream_refuses(broker):
     broker("policies", "set", "keep", "^q$", '{"retain": "1h"}', "--apply-to", "queues")
     publish(channel, "q", "a")
     assert drain(channel, "q") == ["a"]
-    assert "1 messages" in broker("queues", "show", "q")
+    assert "1 message," in broker("queues", "show", "q")
     broker("policies", "clear", "keep")
     assert "retained" not in broker("queues", "show", "q")
+    broker("queues", "alter", "q", "retain-bytes=1000000")
+    assert "0 messages" in broker("queues", "show", "q"), "what was forgotten does not come back"
     for argument in [{"x-retain": "1h"}, {"x-retain-bytes": 1000}]:
         with channel_error(channel, 406, "a stream keeps what is acked anyway"):
             channel.queue_declare("s", durable=True, arguments={"x-queue-type": "stream", **argument})

@@ -10,7 +10,7 @@ use crate::queue::cell::QueueSpec;
 use crate::queue::handle::QueueHandle;
 use crate::queue::logs::{Logs, Priorities};
 use crate::queue::machine::Machine;
-use crate::queue::retained;
+use crate::queue::retained::Known;
 use crate::request::{Binding, Destination, UserLimits};
 use crate::routing::{ExchangeKind, ExchangeSpec};
 use crate::schedules::ScheduleSpec;
@@ -174,8 +174,7 @@ struct Found {
     delays: Vec<(VhostName, ExchangeName, QueueId)>,
     operators: Operators,
     stream_offsets: HashMap<QueueId, Places>,
-    /// Logs of what queues remember.
-    retained: HashMap<QueueId, QueueId>,
+    retained: HashMap<QueueId, Known>,
     next_queue_id: u64,
 }
 
@@ -229,9 +228,10 @@ impl Found {
             found.delays.push((vhost, name, id));
         }
         for (key, value) in store.values(definition::RETAINED)? {
-            let (queue, log) = retained::decode_retained(&key, &value).map_err(bad(&key))?;
-            found.next_queue_id = found.next_queue_id.max(log.0 + 1);
-            found.retained.insert(queue, log);
+            let (queue, rest) = definition::decode_retained_key(&key).map_err(bad(&key))?;
+            let known = found.retained.entry(queue).or_default();
+            known.read(rest, &value).map_err(bad(&key))?;
+            found.next_queue_id = found.next_queue_id.max(known.log.map_or(0, |log| log.0 + 1));
         }
         for (key, value) in store.values(definition::QUEUE_IDS)? {
             let bound = definition::decode_queue_ids(&value).map_err(bad(&key))?;
@@ -335,6 +335,7 @@ impl Found {
     ) -> Result<(), OpenBrokerError> {
         let mut recovered: HashMap<QueueId, RecoveredQueue> =
             recovery.queues.into_iter().map(|queue| (queue.id, queue)).collect();
+        let mut retained = self.retained.clone();
         for (vhost, name, definition) in &self.queues {
             let spec = QueueSpec {
                 id: definition.id,
@@ -350,7 +351,9 @@ impl Found {
             let effective = vhosts[vhost].effective_queue(name, &spec.arguments, altered.unwrap_or(&nothing));
             let cell = QueueCell::new(spec, effective, log, machine, core, &vhosts[vhost]);
             cell.restore_ids(store)?;
-            self.restore_retained(store, &cell, &mut recovered);
+            if let Some(known) = retained.remove(&definition.id) {
+                restore_retained(store, &cell, known, &mut recovered);
+            }
             if let Some(stream) = cell.stream() {
                 let places = self.stream_offsets.get(&definition.id);
                 stream.restore_places(places.cloned().unwrap_or_default());
@@ -373,9 +376,7 @@ impl Found {
         }
         // Queues without a definition: exclusive or transient ones of the last run, or a delete cut short.
         let mut batch = store.begin();
-        for queue in self.retained.keys().filter(|id| !self.queues.iter().any(|queue| queue.2.id == **id)) {
-            batch.delete(&definition::retained_key(*queue));
-        }
+        retained.iter().for_each(|(queue, known)| known.delete(*queue, &mut batch));
         for queue in recovered.values() {
             queue.log.delete(&mut batch);
         }
@@ -385,28 +386,6 @@ impl Found {
         let stored = self.bindings.iter().filter(|(_, b)| matches!(b.destination, Destination::Queue(_)));
         tracing::debug!(queues = self.queues.len(), queue_bindings = stored.count(), "definitions restored");
         Ok(())
-    }
-}
-
-impl Found {
-    /// Gives a queue what it remembers; what it is not to remember any more is forgotten.
-    fn restore_retained(
-        &self,
-        store: &Store,
-        cell: &Arc<QueueCell>,
-        recovered: &mut HashMap<QueueId, RecoveredQueue>,
-    ) {
-        let Some(id) = self.retained.get(&cell.spec().id) else { return };
-        let log = match recovered.remove(id) {
-            Some(queue) => queue.log,
-            None => store.create_queue(*id, true),
-        };
-        if !cell.restore_retained(&log) {
-            let mut batch = store.begin();
-            log.delete(&mut batch);
-            batch.delete(&definition::retained_key(cell.spec().id));
-            store.commit(batch, None);
-        }
     }
 }
 
@@ -478,4 +457,22 @@ fn restore_logs(
         logs.push((level, queue.log));
     }
     (Logs::with_priorities(definition.priorities, logs), Machine::new(&live))
+}
+
+/// Gives a queue what it remembers.
+fn restore_retained(
+    store: &Store,
+    cell: &Arc<QueueCell>,
+    known: Known,
+    recovered: &mut HashMap<QueueId, RecoveredQueue>,
+) {
+    let log = known.log.map(|id| match recovered.remove(&id) {
+        Some(queue) => queue.log,
+        None => store.create_queue(id, true),
+    });
+    let mut batch = store.begin();
+    cell.restore_retained(log, known, &mut batch);
+    if !batch.is_empty() {
+        store.commit(batch, None);
+    }
 }

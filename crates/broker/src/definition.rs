@@ -13,6 +13,7 @@
 //! u/ user bytes                                                       limits of a user
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
 //! r/ queue id u64                                                     the log of what a queue remembers, see `queue::retained`
+//! r/ queue id u64 | number u64                                        acked, and not in that log yet
 //! w/ vhost:name exchange bytes                                        the log of an exchange's delayed messages
 //! cr/ vhost:name schedule bytes                                      a schedule
 //! cs/ vhost:name schedule bytes                                      how far it has come
@@ -30,6 +31,7 @@
 //! binding   version=1 u8
 //! delay     version=1 u8 | id u64
 //! retained  version=1 u8 | id u64
+//! acked     version=1 u8 | first sequence number u64 | the one behind the last u64
 //! altered   version=1 u8 | args; a void value: the argument was taken away
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
@@ -54,6 +56,7 @@ use millpond_model::table::{Table, TableBuf};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::QueueId;
 pub(crate) use schedules::*;
+use std::ops::Range;
 
 const VERSION: u8 = 1;
 const AUTO_DELETE: u8 = 1;
@@ -121,6 +124,27 @@ pub(crate) fn delay_key(vhost: &VhostName, exchange: &ExchangeName) -> Vec<u8> {
 /// The key of the log of what a queue remembers.
 pub(crate) fn retained_key(queue: QueueId) -> Vec<u8> {
     [RETAINED, &queue.0.to_be_bytes()].concat()
+}
+
+/// The key of messages that were acked and are to be remembered; numbered in the order of the acks.
+pub(crate) fn pending_key(queue: QueueId, number: u64) -> Vec<u8> {
+    [RETAINED, &queue.0.to_be_bytes(), &number.to_be_bytes()].concat()
+}
+
+/// Sequence numbers.
+pub(crate) fn encode_range(seqs: &Range<u64>) -> Vec<u8> {
+    [&[VERSION][..], &seqs.start.to_be_bytes(), &seqs.end.to_be_bytes()].concat()
+}
+
+pub(crate) fn decode_range(value: &[u8]) -> Result<Range<u64>, String> {
+    let mut rest = Reader::of_version(value)?;
+    Ok(rest.u64()?..rest.u64()?)
+}
+
+/// Splits a key under [`RETAINED`] into the queue and what follows.
+pub(crate) fn decode_retained_key(key: &[u8]) -> Result<(QueueId, &[u8]), String> {
+    let mut rest = Reader::after(RETAINED, key)?;
+    Ok((QueueId(rest.u64()?), rest.0))
 }
 
 /// The log of delayed messages.

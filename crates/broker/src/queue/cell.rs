@@ -128,7 +128,7 @@ impl QueueCell {
             machine.set_single_active(settings.quorum);
         }
         machine.weigh(settings.max_length_bytes.is_some());
-        let retained = settings.retain.map(|terms| Box::new(Retained::new(terms)));
+        let retained = settings.retain.map(|terms| Box::new(Retained::new(terms, spec.id, spec.is_stored())));
         machine.set_groups(settings.groups.as_ref().map(|groups| groups.window));
         let state = State {
             machine,

@@ -2,16 +2,21 @@
 
 use crate::support::*;
 use millpond_broker::*;
+use millpond_model::VhostName;
 use millpond_store::fs::FakeFs;
 use millpond_store::{Store, StoreOptions};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 fn on_fake(fs: &FakeFs) -> TestBroker {
+    with_options(fs, options())
+}
+
+fn with_options(fs: &FakeFs, options: BrokerOptions) -> TestBroker {
     let mut store_options = StoreOptions::new("/data");
     store_options.wal_segment_size_bytes = 64 << 10;
     let (store, recovery) = Store::open_on(Arc::new(fs.clone()), store_options).unwrap();
-    TestBroker::of(Broker::open(store, recovery, options()).unwrap())
+    TestBroker::of(Broker::open(store, recovery, options).unwrap())
 }
 
 /// Publishes until the store says no, at the door or by a failed commit; how many were confirmed.
@@ -140,4 +145,36 @@ fn a_poisoned_store_confirms_nothing() {
         client.session.publish(&mut batch),
         Err(WriteRefused::Store(CommitError::Poisoned { .. }))
     ));
+}
+
+#[test]
+fn what_is_acked_while_the_store_is_full_is_remembered_when_there_is_room() {
+    let fs = FakeFs::new(5);
+    let clock = Clock::fake(1_700_000_000_000);
+    let broker = with_options(&fs, BrokerOptions { clock: clock.clone(), ..options() });
+    let mut client = broker.session();
+    let retaining =
+        DeclareQueue { arguments: arguments(&[("x-retain", "1D".into())]), ..queue_request("kept", "d") };
+    let (_, durability) = client.session.declare_queue(&retaining).unwrap();
+    client.wait_commit(durability);
+    client.declare("q", "d");
+    client.publish("", "kept", &["a", "b", "c"]);
+    fs.set_capacity_bytes(Some(fs.used_bytes() + (300 << 10)));
+    fill(&mut client);
+    client.consume("kept", 1);
+    let seen = client.deliveries(3);
+    client.settle(&seen, Outcome::Accept);
+    let count = || {
+        let queues = broker.broker().list_queues(&VhostName::new("/").unwrap()).unwrap();
+        queues.iter().find_map(|queue| queue.retained).unwrap().count
+    };
+    assert_eq!((client.ready("kept"), count()), (0, 0));
+    fs.set_capacity_bytes(None);
+    block_on(|cx| client.session.poll_publish_ready(cx));
+    block_on(|cx| {
+        clock.advance(1000);
+        cx.waker().wake_by_ref();
+        if count() == 3 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    client.publish("", "q", &["the store works"]);
 }

@@ -143,11 +143,11 @@ impl History {
     fn check(&mut self, restart: bool) {
         self.client = None;
         self.held.clear();
-        self.wait_remembered();
         if restart {
             self.broker.reopen();
         }
         self.begin();
+        self.wait_remembered();
         let client = self.client.as_mut().unwrap();
         let started = Instant::now();
         loop {

@@ -330,3 +330,78 @@ fn a_stream_refuses_to_remember_and_can_be_replayed_as_it_is() {
     assert_eq!(remembered(&broker, &mut client, "s"), ["a", "b"]);
     assert_eq!(figures(&broker, "s"), None);
 }
+
+#[test]
+fn what_a_transient_queue_remembers_goes_with_it() {
+    let (mut broker, _) = broker();
+    let mut client = broker.session();
+    let declare = |client: &mut Client| {
+        let request = DeclareQueue { arguments: arguments(&[hour()]), ..queue_request("q", "") };
+        let (_, durability) = client.session.declare_queue(&request).unwrap();
+        client.wait_commit(durability);
+    };
+    declare(&mut client);
+    client.publish_with("", "q", &["a", "b"], &persistent());
+    ack(&mut client, "q", 2);
+    assert_eq!(remembered(&broker, &mut client, "q"), ["a", "b"]);
+    drop(client);
+    broker.reopen();
+    let mut client = broker.session();
+    declare(&mut client);
+    assert_eq!(count(&broker, "q"), 0);
+}
+
+#[test]
+fn an_ack_in_a_transaction_is_remembered_when_it_is_committed() {
+    let (broker, _) = broker();
+    let mut client = broker.session();
+    declare(&mut client, "q", &[hour()]);
+    client.publish("", "q", &["a", "b"]);
+    client.consume("q", 1);
+    let seen = client.deliveries(2);
+    let settled = [(seen[0].id, Outcome::Accept), (seen[1].id, Outcome::Reject)];
+    let durability = client.session.transact(&mut Vec::new(), &settled).unwrap();
+    assert_eq!(count(&broker, "q"), 1);
+    client.wait_commit(durability);
+    assert_eq!(remembered(&broker, &mut client, "q"), ["a"]);
+}
+
+#[test]
+fn what_was_acked_and_is_still_to_be_read_from_disk_is_remembered_after_a_restart() {
+    for (priorities, forget) in [(false, false), (true, false), (false, true)] {
+        let mut broker = TestBroker::paging(options());
+        let mut client = broker.session();
+        let mut args = vec![hour()];
+        if priorities {
+            args.push(("x-max-priority", 3i64.into()));
+        }
+        declare(&mut client, "q", &args);
+        let all: Vec<String> = (0..200).map(|n| format!("message {n:03} {}", "x".repeat(200))).collect();
+        for part in all.chunks(20) {
+            client.publish("", "q", &part.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        client.consume("q", 1);
+        let seen = client.deliveries(200);
+        // Odd ones first: many ranges are written down.
+        let (even, odd): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|it| it.body[8..11].parse::<u32>().unwrap() % 2 == 0);
+        client.settle(&odd, Outcome::Accept);
+        client.settle(&even[..50], Outcome::Accept);
+        if forget {
+            let none = arguments(&[("x-retain", Value::Void)]);
+            broker.broker().alter_queue(&root(), &queue("q"), &none).unwrap().wait().unwrap();
+        }
+        drop(client);
+        broker.reopen();
+        client = broker.session();
+        assert_eq!(client.ready("q"), 50, "what was acked is not ready again");
+        if forget {
+            assert_eq!(figures(&broker, "q"), None);
+        } else {
+            block_until(|| count(&broker, "q") == 150);
+            let wanted: Vec<_> = bodies(&odd).into_iter().chain(bodies(&even[..50])).collect();
+            assert_eq!(remembered(&broker, &mut client, "q"), wanted);
+        }
+        assert_eq!(client.drain("q"), bodies(&even[50..]));
+    }
+}

@@ -377,7 +377,8 @@ fn show_queue(queue: &QueueInfo) -> String {
         let since = oldest_ms
             .map(|ms| format!(", acked since {}", show_time(UNIX_EPOCH + Duration::from_millis(ms))))
             .unwrap_or_default();
-        lines.push(format!("retained         {count} messages, {size_bytes} bytes{since}"));
+        let messages = if count == 1 { "message" } else { "messages" };
+        lines.push(format!("retained         {count} {messages}, {size_bytes} bytes{since}"));
     }
     if !queue.altered.is_empty() {
         lines.push(format!("altered          {}", show_table(&queue.altered)));

@@ -3,20 +3,23 @@
 //! They are in a log of their own, which is read as a stream's: in the order of the acks, each stamped with the time of
 //! its ack. The ack takes a message out of the queue's log and appends it there in one batch, so after a crash it is in
 //! one of the two, never in both and never in neither. Of a message that was read back from disk the content has to be
-//! read once more; it stays in the queue's log until then, acked in memory only: after a crash it is ready again, as
-//! after any ack that did not reach the disk.
+//! read once more; until then it is [`pending`]: still in the queue's log, and written down as acked.
+
+mod pending;
+
+pub(crate) use pending::Known;
 
 use super::arguments::BadArgument;
 use super::cell::{QueueCell, State};
 use super::pump::{Work, push_range};
 use crate::core::Core;
-use crate::definition::{RETAINED, encode_queue_ids, retained_key};
+use crate::definition::{encode_queue_ids, retained_key};
 use crate::stream::arguments::{interval_ms, not_an_interval};
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{RawValue, Table, Value};
 use millpond_store::{Batch, Fetch, QueueId, QueueLog, StoreStatus};
-use std::collections::VecDeque;
+use pending::Pending;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,8 +74,7 @@ pub(super) struct Retained {
     terms: RetainTerms,
     /// Made when the first message comes.
     log: Option<QueueLog>,
-    /// Acked, and not taken over yet: still in the queue's log. In the order of the acks.
-    pending: VecDeque<Range<u64>>,
+    pending: Pending,
     /// Added since it was last looked how much there is.
     unchecked_bytes: u64,
     /// When the first one will be too old; `None`: there is none, or it was not looked yet.
@@ -93,11 +95,11 @@ pub struct RetainedFigures {
 }
 
 impl Retained {
-    pub(super) fn new(terms: RetainTerms) -> Self {
+    pub(super) fn new(terms: RetainTerms, queue: QueueId, stored: bool) -> Self {
         Self {
             terms,
             log: None,
-            pending: VecDeque::new(),
+            pending: Pending::new(queue, stored),
             unchecked_bytes: 0,
             trim_at_ms: None,
             content: Vec::new(),
@@ -113,6 +115,7 @@ impl Retained {
 
     /// Forgets everything for good.
     fn drop_all(&mut self, queue: QueueId, batch: &mut Batch) {
+        self.pending.clear(batch);
         if let Some(log) = self.log.take() {
             log.delete(batch);
             batch.delete(&retained_key(queue));
@@ -146,10 +149,7 @@ impl State {
     pub(super) fn remember(&mut self, work: &mut Work<'_>) -> bool {
         let Some(retained) = &mut self.retained else { return false };
         for range in work.scratch.settled.drain(..) {
-            match retained.pending.back_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => retained.pending.push_back(range),
-            }
+            retained.pending.push(range);
         }
         true
     }
@@ -176,7 +176,7 @@ impl QueueCell {
         let mut settled: Vec<Range<u64>> = Vec::new();
         let mut left = TAKEN_MAX_BYTES;
         let mut next = None;
-        while let Some(seqs) = retained.pending.pop_front() {
+        while let Some(seqs) = retained.pending.front() {
             let before = retained.content.len();
             let fetch = self.log.fetch(seqs.clone(), left, &mut retained.content);
             let fetched = &retained.content[before..];
@@ -186,9 +186,7 @@ impl QueueCell {
                 if whole { seqs.end } else { fetched.last().map_or(seqs.start, |(seq, _)| seq + 1) };
             push_range(&mut settled, seqs.start..reached);
             left = left.saturating_sub(size);
-            if reached < seqs.end {
-                retained.pending.push_front(reached..seqs.end);
-            }
+            retained.pending.taken(reached, work.batch);
             if fetch == Fetch::Loading {
                 break;
             }
@@ -197,6 +195,7 @@ impl QueueCell {
                 break;
             }
         }
+        retained.pending.note(work.batch);
         self.append_retained(retained, now_ms, work);
         self.log.settle(work.batch, &settled);
         next
@@ -227,23 +226,38 @@ impl QueueCell {
         log
     }
 
-    /// What was remembered before the start. Whether it is to be kept.
-    pub(crate) fn restore_retained(self: &Arc<Self>, log: &QueueLog) -> bool {
+    /// What was remembered before the start, and what was acked. Without terms it is forgotten.
+    pub(crate) fn restore_retained(self: &Arc<Self>, log: Option<QueueLog>, known: Known, batch: &mut Batch) {
         let mut state = self.state.lock();
-        let Some(retained) = &mut state.retained else { return false };
-        log.on_change(self.listener());
-        retained.log = Some(log.clone());
-        retained.unchecked_bytes = u64::MAX;
-        true
+        for (_, seqs) in &known.pending {
+            state.machine.remove_ready(seqs.clone());
+        }
+        let Some(retained) = &mut state.retained else {
+            known.delete(self.spec.id, batch);
+            let acked: Vec<_> = known.pending.into_iter().map(|(_, seqs)| seqs).collect();
+            self.log.settle(batch, &acked);
+            if let Some(log) = log {
+                log.delete(batch);
+            }
+            return;
+        };
+        retained.pending.restore(known.pending);
+        if let Some(log) = log {
+            log.on_change(self.listener());
+            retained.log = Some(log);
+            retained.unchecked_bytes = u64::MAX;
+        }
     }
 
     /// Goes by other terms; without any, what was remembered is forgotten.
     pub(super) fn change_retained(&self, state: &mut State, terms: Option<RetainTerms>, work: &mut Work<'_>) {
         match (&mut state.retained, terms) {
             (Some(retained), Some(terms)) => retained.change(terms),
-            (None, Some(terms)) => state.retained = Some(Box::new(Retained::new(terms))),
+            (None, Some(terms)) => {
+                state.retained = Some(Box::new(Retained::new(terms, self.spec.id, self.spec.is_stored())));
+            }
             (Some(retained), None) => {
-                let acked: Vec<_> = retained.pending.drain(..).collect();
+                let acked = retained.pending.clear(work.batch);
                 self.log.settle(work.batch, &acked);
                 self.forget_retained(state, work);
             }
@@ -291,11 +305,4 @@ fn is_replayed_from(message: &Message, queue: &str) -> bool {
 fn acked_at(message: &Message, now_ms: u64) -> Message {
     let (exchange, routing_key) = (message.exchange(), message.routing_key());
     Message::published_at(now_ms, exchange, routing_key, message.properties(), true, message.body())
-}
-
-/// Which log belongs to which queue, out of a keyed value.
-pub(crate) fn decode_retained(key: &[u8], value: &[u8]) -> Result<(QueueId, QueueId), String> {
-    let id = key.strip_prefix(RETAINED).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
-    let queue = QueueId(id.ok_or("its key is not a queue's id")?);
-    Ok((queue, crate::definition::decode_delay(value)?))
 }
