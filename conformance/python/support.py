@@ -54,6 +54,17 @@ def counts(channel, queue):
     return method.message_count, method.consumer_count
 
 
+def is_gone(connection, queue):
+    """Whether there is no such queue (any more); asked on a channel of its own, which the answer closes."""
+    probe = connection.channel()
+    try:
+        probe.queue_declare(queue, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as closed:
+        return closed.reply_code == 404
+    probe.close()
+    return False
+
+
 def ready(channel, queue):
     return counts(channel, queue)[0]
 

@@ -1,6 +1,7 @@
 """Contracts 6.1: content headers and bodies, and frames in all the sizes they may come in."""
 
 import struct
+from functools import partial
 
 import pytest
 
@@ -8,52 +9,38 @@ from rawamqp import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD, METH
 from support import rabbitmq_differs
 
 
-def test_probed_a_content_header_without_a_publish_closes_the_connection_with_505(raw):
-    client = raw()
-    client.open_channel()
-    client.content(1, b"")
-    client.expect_connection_close(505, "UNEXPECTED_FRAME")
+def publish_method(client):
+    client.method(1, "basic.publish", routing_key="x")
 
 
-def test_probed_a_body_without_a_publish_closes_the_connection_with_505(raw):
-    client = raw()
-    client.open_channel()
+def header(client, class_id=60):
+    client.content(1, b"", size=10, class_id=class_id)
+
+
+def body(client):
     client.frame(FRAME_BODY, 1, b"x")
-    client.expect_connection_close(505, "UNEXPECTED_FRAME")
 
 
-def test_probed_a_method_where_the_content_header_is_due_closes_the_connection_with_505(raw):
-    client = raw()
-    client.open_channel()
-    client.method(1, "basic.publish", routing_key="x")
+def another_method(client):
     client.method(1, "basic.qos", prefetch_count=1)
-    client.expect_connection_close(505, "UNEXPECTED_FRAME")
 
 
-def test_probed_a_method_where_the_body_is_due_closes_the_connection_with_505(raw):
+OUT_OF_TURN = {
+    "a content header without a publish": [header],
+    "a body without a publish": [body],
+    "a method where the content header is due": [publish_method, another_method],
+    "a method where the body is due": [publish_method, header, another_method],
+    "a second content header": [publish_method, header, header],
+    **{f"a content header of class {n}": [publish_method, partial(header, class_id=n)] for n in (50, 0, 61)},
+}
+
+
+@pytest.mark.parametrize("frames", OUT_OF_TURN.values(), ids=OUT_OF_TURN)
+def test_probed_a_frame_out_of_turn_closes_the_connection_with_505(raw, frames):
     client = raw()
     client.open_channel()
-    client.method(1, "basic.publish", routing_key="x")
-    client.content(1, b"", size=10)
-    client.method(1, "basic.qos", prefetch_count=1)
-    client.expect_connection_close(505, "UNEXPECTED_FRAME")
-
-
-def test_probed_a_second_content_header_closes_the_connection_with_505(raw):
-    client = raw()
-    client.open_channel()
-    client.method(1, "basic.publish", routing_key="x")
-    client.content(1, b"", size=10)
-    client.content(1, b"", size=10)
-    client.expect_connection_close(505, "UNEXPECTED_FRAME")
-
-
-@pytest.mark.parametrize("class_id", [50, 0, 61])
-def test_probed_a_content_header_of_another_class_closes_the_connection_with_505(raw, class_id):
-    client = raw()
-    client.open_channel()
-    client.method(1, "basic.publish", routing_key="x")
-    client.content(1, b"x", class_id=class_id)
+    for frame in frames:
+        frame(client)
     client.expect_connection_close(505, "UNEXPECTED_FRAME")
 
 

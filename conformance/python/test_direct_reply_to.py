@@ -3,7 +3,7 @@
 import pika
 import pytest
 
-from support import Delivery, Sink, channel_error, declare, publish, rabbitmq_differs, ready, sync, until
+from support import Delivery, Sink, channel_error, declare, is_gone, publish, rabbitmq_differs, ready, sync, until
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -60,16 +60,7 @@ def test_A14_a_passive_declare_tells_whether_the_requester_lives(connect, channe
     address = reply_address(asking, queue)
     assert channel.queue_declare(address, passive=True).method.queue == address
     requester.close()
-
-    def gone():
-        probe = channel.connection.channel()
-        try:
-            probe.queue_declare(address, passive=True)
-        except pika.exceptions.ChannelClosedByBroker as closed:
-            return closed.reply_code == 404
-        return False
-
-    until(channel.connection, gone, "the requester is known to be gone")
+    until(channel.connection, lambda: is_gone(channel.connection, address), "the requester is known to be gone")
 
 
 def test_A14_a_reply_to_nobody_is_dropped_without_an_error(connect, channel, name):

@@ -1,24 +1,13 @@
 """Contracts 6.2: how long exclusive and auto-delete queues and exchanges live."""
 
-import pika
-
-from support import channel_error, counts, declare, until
+from support import channel_error, counts, declare, is_gone, until
 
 
 def test_an_exclusive_queue_goes_with_its_connection(connect, channel, name):
     owner, queue = connect(), name()
     declare(owner.channel(), queue, exclusive=True)
     owner.close()
-
-    def gone():
-        probe = channel.connection.channel()
-        try:
-            probe.queue_declare(queue, passive=True)
-        except pika.exceptions.ChannelClosedByBroker as closed:
-            return closed.reply_code == 404
-        return False
-
-    until(channel.connection, gone, "the queue is gone")
+    until(channel.connection, lambda: is_gone(channel.connection, queue), "the queue is gone")
 
 
 def test_an_exclusive_queue_stays_when_only_its_channel_closes(connection, name):

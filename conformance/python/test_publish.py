@@ -269,13 +269,19 @@ def test_P6_a_confirmed_message_is_in_every_matched_queue(channel, name):
     assert [drain(channel, queue) for queue in queues] == [["all"]] * 5
 
 
-def test_P7_a_commit_publishes_and_acks(channel, connection, name):
+def work_in_a_transaction(channel, name):
+    """Takes a message, publishes its result and acks it, uncommitted: the two queues, and the delivery tag."""
     source, target = declare(channel, name()), declare(channel, name())
     fill(channel, source, 1)
     channel.tx_select()
     method, _, _ = channel.basic_get(source)
     publish(channel, target, "result")
     channel.basic_ack(method.delivery_tag)
+    return source, target, method.delivery_tag
+
+
+def test_P7_a_commit_publishes_and_acks(channel, connection, name):
+    source, target, _ = work_in_a_transaction(channel, name)
     watcher = connection.channel()
     assert ready(watcher, target) == 0
     channel.tx_commit()
@@ -285,28 +291,18 @@ def test_P7_a_commit_publishes_and_acks(channel, connection, name):
 
 
 def test_P7_a_rollback_drops_publishes_and_leaves_messages_unacked(channel, connection, name):
-    source, target = declare(channel, name()), declare(channel, name())
-    fill(channel, source, 1)
-    channel.tx_select()
-    method, _, _ = channel.basic_get(source)
-    publish(channel, target, "result")
-    channel.basic_ack(method.delivery_tag)
+    source, target, delivery_tag = work_in_a_transaction(channel, name)
     channel.tx_rollback()
     watcher = connection.channel()
     assert (ready(watcher, source), ready(watcher, target)) == (0, 0)
-    channel.basic_ack(method.delivery_tag)
+    channel.basic_ack(delivery_tag)
     channel.tx_commit()
     channel.close()
     assert ready(watcher, source) == 0
 
 
 def test_P7_closing_the_channel_rolls_back(channel, connection, name):
-    source, target = declare(channel, name()), declare(channel, name())
-    fill(channel, source, 1)
-    channel.tx_select()
-    method, _, _ = channel.basic_get(source)
-    publish(channel, target, "result")
-    channel.basic_ack(method.delivery_tag)
+    source, target, _ = work_in_a_transaction(channel, name)
     channel.close()
     watcher = connection.channel()
     until(connection, lambda: ready(watcher, source) == 1, "the message is back")
