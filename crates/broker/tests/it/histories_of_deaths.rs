@@ -188,11 +188,7 @@ impl History {
             limit: None,
             dry_run: false,
         };
-        let mut replay = self.broker.broker().transfer(&VhostName::new("/").unwrap(), request).unwrap();
-        let mut more = true;
-        while more {
-            block_on(|cx| replay.poll_step(cx, 100).map(|it| more = it.unwrap()));
-        }
+        transfer(&self.broker, request);
         let copies = self.client.as_mut().unwrap().drain("copies");
         copies.iter().map(|body| body.parse().unwrap()).collect()
     }

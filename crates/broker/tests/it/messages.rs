@@ -25,17 +25,6 @@ fn browse(broker: &TestBroker, name: &str) -> Vec<String> {
     found.iter().map(|it| String::from_utf8_lossy(it.message.body()).into_owned()).collect()
 }
 
-fn transfer(broker: &TestBroker, request: TransferRequest) -> TransferReport {
-    let mut transfer = broker.broker().transfer(&root(), request).unwrap();
-    let mut more = true;
-    while more {
-        block_on(|cx| transfer.poll_step(cx, 3).map(|it| more = it.unwrap()));
-    }
-    let report = transfer.report().clone();
-    transfer.saved().wait().unwrap();
-    report
-}
-
 fn moving(from: &str, to: &str) -> TransferRequest {
     TransferRequest {
         from: queue(from),

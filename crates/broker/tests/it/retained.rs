@@ -48,21 +48,10 @@ fn replaying(from: &str, to: &str) -> TransferRequest {
     }
 }
 
-fn replay(broker: &TestBroker, request: TransferRequest) -> TransferReport {
-    let mut transfer = broker.broker().transfer(&root(), request).unwrap();
-    let mut more = true;
-    while more {
-        block_on(|cx| transfer.poll_step(cx, 3).map(|it| more = it.unwrap()));
-    }
-    let report = transfer.report().clone();
-    transfer.saved().wait().unwrap();
-    report
-}
-
 /// What a queue remembers, in order: replayed into another one.
 fn remembered(broker: &TestBroker, client: &mut Client, name: &str) -> Vec<String> {
     client.declare("copies", "d");
-    replay(broker, replaying(name, "copies"));
+    transfer(broker, replaying(name, "copies"));
     client.drain("copies")
 }
 
@@ -238,7 +227,7 @@ fn auto_ack_counts_as_acked_and_a_transient_message_is_remembered_on_disk() {
     broker.reopen();
     let mut client = broker.session();
     assert_eq!(remembered(&broker, &mut client, "q"), ["a", "b", "transient"]);
-    replay(&broker, replaying("q", "q"));
+    transfer(&broker, replaying("q", "q"));
     let got: Vec<_> = std::iter::from_fn(|| client.get("q", true)).map(|got| got.delivery.message).collect();
     assert_eq!(got.iter().map(Message::is_persistent).collect::<Vec<_>>(), [true, true, false]);
 }
@@ -255,11 +244,11 @@ fn a_replay_says_where_from_and_may_go_back_without_being_remembered_twice() {
     ack(&mut client, "q", 2);
     clock.advance(5_000);
     for _ in 0..3 {
-        assert_eq!(replay(&broker, replaying("q", "q")).moved_count(), 2);
+        assert_eq!(transfer(&broker, replaying("q", "q")).moved_count(), 2);
         assert_eq!(ack(&mut client, "q", 2), ["a", "b"]);
         assert_eq!(count(&broker, "q"), 2);
     }
-    replay(&broker, replaying("q", "other"));
+    transfer(&broker, replaying("q", "other"));
     let got = client.get("other", true).unwrap().delivery.message;
     assert_eq!((got.exchange(), got.routing_key()), (&b"amq.topic"[..], &b"some.key"[..]));
     assert_eq!(got.published_ms(), Some(START_MS + 5_000), "times to live count from the replay");
@@ -302,7 +291,7 @@ fn a_replay_takes_a_time_a_filter_and_a_limit_and_a_dry_run_does_nothing() {
         (TransferRequest { dry_run: true, ..of(None, None) }, ""),
     ];
     for (request, wanted) in table {
-        let report = replay(&broker, request.clone());
+        let report = transfer(&broker, request.clone());
         assert_eq!(client.drain("copies").concat(), wanted, "{request:?}");
         assert_eq!(report.moved_count(), if request.dry_run { 6 } else { wanted.len() as u64 });
     }

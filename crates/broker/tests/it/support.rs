@@ -131,6 +131,18 @@ pub(crate) fn block_on(mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>) {
     }
 }
 
+/// Moves or copies messages in the vhost `/`, a few at a time, until it is done and durable.
+pub(crate) fn transfer(broker: &TestBroker, request: TransferRequest) -> TransferReport {
+    let mut transfer = broker.broker().transfer(&VhostName::new("/").unwrap(), request).unwrap();
+    let mut more = true;
+    while more {
+        block_on(|cx| transfer.poll_step(cx, 3).map(|it| more = it.unwrap()));
+    }
+    let report = transfer.report().clone();
+    transfer.saved().wait().unwrap();
+    report
+}
+
 pub(crate) fn queue(name: &str) -> QueueName {
     QueueName::new(name).unwrap()
 }

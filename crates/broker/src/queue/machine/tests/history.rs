@@ -366,26 +366,15 @@ impl History {
 
 #[test]
 fn random_histories_agree_with_the_model_after_every_step() {
-    for seed in 0..40 {
+    let begin = |seed| {
         let mut machine = Machine::default();
         machine.set_delivery_limit(Some(LIMIT as u16));
-        let mut history = History {
-            machine,
-            model: Model::default(),
-            random: StdRng::seed_from_u64(seed),
-            next_consumer: 0,
-        };
-        for step in 0..1500 {
-            let run = std::panic::AssertUnwindSafe(|| {
-                history.step();
-                history.compare();
-                history.pump();
-                history.compare();
-            });
-            if let Err(cause) = std::panic::catch_unwind(run) {
-                eprintln!("seed {seed}, step {step}");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+        History { machine, model: Model::default(), random: StdRng::seed_from_u64(seed), next_consumer: 0 }
+    };
+    super::play(40, 1500, begin, |history| {
+        history.step();
+        history.compare();
+        history.pump();
+        history.compare();
+    });
 }

@@ -271,19 +271,10 @@ impl History {
 
 #[test]
 fn random_histories_in_time_lose_nothing_and_end_what_is_due() {
-    for seed in 0..60 {
-        let mut history = History::new(seed);
-        for step in 0..800 {
-            let run = std::panic::AssertUnwindSafe(|| {
-                history.step();
-                history.compare();
-                history.pump();
-                history.compare();
-            });
-            if let Err(cause) = std::panic::catch_unwind(run) {
-                eprintln!("seed {seed}, step {step}");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+    super::play(60, 800, History::new, |history| {
+        history.step();
+        history.compare();
+        history.pump();
+        history.compare();
+    });
 }
