@@ -337,19 +337,10 @@ impl History {
 
 #[test]
 fn random_histories_keep_groups_together_and_in_order() {
-    for seed in 0..80 {
-        let mut history = History::new(seed);
-        for step in 0..400 {
-            let run = std::panic::AssertUnwindSafe(|| {
-                history.step();
-                history.compare();
-                history.pump();
-                history.compare();
-            });
-            if let Err(cause) = std::panic::catch_unwind(run) {
-                eprintln!("seed {seed}, step {step}");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+    super::play(80, 400, History::new, |history| {
+        history.step();
+        history.compare();
+        history.pump();
+        history.compare();
+    });
 }
