@@ -45,7 +45,7 @@ class Client:
         start_ok = struct.pack(">I", 0) + short(b"PLAIN") + struct.pack(">I", len(plain)) + plain + short(b"en_US")
         self.socket.sendall(method(0, 10, 11, start_ok))
         self.expect(10, 30)
-        self.socket.sendall(method(0, 10, 31, struct.pack(">HIH", 0, 131072, 0)))
+        self.socket.sendall(method(0, 10, 31, struct.pack(">HIH", 8, 131072, 0)))
         self.socket.sendall(method(0, 10, 40, short(b"/") + b"\0\0"))
         self.expect(10, 41)
         self.call(20, 10, short(b""), 20, 11)
@@ -56,14 +56,15 @@ class Client:
         if not data:
             raise EOFError("the broker closed the connection")
         self.buffer += data
-        at, size = 0, len(self.buffer)
+        found, at, size = [], 0, len(self.buffer)
         while size - at >= 8:
             kind, _, length = struct.unpack_from(">BHI", self.buffer, at)
             if size - at < length + 8:
                 break
-            yield kind, bytes(self.buffer[at + 7:at + 7 + length])
+            found.append((kind, bytes(self.buffer[at + 7:at + 7 + length])))
             at += length + 8
         del self.buffer[:at]
+        return found
 
     def expect(self, class_id, method_id):
         while True:
@@ -217,6 +218,8 @@ def main():
                     port = int(found[1])
                 if "health" in line:
                     break
+            # Threads that read end with the process.
+            threading.excepthook = lambda _: None
             try:
                 measure(process, port, options)
             finally:

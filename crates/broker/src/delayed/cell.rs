@@ -323,6 +323,9 @@ impl DelayCell {
                     return;
                 }
                 if let Some((_, message)) = found.pop() {
+                    // A copy: one message that is kept must not keep its whole block.
+                    let stamp_ms = message.published_ms().unwrap_or(0);
+                    let message = restamped(&message, stamp_ms, message.properties());
                     state.read_bytes += message.size_bytes();
                     state.read.insert(one.seq, message);
                 }

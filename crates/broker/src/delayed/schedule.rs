@@ -1,17 +1,18 @@
 //! When each delayed message of an exchange is due; pure, told the time.
 //!
 //! A set of pairs of numbers: about 18 bytes a message, and 26 more for one that has an id by which it may be taken
-//! back. Contents stay in the log; those of the messages that are due soon are read ahead, half a second's worth at a
+//! back. Contents stay in the log; those of the messages that are due soon are read ahead, some seconds' worth at a
 //! time and in the order of the log, so that a backlog on disk is read in passes and not message by message.
 
 use super::sorted::Sorted;
 use std::ops::Range;
 
-/// How far before its time a message's content is read.
-pub(super) const AHEAD_MS: u64 = 1000;
+/// How far before its time a message's content is read. A pass goes over all of the log if what is due next is
+/// scattered over it, so there must not be many of them.
+pub(super) const AHEAD_MS: u64 = 10_000;
 
 /// Messages read ahead in one pass.
-const PASS_MAX: usize = 32 * 1024;
+const PASS_MAX: usize = 128 * 1024;
 
 /// A message that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
