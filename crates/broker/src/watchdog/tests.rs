@@ -3,6 +3,7 @@
 use super::*;
 use crate::queue::machine::Progress;
 use crate::*;
+use millpond_model::properties::Properties;
 use millpond_model::table::{Table, Value};
 use millpond_model::{ConsumerTag, Message, UserName};
 use millpond_store::{Store, StoreOptions};
@@ -101,8 +102,11 @@ impl Fixture {
         vhost.read().queue("q").unwrap().0.clone()
     }
 
+    /// All of one group, where that matters.
     fn messages(count: usize, now_ms: u64) -> impl Iterator<Item = Message> {
-        std::iter::repeat_with(move || Message::published_at(now_ms, b"", b"q", &[0, 0], false, &[7; 200]))
+        let properties = Properties { app_id: Some("a".into()), ..Properties::default() }.encode().unwrap();
+        let body = [7; 200];
+        std::iter::repeat_with(move || Message::published_at(now_ms, b"", b"q", &properties, false, &body))
             .take(count)
     }
 
@@ -166,6 +170,13 @@ fn what_is_held_back_by_right_is_no_bug() {
     stream.consume(1, &[("x-stream-offset", text("first"))]).unwrap();
     stream.publish(3);
     quiet(&stream, "a reader has no credit");
+
+    let mut grouped = Fixture::new(&[("x-group-by", text("property:app-id"))]);
+    grouped.consume(1, &[]).unwrap();
+    grouped.consume(10, &[]).unwrap();
+    grouped.publish(3);
+    quiet(&grouped, "the group is in use by a consumer without credit");
+    assert_eq!(grouped.come(), 1);
 
     let mut paced = Fixture::new(&[("x-rate", Value::F64(0.001))]);
     paced.consume(0, &[]).unwrap();
