@@ -1,5 +1,6 @@
 //! Delayed exchanges: messages wait for their time, in order, through restarts, and are released once (contract M7).
 
+use crate::delayed_cancel::{cancel, cancelling, named};
 use crate::support::*;
 use millpond_broker::*;
 use millpond_model::VhostName;
@@ -10,9 +11,9 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn broker() -> (TestBroker, Clock) {
+pub(crate) fn broker() -> (TestBroker, Clock) {
     let clock = Clock::fake(1_700_000_000_000);
     (TestBroker::with(BrokerOptions { clock: clock.clone(), ..options() }), clock)
 }
@@ -26,23 +27,23 @@ fn declare(client: &mut Client, kind: &str) {
 }
 
 /// Declares durable queue `q`, bound to `D` by key `k`.
-fn declare_with_queue(client: &mut Client) {
+pub(crate) fn declare_with_queue(client: &mut Client) {
     declare(client, "direct");
     client.declare("q", "d");
     client.bind("D", "q", "k");
 }
 
-fn delayed(delay: impl Into<Value>) -> Properties {
+pub(crate) fn delayed(delay: impl Into<Value>) -> Properties {
     Properties { headers: arguments(&[("x-delay", delay.into())]), ..persistent() }
 }
 
-fn publish(client: &mut Client, body: &str, properties: &Properties) {
+pub(crate) fn publish(client: &mut Client, body: &str, properties: &Properties) {
     let durability = client.publish_with("D", "k", &[body], properties);
     client.wait_commit(durability);
 }
 
 /// Waits until so many messages are ready.
-fn wait_ready(client: &mut Client, queue: &str, count: u64) {
+pub(crate) fn wait_ready(client: &mut Client, queue: &str, count: u64) {
     let started = Instant::now();
     while client.ready(queue) < count {
         assert!(started.elapsed() < PATIENCE, "{count} wanted, {} there", client.ready(queue));
@@ -50,16 +51,16 @@ fn wait_ready(client: &mut Client, queue: &str, count: u64) {
     }
 }
 
-fn root() -> VhostName {
+pub(crate) fn root() -> VhostName {
     VhostName::new("/").unwrap()
 }
 
-fn waiting(broker: &TestBroker) -> u64 {
+pub(crate) fn waiting(broker: &TestBroker) -> u64 {
     broker.broker().list_delayed_exchanges(&root()).unwrap().iter().map(|it| it.waiting).sum()
 }
 
 /// Waits until so many are found to wait.
-fn wait_waiting(broker: &TestBroker, count: u64) {
+pub(crate) fn wait_waiting(broker: &TestBroker, count: u64) {
     let started = Instant::now();
     while waiting(broker) != count {
         assert!(started.elapsed() < PATIENCE, "{count} wanted, {} wait", waiting(broker));
@@ -367,104 +368,6 @@ fn a_delayed_exchange_needs_a_type_to_route_by() {
 
 /// What waits, as the test knows it: time and order of publishing.
 type Model = std::collections::BTreeSet<(u64, u64)>;
-
-/// To take back the messages with this id.
-fn cancelling(id: impl Into<Value>) -> Properties {
-    Properties { headers: arguments(&[("x-delay-cancel", id.into())]), ..persistent() }
-}
-
-fn named(id: &str, delay_ms: i64) -> Properties {
-    Properties { message_id: Some(id.into()), ..delayed(delay_ms) }
-}
-
-/// Publishes an order to take back until it is known what waits; whether it missed.
-fn cancel(client: &mut Client, properties: &Properties) -> bool {
-    let started = Instant::now();
-    loop {
-        let (message, route) = client.message("D", "k", "not to be delivered", properties).unwrap();
-        assert!(!route.is_unroutable() && !route.is_nowhere());
-        let durability = client.session.publish(&mut vec![(message, route)]).unwrap();
-        client.wait_commit(durability);
-        let missed = !client.session.take_missed().is_empty();
-        if client.session.take_refused().is_empty() {
-            return missed;
-        }
-        assert!(started.elapsed() < PATIENCE, "what waits is not read");
-    }
-}
-
-#[test]
-fn a_publisher_takes_back_what_it_scheduled_by_the_id_it_chose() {
-    let (mut broker, clock) = broker();
-    let mut client = broker.session();
-    declare_with_queue(&mut client);
-    for (body, id) in [("1", "a"), ("2", "b"), ("3", "a"), ("4", "c")] {
-        publish(&mut client, body, &named(id, 1000));
-    }
-    publish(&mut client, "5", &delayed(1000));
-    assert!(!cancel(&mut client, &cancelling("a")));
-    assert_eq!(waiting(&broker), 3, "both are gone");
-    assert!(cancel(&mut client, &cancelling("a")), "none is left");
-    assert!(cancel(&mut client, &cancelling("nobody's")));
-    drop(client);
-    broker.reopen();
-    wait_waiting(&broker, 3);
-    let mut client = broker.session();
-    assert!(!cancel(&mut client, &cancelling("c")), "ids are known after a restart");
-    clock.advance(1001);
-    wait_ready(&mut client, "q", 2);
-    assert_eq!(client.drain("q"), ["2", "5"]);
-    assert!(cancel(&mut client, &cancelling("b")), "what was released is not taken back");
-}
-
-#[test]
-fn a_message_with_a_delay_and_something_to_cancel_takes_its_place() {
-    let (broker, clock) = broker();
-    let mut client = broker.session();
-    declare_with_queue(&mut client);
-    publish(&mut client, "old", &named("a", 1000));
-    let mut properties = named("a", 5000);
-    properties.headers.push("x-delay-cancel", Value::from("a"));
-    publish(&mut client, "new", &properties);
-    assert_eq!(waiting(&broker), 1);
-    clock.advance(1001);
-    assert_eq!(client.ready("q"), 0);
-    clock.advance(4000);
-    wait_ready(&mut client, "q", 1);
-    assert_eq!(client.drain("q"), ["new"]);
-}
-
-#[test]
-fn orders_to_cancel_are_read_by_delayed_exchanges_only() {
-    let (broker, _) = broker();
-    let mut client = broker.session();
-    declare_with_queue(&mut client);
-    for value in [Value::I32(5), Value::from("")] {
-        let error = client.message("D", "k", "m", &cancelling(value)).unwrap_err().to_string();
-        assert!(error.contains("x-delay-cancel"), "{error}");
-    }
-    let durability = client.publish_with("", "q", &["plain"], &cancelling("a"));
-    client.wait_commit(durability);
-    assert_eq!(client.drain("q"), ["plain"]);
-}
-
-#[test]
-fn operators_cancel_by_message_id_too() {
-    let (broker, clock) = broker();
-    let mut client = broker.session();
-    declare_with_queue(&mut client);
-    publish(&mut client, "1", &named("a", 1000));
-    publish(&mut client, "2", &named("a", 1000));
-    let cancel = |id: &[u8]| broker.broker().cancel_delayed_named(&root(), &exchange("D"), id);
-    let (count, saved) = cancel(b"a").unwrap();
-    saved.wait().unwrap();
-    assert_eq!(count, 2);
-    let error = cancel(b"a").unwrap_err().to_string();
-    assert_eq!(error, "no message with the message_id 'a' waits at exchange 'D': it may have been released");
-    clock.advance(2001);
-    publish(&mut client, "now", &persistent());
-    assert_eq!(client.drain("q"), ["now"]);
-}
 
 #[test]
 fn in_random_histories_every_message_is_released_once_in_order_or_taken_back() {

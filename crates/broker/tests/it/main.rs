@@ -8,6 +8,7 @@ mod dead_letters;
 mod dedup;
 mod definitions;
 mod delayed;
+mod delayed_cancel;
 mod flow;
 mod full;
 mod groups;

@@ -14,6 +14,7 @@ mod define;
 mod deliver;
 mod farewell;
 mod handshake;
+mod missed;
 mod outbox;
 mod partial;
 mod pool;

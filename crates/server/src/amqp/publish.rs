@@ -78,7 +78,7 @@ pub(crate) struct Publisher {
     refusable: Vec<(u32, Range)>,
     /// Those of `publishes`, by their place, that are to take back delayed messages and want to know if there were
     /// none, with their channel.
-    cancels: Vec<(u32, u16, Message)>,
+    pub(super) cancels: Vec<(u32, u16, Message)>,
     /// Publishes without confirms that a full store refused; they wait.
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
@@ -382,27 +382,13 @@ impl Core {
                 publisher.refusal_logged = false;
                 publisher.publishes.clear();
                 self.return_missed();
-                let publisher = &mut self.publisher;
-                if !publisher.refusable.is_empty() {
+                if !self.publisher.refusable.is_empty() {
                     let refused = self.session.take_refused();
-                    publisher.split_refused(&refused);
+                    self.publisher.split_refused(&refused);
                 }
                 self.answer(durability);
             }
             Err(refused) => self.refused(kind, &refused),
-        }
-    }
-
-    /// Returns the messages that were to take back others and found none.
-    fn return_missed(&mut self) {
-        if self.publisher.cancels.is_empty() {
-            return;
-        }
-        let missed = self.session.take_missed();
-        for (place, channel, message) in std::mem::take(&mut self.publisher.cancels) {
-            if missed.contains(&place) {
-                self.return_message(channel, &message);
-            }
         }
     }
 
@@ -422,6 +408,7 @@ impl Core {
     #[cold]
     fn refused(&mut self, kind: Kind, refused: &WriteRefused) {
         let publisher = &mut self.publisher;
+        publisher.cancels.clear();
         if !publisher.refusal_logged {
             publisher.refusal_logged = true;
             tracing::warn!(connection = %self.name, reason = %refused, "publishes are refused");
@@ -430,19 +417,15 @@ impl Core {
             Kind::Confirmed => {
                 publisher.publishes.clear();
                 publisher.refusable.clear();
-                publisher.cancels.clear();
                 for range in publisher.ranges.drain(..) {
                     self.confirms.resolve(range, true, &self.channels, &mut self.out);
                 }
             }
             Kind::Plain if is_poisoned(refused) => {
                 publisher.publishes.clear();
-                publisher.cancels.clear();
                 publisher.fault = Some((0, lost(refused)));
             }
             Kind::Plain => {
-                // By the time they are taken nobody expects an answer any more.
-                publisher.cancels.clear();
                 publisher.held.append(&mut publisher.publishes);
                 // Now the publisher does wait until there is room.
                 self.session.set_confirming(false);
