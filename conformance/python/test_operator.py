@@ -11,7 +11,9 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import threading
 import time
+from decimal import Decimal
 
 import pika
 import pytest
@@ -160,6 +162,37 @@ def test_a_queue_is_altered_in_place_and_a_third_value_is_still_refused(broker):
     channel.queue_declare("q", arguments={"x-max-length": 2})
     with channel_error(channel, 406, "x-max-length"):
         channel.queue_declare("q", arguments={"x-max-length": 3})
+
+
+def test_a_publisher_is_held_to_the_rate_of_its_queue_until_the_rate_is_lifted(broker):
+    publisher, watcher = broker.channel(), broker.channel()
+    publisher.queue_declare("q")
+    broker("policies", "set", "slow", "^q$", '{"publish-rate": 0.01}', "--apply-to", "queues")
+    publisher.confirm_delivery()
+    publisher.basic_publish("", "q", b"taken, and ahead of its time")
+    confirmed = []
+    waiting = threading.Thread(target=lambda: confirmed.append(publisher.basic_publish("", "q", b"held back")))
+    waiting.start()
+    # What came on another connection says nothing of the one that is held; a passive declare is a whole round trip.
+    assert ready(watcher, "q") == 1
+    assert "publish rate     0.01/s" in broker("queues", "show", "q")
+    assert not confirmed
+    broker("policies", "clear", "slow")
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert drain(watcher, "q") == ["taken, and ahead of its time", "held back"]
+
+
+def test_the_pace_of_a_consumer_is_changed_from_outside(broker):
+    channel = broker.channel()
+    channel.queue_declare("q")
+    for body in range(3):
+        publish(channel, "q", body)
+    got = []
+    channel.basic_consume("q", lambda *args: got.append(args[3]), auto_ack=True, consumer_tag="slow", arguments={"x-rate": Decimal("0.01")})
+    until(channel.connection, lambda: got, "the first")
+    assert "1 consumer of 'q' changed" in broker("queues", "pace", "q", "slow", "rate=1000")
+    until(channel.connection, lambda: len(got) == 3, "the rest, at the new pace")
 
 
 def test_C11_a_publisher_is_blocked_by_an_alarm_and_goes_on_after_it(broker):

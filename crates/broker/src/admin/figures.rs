@@ -72,6 +72,8 @@ pub struct QueueFigures {
     pub unacked: u64,
     /// The queue's own pace, if it has one.
     pub pace: Option<PaceFigures>,
+    /// Messages per second that its publishers are held to, if they are.
+    pub publish_rate_per_s: Option<f64>,
     /// Its message groups, if it has any.
     pub groups: Option<GroupFigures>,
     /// Messages per second that can leave: the lower of the queue's pace and the sum of its active consumers';
@@ -97,7 +99,18 @@ impl Broker {
             let OfGroups { in_use, looked_at, window } = groups;
             GroupFigures { in_use, looked_at, window }
         });
-        Ok(QueueFigures { ready, waiting, unacked, pace, groups, promised_per_s, drain_ms, consumers })
+        let publish_rate_per_s = cell.publish_rate_per_s();
+        Ok(QueueFigures {
+            ready,
+            waiting,
+            unacked,
+            pace,
+            publish_rate_per_s,
+            groups,
+            promised_per_s,
+            drain_ms,
+            consumers,
+        })
     }
 
     /// Changes the pace and the lease of the consumers of a queue that have this tag, as if they had asked for it

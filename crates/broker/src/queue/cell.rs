@@ -3,12 +3,14 @@
 use super::care::Care;
 use super::consumers::Sink;
 use super::dedup::Dedup;
+use super::intake::Intake;
 use super::logs::{Appended, Logs};
 use super::machine::{ConsumerKey, Machine, OwnerKey, Reason, Return};
 use super::pump::Work;
 use super::retained::Retained;
 use super::settings::{DeadLetterTo, QueueSettings};
 use super::tick::Lessee;
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::request::Outcome;
 use crate::stream::StreamRoom;
@@ -19,7 +21,7 @@ use millpond_store::{OnQueue, QueueId, QueueLog, ReadValuesError, Store};
 use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 /// What a queue is, apart from its messages; never changes.
@@ -48,6 +50,8 @@ pub(crate) struct QueueCell {
     /// The queue is a stream: its machine and consumers are there.
     pub(super) stream: Option<Arc<StreamRoom>>,
     pub(super) state: Mutex<State>,
+    /// Once publishers were to be held to a rate.
+    pub(super) intake: OnceLock<Arc<Intake>>,
     /// Never held together with `state`.
     pub(super) effective: Mutex<Arc<Effective>>,
     vhost: Weak<Vhost>,
@@ -147,8 +151,18 @@ impl QueueCell {
         };
         let effective = Mutex::new(effective.shared());
         let (vhost, core) = (Arc::downgrade(vhost), core.clone());
-        let cell = Arc::new(Self { spec, log, stream, state: Mutex::new(state), effective, vhost, core });
+        let cell = Arc::new(Self {
+            spec,
+            log,
+            stream,
+            state: Mutex::new(state),
+            intake: OnceLock::new(),
+            effective,
+            vhost,
+            core,
+        });
         cell.log.all().for_each(|(_, log)| log.on_change(cell.listener()));
+        cell.apply_intake(&cell.effective().arguments);
         cell
     }
 
@@ -370,8 +384,8 @@ impl QueueCell {
     }
 
     /// Whether publishers are to be held back.
-    pub(crate) fn is_over(&self) -> bool {
-        self.log.is_over()
+    pub(crate) fn is_over(&self, clock: &Clock) -> bool {
+        self.log.is_over() || self.is_intake_shut(clock)
     }
 
     /// Whether its consumers read at full speed and are behind all the same.
@@ -387,6 +401,12 @@ impl QueueCell {
     /// Whether it is gone.
     pub(crate) fn is_deleted(&self) -> bool {
         self.state.lock().deleted
+    }
+
+    /// Wakes `waker` when the queue takes more, or is gone; ask again then.
+    pub(crate) fn wait_for_relief(&self, waker: &Waker, core: &Core) {
+        self.wait_for_intake(waker, core);
+        self.wait(waker);
     }
 
     /// Wakes `waker` when the queue has loaded, is relieved or gone; ask again then.

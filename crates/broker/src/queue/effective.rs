@@ -14,6 +14,7 @@ impl QueueCell {
     /// Acts by something else from now on, also on the messages that are here already (X8). May let messages die:
     /// not to be called with the topology's lock.
     pub(crate) fn apply(self: &Arc<Self>, effective: Effective, work: &mut Work<'_>) {
+        self.apply_intake(&effective.arguments);
         if let Some(stream) = &self.stream {
             stream.apply(&effective.arguments, work.core);
             *self.effective.lock() = effective.shared();

@@ -65,6 +65,11 @@ impl Appended {
         std::iter::once(self.first.clone()).chain(self.more.iter().cloned())
     }
 
+    /// How many messages.
+    pub(crate) fn count(&self) -> u64 {
+        self.all().map(|seqs| seqs.end.saturating_sub(seqs.start)).sum()
+    }
+
     pub(crate) fn ranges(self) -> impl Iterator<Item = Range<u64>> {
         std::iter::once(self.first).chain(self.more)
     }

@@ -11,6 +11,7 @@ mod effective;
 pub(crate) mod get;
 pub(crate) mod grouping;
 pub(crate) mod handle;
+mod intake;
 pub(crate) mod logs;
 pub(crate) mod machine;
 mod pump;

@@ -47,18 +47,28 @@ pub(crate) fn rate(arguments: &Table) -> Result<Option<Rate>, BadArgument> {
             None => return bad("x-rate-window", format!("value {ms} is not within {min}..={max} ms")),
         },
     };
-    let Some(value) = arguments.get("x-rate") else { return Ok(None) };
+    let per_s = messages_per_s(arguments, "x-rate")?;
+    Ok(per_s.and_then(|per_s| Rate::new(per_s, window_ms)))
+}
+
+/// `x-publish-rate`: messages a second that publishers are held to.
+pub(crate) fn publish_rate_per_s(arguments: &Table) -> Result<Option<f64>, BadArgument> {
+    messages_per_s(arguments, "x-publish-rate")
+}
+
+/// A number of messages a second, within the bounds of [`Rate`].
+fn messages_per_s(arguments: &Table, name: &'static str) -> Result<Option<f64>, BadArgument> {
+    let Some(value) = arguments.get(name) else { return Ok(None) };
     let Some(per_s) = number(value) else {
         let reason =
             format!("unacceptable type {}: a number of messages a second is needed", value.type_name());
-        return bad("x-rate", reason);
+        return bad(name, reason);
     };
-    match Rate::new(per_s, window_ms) {
-        Some(rate) => Ok(Some(rate)),
-        None => {
-            let (min, max) = (Rate::PER_S_MIN, Rate::PER_S_MAX);
-            bad("x-rate", format!("value {per_s} is not within {min}..={max} messages a second"))
-        }
+    let (min, max) = (Rate::PER_S_MIN, Rate::PER_S_MAX);
+    if (min..=max).contains(&per_s) {
+        Ok(Some(per_s))
+    } else {
+        bad(name, format!("value {per_s} is not within {min}..={max} messages a second"))
     }
 }
 
@@ -97,6 +107,7 @@ fn retry(arguments: &Table) -> Result<Option<Retry>, BadArgument> {
 pub(crate) fn check_queue(arguments: &Table) -> Result<(), BadArgument> {
     lease_ms(arguments)?;
     rate(arguments)?;
+    publish_rate_per_s(arguments)?;
     retry(arguments).map(|_| ())
 }
 

@@ -60,10 +60,11 @@ impl Session {
     pub fn poll_publish_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.over.is_empty() {
             // The wake-up is asked for first, so that one between question and asking is not missed.
+            let core = &self.core;
             self.over.retain(|holder| {
-                holder.is_over() && {
-                    holder.wait(cx.waker());
-                    holder.is_over()
+                holder.is_over(core) && {
+                    holder.wait(cx.waker(), core);
+                    holder.is_over(core)
                 }
             });
         }
@@ -380,13 +381,15 @@ impl Session {
 
     /// Remembers what may have to be taken out again, and a queue that wants its publishers held back.
     pub(super) fn note_published(&mut self, cell: &Arc<QueueCell>, seqs: Appended) {
+        let clock = &self.core.options.clock;
+        cell.note_intake(|| seqs.count(), clock);
         if cell.spec().is_stored() {
             seqs.ranges().for_each(|seqs| self.uncommitted.applied(cell, seqs));
         }
         if self.crowded.is_none() && cell.is_too_crowded() {
             self.crowded = Some(cell.clone());
         }
-        if cell.is_over() {
+        if cell.is_over(&self.core.options.clock) {
             self.note_over(Holder::Queue(cell.clone()));
         }
     }

@@ -1,5 +1,6 @@
 //! Which messages a session's commits on their way have brought to which queues.
 
+use crate::core::Core;
 use crate::delayed::DelayCell;
 use crate::queue::{QueueCell, Work};
 use std::collections::VecDeque;
@@ -28,17 +29,17 @@ impl Holder {
     }
 
     /// Whether its publishers are to wait.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self, core: &Core) -> bool {
         match self {
-            Self::Queue(cell) => cell.is_over() && !cell.is_deleted(),
+            Self::Queue(cell) => cell.is_over(&core.options.clock) && !cell.is_deleted(),
             Self::Delay(cell) => cell.is_over() && !cell.is_deleted(),
         }
     }
 
     /// Wakes `waker` when it is relieved or gone; ask again then.
-    pub(super) fn wait(&self, waker: &Waker) {
+    pub(super) fn wait(&self, waker: &Waker, core: &Core) {
         match self {
-            Self::Queue(cell) => cell.wait(waker),
+            Self::Queue(cell) => cell.wait_for_relief(waker, core),
             Self::Delay(cell) => cell.wait(waker),
         }
     }

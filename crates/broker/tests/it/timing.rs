@@ -4,6 +4,7 @@ use crate::support::*;
 use millpond_broker::*;
 use millpond_model::VhostName;
 use millpond_model::table::Value;
+use std::task::{Context, Waker};
 
 struct Timed {
     broker: TestBroker,
@@ -258,5 +259,76 @@ fn bad_arguments_are_refused_with_their_names() {
     ] {
         let request = DeclareQueue { arguments: arguments(&with), ..queue_request("bad", "") };
         assert!(client.session.declare_queue(&request).is_err(), "{with:?}");
+    }
+}
+
+#[test]
+fn publishers_are_held_to_the_rate_of_their_queue() {
+    let timed = Timed::new();
+    let (mut fast, mut other) = (timed.broker.session(), timed.broker.session());
+    declare(&mut fast, "q", &[("x-publish-rate", Value::I32(10))]);
+    declare(&mut fast, "free", &[]);
+    let ready = |client: &mut Client| {
+        client.session.poll_publish_ready(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    fast.publish("", "q", &["x"; 5]);
+    assert!(ready(&mut fast), "nothing came in the second before");
+    fast.publish("", "q", &["x"; 25]);
+    assert!(!ready(&mut fast), "two seconds ahead");
+    other.publish("", "free", &["x"; 1000]);
+    assert!(ready(&mut other), "another queue");
+    other.publish("", "q", &["x"]);
+    assert!(!ready(&mut other), "the rate is for all publishers together");
+    assert_eq!(timed.figures("q").publish_rate_per_s, Some(10.0));
+    timed.clock.advance(2000);
+    assert!(!ready(&mut fast));
+    timed.clock.advance(100);
+    block_on(|cx| fast.session.poll_publish_ready(cx));
+    assert!(ready(&mut other));
+    let unmoved = timed.figures("q");
+    assert_eq!((unmoved.ready, unmoved.promised_per_s), (31, None), "deliveries are not paced");
+}
+
+#[test]
+fn a_publisher_that_waits_is_woken_when_its_moment_comes_or_the_rate_is_lifted() {
+    let timed = Timed::new();
+    let mut client = timed.broker.session();
+    declare(&mut client, "q", &[]);
+    let (vhost, name) = (VhostName::new("/").unwrap(), queue("q"));
+    let alter = |value: Value| {
+        let changes = arguments(&[("x-publish-rate", value)]);
+        drop(timed.broker.broker().alter_queue(&vhost, &name, &changes).unwrap());
+    };
+    alter(Value::F64(0.5));
+    client.publish("", "q", &["x"; 3]);
+    let clock = timed.clock.clone();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| block_on(|cx| client.session.poll_publish_ready(cx)));
+        while !waits.is_finished() {
+            clock.advance(500);
+            std::thread::yield_now();
+        }
+    });
+    client.publish("", "q", &["x"; 100_000]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| block_on(|cx| client.session.poll_publish_ready(cx)));
+        alter(Value::Void);
+    });
+    assert_eq!(timed.figures("q").publish_rate_per_s, None);
+}
+
+#[test]
+fn a_publish_rate_is_a_number_above_nothing() {
+    let timed = Timed::new();
+    let mut client = timed.broker.session();
+    for (value, reason) in [
+        (Value::I32(0), "value 0 is not within 0.001..=1000000 messages a second"),
+        (Value::F64(f64::NAN), "value NaN is not within 0.001..=1000000 messages a second"),
+        (Value::from("ten"), "unacceptable type longstr: a number of messages a second is needed"),
+    ] {
+        let request =
+            DeclareQueue { arguments: arguments(&[("x-publish-rate", value)]), ..queue_request("q", "d") };
+        let error = client.session.declare_queue(&request).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }

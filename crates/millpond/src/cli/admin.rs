@@ -96,6 +96,15 @@ fn limits() -> Command {
         ])))
 }
 
+fn changes(help: &'static str) -> Arg {
+    Arg::new("changes")
+        .value_name("NAME=VALUE")
+        .required(true)
+        .action(ArgAction::Append)
+        .num_args(1..)
+        .help(help)
+}
+
 fn queues() -> Command {
     let name = || word("name", "QUEUE", "Its name");
     group("queues", "List, show and alter queues")
@@ -110,16 +119,15 @@ fn queues() -> Command {
         .subcommand(in_data_dir(
             Command::new("alter")
                 .about("Alter arguments of a queue that is there, without losing a message")
-                .args([
-                    name(),
-                    Arg::new("changes")
-                        .value_name("NAME=VALUE")
-                        .required(true)
-                        .action(ArgAction::Append)
-                        .num_args(1..)
-                        .help("max-length=1000; max-length= takes it away"),
-                    vhost(),
-                ]),
+                .args([name(), changes("max-length=1000; max-length= takes it away"), vhost()]),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("pace").about("Change the pace or the leases of consumers while they run").args([
+                name(),
+                word("tag", "TAG", "Their consumer tag"),
+                changes("rate=50, rate-window=1000 or consumer-timeout=60000 (milliseconds)"),
+                vhost(),
+            ]),
         ))
 }
 
@@ -140,6 +148,7 @@ fn alarms() -> Command {
 pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
     let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
     let given = |id: &str| matches.get_one::<String>(id).cloned();
+    let all = |id: &str| matches.get_many::<String>(id).unwrap_or_default().cloned().collect();
     let text = |id: &str| given(id).unwrap_or_default();
     let vhost = || text("vhost");
     let operator = || matches.get_flag("operator");
@@ -184,10 +193,14 @@ pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
         ("alarms", _) => AdminRequest::ShowAlarms,
         ("queues", "show") => AdminRequest::ShowQueue { vhost: vhost(), queue: text("name") },
         ("queues", "stuck") => AdminRequest::ListStuck,
-        ("queues", "alter") => AdminRequest::AlterQueue {
+        ("queues", "alter") => {
+            AdminRequest::AlterQueue { vhost: vhost(), queue: text("name"), changes: all("changes") }
+        }
+        ("queues", "pace") => AdminRequest::PaceConsumers {
             vhost: vhost(),
             queue: text("name"),
-            changes: matches.get_many::<String>("changes").unwrap_or_default().cloned().collect(),
+            tag: text("tag"),
+            changes: all("changes"),
         },
         (_, _) => AdminRequest::ListQueues { vhost: vhost() },
     };

@@ -47,6 +47,8 @@ pub(crate) enum AdminRequest {
     LimitAlarms { memory_high_watermark: Option<String>, disk_free_min: Option<String> },
     /// Alter arguments of a queue: `max-length=10`, and `max-length=` takes it away.
     AlterQueue { vhost: String, queue: String, changes: Vec<String> },
+    /// Change the pace or the leases of the consumers with a tag: `rate=10`.
+    PaceConsumers { vhost: String, queue: String, tag: String, changes: Vec<String> },
 }
 
 /// A policy as a person writes it.
@@ -107,6 +109,9 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
         AdminRequest::ListStuck => Ok(crate::watchdog::report_text(&broker.stuck_queues())),
         AdminRequest::AlterQueue { vhost, queue, changes } => {
             alter_queue(broker, &vhost, &queue, &changes).await
+        }
+        AdminRequest::PaceConsumers { vhost, queue, tag, changes } => {
+            pace_consumers(broker, &vhost, &queue, &tag, &changes)
         }
     }
 }
@@ -240,7 +245,8 @@ fn find_queue(broker: &Broker, vhost: &str, queue: &str) -> Result<QueueInfo> {
     found.with_context(|| format!("no queue '{queue}' in vhost '{vhost}'"))
 }
 
-async fn alter_queue(broker: &Broker, vhost: &str, queue: &str, changes: &[String]) -> Result<String> {
+/// `NAME=VALUE` each, the name with or without `x-`.
+fn changes_table(changes: &[String]) -> Result<Table> {
     let mut table = Table::new();
     for change in changes {
         let Some((name, text)) = change.split_once('=') else {
@@ -250,8 +256,34 @@ async fn alter_queue(broker: &Broker, vhost: &str, queue: &str, changes: &[Strin
         let value = if text.is_empty() { Value::Void } else { argument_value(&name, text) };
         table.set(&name, value);
     }
+    Ok(table)
+}
+
+async fn alter_queue(broker: &Broker, vhost: &str, queue: &str, changes: &[String]) -> Result<String> {
+    let table = changes_table(changes)?;
     broker.alter_queue(&VhostName::new(vhost)?, &QueueName::new(queue)?, &table)?.await?;
     Ok(show_queue(&find_queue(broker, vhost, queue)?))
+}
+
+fn pace_consumers(
+    broker: &Broker,
+    vhost: &str,
+    queue: &str,
+    tag: &str,
+    changes: &[String],
+) -> Result<String> {
+    let table = changes_table(changes)?;
+    let known = ["x-rate", "x-rate-window", "x-consumer-timeout"];
+    if let Some((name, _)) =
+        table.iter().find(|(name, value)| !known.contains(&&**name) || matches!(value, Value::Void))
+    {
+        bail!("'{name}' is not changed here: give rate=, rate-window= or consumer-timeout= with a value");
+    }
+    match broker.change_consumers(&VhostName::new(vhost)?, &QueueName::new(queue)?, tag, &table)? {
+        0 => bail!("queue '{queue}' has no consumer with the tag '{tag}'"),
+        1 => Ok(format!("1 consumer of '{queue}' changed")),
+        many => Ok(format!("{many} consumers of '{queue}' changed")),
+    }
 }
 
 // ---- tables

@@ -11,6 +11,9 @@ pub(super) fn figures_text(figures: &QueueFigures) -> String {
     if let Some(pace) = &figures.pace {
         lines.push(format!("queue's pace     {}", pace_text(pace)));
     }
+    if let Some(per_s) = figures.publish_rate_per_s {
+        lines.push(format!("publish rate     {per_s}/s"));
+    }
     if let Some(groups) = &figures.groups {
         let GroupFigures { in_use, looked_at, window } = groups;
         lines.push(format!(
