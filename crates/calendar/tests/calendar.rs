@@ -1,4 +1,5 @@
 //! Cron expressions in time zones, as tables: what comes next, days on which clocks are changed, what is refused.
+#![allow(clippy::unwrap_used)]
 
 use millpond_calendar::Calendar;
 
