@@ -123,11 +123,12 @@ impl QueueLog {
 
     /// Drops from the head what was published before `time_ms`: whole blocks, and single messages of those that are
     /// still in memory. The first number that lives then, and when it (or its block's first message) was published.
+    /// Of the log's last block the end has to be read first, if it is on disk: it goes with a later call.
     pub fn trim_older(&self, batch: &mut Batch, time_ms: u64) -> (u64, Option<u64>) {
-        let to = {
+        let mut ended = false;
+        let mut to = 0;
+        let ends_on_disk = {
             let inner = self.0.inner.lock();
-            let mut to = 0;
-            let mut ended = false;
             for block in inner.disk.iter().flat_map(|disk| disk.durable.live_blocks()) {
                 // What a block holds is older than what the next one begins with.
                 ended = block.time_ms >= time_ms;
@@ -145,10 +146,22 @@ impl QueueLog {
                     to = seq + 1;
                 }
             }
-            to
+            inner.first_live().is_some() && inner.memory.next_seq() <= inner.written_to
         };
+        if !ended && ends_on_disk {
+            to = to.max(self.end_if_older(time_ms));
+        }
         let first = self.trim(batch, to);
         (first, self.0.inner.lock().first_time())
+    }
+
+    /// The end of the log, if its last message was published before `time_ms`; 0 if not, or if it is not read yet.
+    fn end_if_older(&self, time_ms: u64) -> u64 {
+        let (_, end) = self.bounds();
+        let mut last = Vec::new();
+        self.read(end.saturating_sub(1), 1, usize::MAX, &mut last);
+        let is_older = last.first().is_some_and(|(_, message)| message.published_ms().unwrap_or(0) < time_ms);
+        if is_older { end } else { 0 }
     }
 
     /// Drops all below `to`; the first number that lives then.

@@ -167,3 +167,37 @@ fn what_many_readers_read_back_does_not_stay_in_the_memory_of_the_log() {
     assert!(read_all(&log, 0, &mut random).is_empty());
     close(store);
 }
+
+#[test]
+fn the_last_block_goes_by_age_too_when_nothing_comes_behind_it() {
+    let fs = fake_disk(1);
+    let (store, _) = open_fake(&tiny_options(DIR), &fs).unwrap();
+    let log = store.create_queue(QUEUE, true);
+    append(&store, &log, 20, true);
+    // So much for another queue that the log's window leaves these messages behind: they go to a segment file.
+    let other = store.create_queue(QueueId(8), true);
+    (0..60).for_each(|_| append(&store, &other, 20, true));
+    let listener = Listener::on(&log);
+    let trim = |time_ms: u64| {
+        let mut batch = store.begin();
+        let (first, _) = log.trim_older(&mut batch, time_ms);
+        commit(&store, batch).unwrap();
+        first
+    };
+    let last_ms = 10 * 19 + 1;
+    let end_is_read = || {
+        let loads = listener.loads();
+        if log.read(19, 1, usize::MAX, &mut Vec::new()).loading {
+            listener.wait_loaded(loads, &|| false).expect("no crash is planned");
+        }
+    };
+    end_is_read();
+    assert!(trim(last_ms) < 20, "the last one is as old as may be, no older");
+    end_is_read();
+    assert_eq!(trim(last_ms + 1), 20);
+    assert_eq!((log.bounds(), log.first_time_ms()), ((20, 20), None));
+    append(&store, &log, 2, true);
+    assert_eq!(log.bounds(), (20, 22));
+    drop((log, other));
+    close(store);
+}
