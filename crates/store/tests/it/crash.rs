@@ -9,7 +9,7 @@
 //! `MILLPOND_STORE_SEED` runs one history. Threads take part, so a seed repeats the steps, not the race.
 
 use crate::harness::{
-    Crashed, DEADLINE, DIR, LOOK, Listener, close, fake_disk, open_fake, read, tiny_options,
+    Crashed, DEADLINE, DIR, LOOK, Listener, await_failing, close, fake_disk, open_fake, read, tiny_options,
 };
 use crate::history::{End, History, Life, Op, Trouble};
 use crate::life::{Queue, Running, Submitted};
@@ -195,12 +195,14 @@ impl Run<'_> {
     fn take_over(&mut self, (store, recovery): (Store, Recovery)) -> Result<Running, Crashed> {
         let mut found = Found::default();
         let mut queues = Vec::new();
-        let Ok(values) = store.values(b"") else {
-            let poisoned = matches!(store.status(), StoreStatus::Poisoned { .. });
-            assert!(poisoned || self.fs.is_stopped(), "a healthy disk is not read");
-            drop(recovery);
-            close(store);
-            return Err(Crashed);
+        let values = match store.values(b"") {
+            Ok(values) => values,
+            Err(error) => {
+                await_failing(&store, &self.fs, &error);
+                drop(recovery);
+                close(store);
+                return Err(Crashed);
+            }
         };
         for (key, value) in values {
             found.values.insert(key.to_vec(), value.to_vec());
@@ -397,6 +399,8 @@ fn check(sync: SyncMode, trouble: Trouble, histories: u64) {
     loop {
         let history = History::random(seed, sync, trouble);
         if let Some(words) = failure(&history) {
+            // A race is hard to find again: what was seen is told before anything else is tried.
+            eprintln!("MILLPOND_STORE_SEED={seed} ({sync:?}, {trouble:?}): {words}");
             let small = shrink(history);
             let again = failure(&small).unwrap_or("nothing this time".to_owned());
             panic!("MILLPOND_STORE_SEED={seed} ({sync:?}, {trouble:?}): {words}\n{small}which says: {again}");

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use millpond_model::Message;
 use millpond_store::fs::{FakeFs, FileSystem};
 use millpond_store::{
-    Batch, CommitError, Fetch, OnCommit, OnQueue, OpenError, QueueLog, Recovery, Store, StoreOptions,
-    SyncMode,
+    Batch, CommitError, Fetch, OnCommit, OnQueue, OpenError, QueueLog, ReadValuesError, Recovery, Store,
+    StoreOptions, StoreStatus, SyncMode,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -201,4 +201,18 @@ pub(crate) fn read(
 /// [`read`] on a disk that does not crash.
 pub(crate) fn read_all(log: &QueueLog, seqs: Range<u64>) -> Vec<(u64, Bytes)> {
     read(log, &Listener::on(log), seqs, 10_000, &|| false).expect("no crash is planned")
+}
+
+/// Whether the disk has crashed, or the store knows that a write or sync on it has failed.
+pub(crate) fn is_failing(store: &Store, fs: &FakeFs) -> bool {
+    matches!(store.status(), StoreStatus::Poisoned { .. }) || fs.is_stopped()
+}
+
+/// Values could not be read, which only a failing disk explains. Who met the failure says so a moment later.
+pub(crate) fn await_failing(store: &Store, fs: &FakeFs, error: &ReadValuesError) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_failing(store, fs) {
+        assert!(Instant::now() < deadline, "{error}");
+        std::thread::park_timeout(LOOK);
+    }
 }

@@ -1,6 +1,6 @@
 //! One life of a store: carries out the steps of a history and remembers what was submitted.
 
-use crate::harness::{Completions, Crashed, Listener, read};
+use crate::harness::{Completions, Crashed, Listener, await_failing, is_failing, read};
 use crate::history::Op;
 use crate::model::{Effect, State};
 use bytes::Bytes;
@@ -246,16 +246,14 @@ impl Running {
                         values.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
                     let expected: Vec<_> = expected.values.clone().into_iter().collect();
                     // Batches after a failure are refused, which may not have been told yet.
-                    assert!(values == expected || self.is_failing(), "values differ from what was put");
+                    assert!(
+                        values == expected || is_failing(&self.store, &self.fs),
+                        "values differ from what was put"
+                    );
                 }
-                Err(error) => assert!(self.is_failing(), "{error}"),
+                Err(error) => await_failing(&self.store, &self.fs, &error),
             }
         }
-    }
-
-    /// Whether the disk has crashed, or a write or sync on it has failed.
-    fn is_failing(&self) -> bool {
-        matches!(self.store.status(), StoreStatus::Poisoned { .. }) || self.fs.is_stopped()
     }
 
     fn fetch(&mut self, queue: usize, bytes_max: usize, pick: u64) -> Result<(), Crashed> {

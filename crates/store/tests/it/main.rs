@@ -1,7 +1,7 @@
 //! Tests of the store through its public door, and of the file systems below it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "a long run says how far it came")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a long run says how far it came")]
 #![allow(clippy::single_range_in_vec_init, reason = "settlements are lists of ranges")]
 
 mod crash;
