@@ -68,6 +68,8 @@ struct State {
     /// Publishers that wait until the log is relieved.
     waiters: Vec<Waker>,
     deleted: bool,
+    /// Some thread has taken what was due and not released it yet. Another's would overtake it.
+    releasing: bool,
 }
 
 /// One of the messages that wait, as operators see it.
@@ -278,11 +280,19 @@ impl DelayCell {
             }
             self.rebuild(&mut state);
             self.read_ahead(&mut state, now_ms);
+            if state.releasing {
+                // Who is at it looks again when it is done.
+                return;
+            }
             self.take_due(&mut state, now_ms, &mut due);
+            state.releasing = !due.is_empty();
             self.arm(&mut state, work.core);
         }
         if !due.is_empty() {
             self.release(due, now_ms, work);
+            let mut state = self.state.lock();
+            state.releasing = false;
+            self.arm(&mut state, work.core);
         }
     }
 
