@@ -141,6 +141,54 @@ def test_X10_a_returned_message_waits_out_its_delay_and_nobody_waits_behind_it(c
     assert (last.body, last.redelivered) == ("0", True)
 
 
+def give_back(channel, tag, delay, **more):
+    headers = {"x-delivery-tag": tag, "x-delay": delay}
+    headers = {name: value for name, value in headers.items() if value is not None}
+    channel.basic_publish("", "amq.millpond.nack", b"", pika.BasicProperties(headers=headers), **more)
+
+
+@pytest.mark.rabbitmq_differs("basic.nack has no field for a delay")
+@pytest.mark.parametrize("confirms", [False, True])
+def test_one_delivery_is_given_back_for_a_time_of_its_own(channel, name, confirms):
+    queue = declare(channel, name())
+    if confirms:
+        channel.confirm_delivery()
+    channel.basic_qos(prefetch_count=1)
+    sink = Sink(channel, queue)
+    publish_each(channel, queue, 2)
+    sink.wait(1)
+    give_back(channel, 1, 300, mandatory=confirms)
+    assert [d.body for d in sink.wait(2)] == ["0", "1"]
+    give_back(channel, 2, "100000")
+    last = sink.wait(3)[2]
+    assert (last.body, last.redelivered) == ("0", True)
+    channel.basic_ack(3)
+    sync(channel)
+    assert channel.queue_purge(queue).method.message_count == 1
+
+
+@pytest.mark.rabbitmq_differs("basic.nack has no field for a delay")
+@pytest.mark.parametrize(
+    "tag, delay, reason",
+    [(7, 1, "unknown delivery tag 7"), (None, 1, "x-delivery-tag"), (1, None, "x-delay"), (1, -5, "x-delay"),
+     (1, "soon", "x-delay")],
+)
+def test_a_delivery_that_is_not_there_or_a_bad_delay_is_an_error_of_the_channel(connection, name, tag, delay, reason):
+    channel = connection.channel()
+    queue = declare(channel, name())
+    sink = Sink(channel, queue)
+    publish(channel, queue, "a")
+    sink.wait(1)
+    with channel_error(channel, 406, reason):
+        give_back(channel, tag, delay)
+        sync(channel)
+    transactional = connection.channel()
+    transactional.tx_select()
+    with channel_error(transactional, 406, "transaction"):
+        give_back(transactional, 1, 1)
+        sync(transactional)
+
+
 @pytest.mark.rabbitmq_differs("classic queues have no delayed retries")
 def test_X10_a_classic_queue_backs_off_too_and_bad_arguments_are_refused(channel, connection, name):
     arguments = {"x-delayed-retry-type": "failed", "x-delayed-retry-min": 60000, "x-delayed-retry-max": 120000,

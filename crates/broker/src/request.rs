@@ -135,6 +135,10 @@ pub struct DeliveryId {
     pub seq: u64,
 }
 
+/// The routing key that, on the default exchange, gives a delivery back instead of publishing: what basic.nack has no
+/// field for is said by headers.
+pub const GIVE_BACK_KEY: &str = "amq.millpond.nack";
+
 /// What becomes of deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -144,6 +148,11 @@ pub enum Outcome {
     Requeue,
     /// As `Requeue`, and counts as a failed delivery (basic.reject with requeue; X9).
     Fail,
+    /// As `Requeue`, and it waits so long before it is ready again.
+    Retry {
+        /// Milliseconds; 0: as `Requeue`.
+        delay_ms: u64,
+    },
     /// Not wanted: dead-lettered or dropped.
     Reject,
 }
@@ -177,6 +186,8 @@ pub(crate) struct Aside {
     pub(crate) delays: Vec<(Arc<DelayCell>, u64)>,
     /// Which messages it takes back there before that: those with this `message_id`.
     pub(crate) cancels: Option<(Arc<DelayCell>, Box<[u8]>)>,
+    /// It is a word to the broker: a delivery is given back.
+    pub(crate) gives_back: bool,
 }
 
 impl Aside {
@@ -185,7 +196,8 @@ impl Aside {
         let any = self.reply.is_some()
             || !self.histories.is_empty()
             || !self.delays.is_empty()
-            || self.cancels.is_some();
+            || self.cancels.is_some()
+            || self.gives_back;
         any.then(|| Box::new(self))
     }
 }
@@ -198,8 +210,9 @@ impl Route {
 
     /// Whether nothing takes the message: a mandatory one is returned. A delayed one is taken (M7).
     pub fn is_unroutable(&self) -> bool {
-        let takes =
-            |aside: &Aside| aside.reply.is_some() || !aside.delays.is_empty() || aside.cancels.is_some();
+        let takes = |aside: &Aside| {
+            aside.reply.is_some() || !aside.delays.is_empty() || aside.cancels.is_some() || aside.gives_back
+        };
         self.0.cells.is_empty() && !self.0.aside.as_ref().is_some_and(|aside| takes(aside))
     }
 
@@ -207,6 +220,13 @@ impl Route {
     /// after the publish, ask [`crate::Session::take_missed`]; a mandatory one that missed is returned.
     pub fn only_cancels(&self) -> bool {
         self.0.aside.as_ref().is_some_and(|aside| aside.cancels.is_some() && aside.delays.is_empty())
+    }
+
+    /// Whether the message is no message but gives a delivery of its channel back ([`GIVE_BACK_KEY`]): it is for the
+    /// front end, which knows deliveries by their tags.
+    #[inline]
+    pub fn gives_back(&self) -> bool {
+        self.0.aside.as_ref().is_some_and(|aside| aside.gives_back)
     }
 
     /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an

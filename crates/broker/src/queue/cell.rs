@@ -265,8 +265,15 @@ impl QueueCell {
                         work.scratch.settled.clear();
                     }
                 }
-                Outcome::Requeue | Outcome::Fail => {
-                    let how = if outcome == Outcome::Fail { Return::Failed } else { Return::Given };
+                Outcome::Requeue | Outcome::Fail | Outcome::Retry { .. } => {
+                    let how = match outcome {
+                        Outcome::Fail => Return::Failed,
+                        Outcome::Retry { delay_ms } if delay_ms > 0 => {
+                            self.tick_now(&mut state, work);
+                            Return::After(delay_ms)
+                        }
+                        _ => Return::Given,
+                    };
                     for range in seqs {
                         state.machine.requeue(owner, range.clone(), how);
                     }

@@ -8,7 +8,7 @@ use crate::error::{PublishError, WriteRefused};
 use crate::queue::logs::Appended;
 use crate::queue::{QueueCell, Work};
 use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
-use crate::request::{Aside, DeliveryId, Durability, Outcome, Publish, Route, RouteInner};
+use crate::request::{Aside, DeliveryId, Durability, GIVE_BACK_KEY, Outcome, Publish, Route, RouteInner};
 use crate::routing::Resolution;
 use hashbrown::HashMap;
 use millpond_model::Message;
@@ -161,7 +161,8 @@ impl Session {
     ) -> Result<Route, PublishError> {
         let is_reply = exchange.is_empty() && routing_key.starts_with(REPLY_TO_PREFIX.as_bytes());
         let mut found = Resolution::default();
-        let mut aside = Aside::default();
+        let gives_back = exchange.is_empty() && routing_key == GIVE_BACK_KEY.as_bytes();
+        let mut aside = Aside { gives_back, ..Aside::default() };
         {
             let router = self.vhost.read();
             router.route(exchange, routing_key, properties, &mut found)?;

@@ -175,7 +175,7 @@ impl StreamRoom {
             let Some(at) = state.reader_of(owner, queue) else { return };
             let key = state.readers[at].sink.key;
             let low = state.machine.settle(key, seqs);
-            if let Some(low) = low.filter(|_| !matches!(outcome, Outcome::Requeue | Outcome::Fail)) {
+            if let Some(low) = low.filter(|_| matches!(outcome, Outcome::Accept | Outcome::Reject)) {
                 self.remember(&mut state, at, low, work);
             }
             if !state.machine.knows(key) {

@@ -227,6 +227,45 @@ fn what_is_rejected_waits_out_its_delay_and_blocks_nobody() {
 }
 
 #[test]
+fn a_delivery_given_back_for_a_time_waits_as_long_as_it_says_whatever_the_queue_says() {
+    let timed = Timed::new();
+    let mut client = timed.broker.session();
+    declare(&mut client, "plain", &[]);
+    let with = [
+        ("x-delayed-retry-type", "all".into()),
+        ("x-delayed-retry-min", Value::I32(60_000)),
+        ("x-max-priority", Value::I32(3)),
+        ("x-group-by", "property:app-id".into()),
+    ];
+    declare(&mut client, "own", &with);
+    for name in ["plain", "own"] {
+        let consumer = consume(&mut client, name, 1, 1, &[]);
+        client.publish("", name, &["a", "b"]);
+        let a = client.deliveries(1);
+        client.settle(&a, Outcome::Retry { delay_ms: 250 });
+        let b = client.deliveries(1);
+        assert_eq!(bodies(&b), ["b"], "{name}: nobody waits behind it");
+        client.settle(&b, Outcome::Accept);
+        assert_eq!((timed.figures(name).waiting, timed.figures(name).ready), (1, 0));
+        timed.clock.advance(249);
+        assert_eq!(timed.figures(name).waiting, 1);
+        timed.clock.advance(1);
+        let again = client.deliveries(1);
+        assert_eq!((again[0].body.as_str(), again[0].redelivered), ("a", true));
+        client.settle(&again, Outcome::Retry { delay_ms: 86_400_000 });
+        assert_eq!(timed.figures(name).waiting, 1);
+        assert_eq!(client.session.purge_queue(&queue(name)).unwrap().0, 1);
+        client.session.cancel(consumer);
+    }
+    // Of no time: at once.
+    consume(&mut client, "plain", 1, 1, &[]);
+    client.publish("", "plain", &["c"]);
+    let c = client.deliveries(1);
+    client.settle(&c, Outcome::Retry { delay_ms: 0 });
+    assert!(client.deliveries(1)[0].redelivered);
+}
+
+#[test]
 fn bad_arguments_are_refused_with_their_names() {
     let timed = Timed::new();
     let mut client = timed.broker.session();

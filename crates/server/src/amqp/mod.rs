@@ -13,6 +13,7 @@ mod core;
 mod define;
 mod deliver;
 mod farewell;
+mod give_back;
 mod handshake;
 mod missed;
 mod outbox;

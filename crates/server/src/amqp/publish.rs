@@ -3,6 +3,7 @@
 use super::channel::Mode;
 use super::confirm::{self, Range};
 use super::core::Core;
+use super::give_back;
 use super::partial::{Partial, Share};
 use super::reply::Fault;
 use crate::options::AmqpOptions;
@@ -79,12 +80,14 @@ pub(crate) struct Publisher {
     /// Those of `publishes`, by their place, that are to take back delayed messages and want to know if there were
     /// none, with their channel.
     pub(super) cancels: Vec<(u32, u16, Message)>,
+    /// Words that give deliveries of a channel back.
+    pub(super) given_back: Vec<(u16, Message)>,
     /// Publishes without confirms that a full store refused; they wait.
     held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
     refusal_logged: bool,
     /// What went wrong with publishes that were taken already, and on which channel.
-    fault: Option<(u16, Fault)>,
+    pub(super) fault: Option<(u16, Fault)>,
 }
 
 impl Publisher {
@@ -314,6 +317,10 @@ impl Core {
             let Some(message) = publish.message.or_else(|| from_batch.next()) else { continue };
             let Some(channel) = self.channels.get_mut(publish.channel) else { continue };
             match &mut channel.mode {
+                Mode::Transaction(_) if publish.route.gives_back() => {
+                    self.publisher.fault = Some((publish.channel, give_back::in_transaction()));
+                    continue;
+                }
                 Mode::Transaction(transaction) => {
                     transaction.publish(message, publish.route, publish.mandatory);
                     if transaction.size_bytes() > self.options.transaction_max_bytes {
@@ -341,6 +348,10 @@ impl Core {
                     }
                 }
             }
+            if publish.route.gives_back() {
+                self.publisher.given_back.push((publish.channel, message));
+                continue;
+            }
             if publish.route.is_unroutable() {
                 if publish.mandatory {
                     self.return_message(publish.channel, &message);
@@ -360,6 +371,7 @@ impl Core {
         self.publisher.messages = messages;
         self.hand_over(kind);
         self.note_published();
+        self.give_back_published();
     }
 
     /// basic.return.

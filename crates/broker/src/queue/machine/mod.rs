@@ -304,6 +304,9 @@ impl Machine {
     /// Those of `seqs` that `owner` holds return to where they were, at once or after the delay that the queue has for
     /// it; one that has failed too often dies. How many.
     pub(crate) fn requeue(&mut self, owner: OwnerKey, seqs: Range<u64>, how: Return) -> u64 {
+        if matches!(how, Return::After(_)) {
+            self.timed.get_or_insert_default();
+        }
         self.take_back(seqs, |holders, slot| holders.owner(slot) == Some(owner), how)
     }
 

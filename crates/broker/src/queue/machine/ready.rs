@@ -30,6 +30,8 @@ pub(crate) enum Return {
     Untouched,
     /// Given back: counts as handed out.
     Given,
+    /// As `Given`, to be ready again so many milliseconds later, whatever the queue's rule is.
+    After(u64),
     /// Counts as a failed delivery too.
     Failed,
 }

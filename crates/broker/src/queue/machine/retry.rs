@@ -40,7 +40,8 @@ impl Retry {
     /// How long a message waits that returns for the `count`th time (from 1); `None`: it does not.
     pub(super) fn delay_ms(&self, why: Return, seq: u64, count: u16) -> Option<u64> {
         let applies = match (why, self.on) {
-            (Return::Untouched, _) => false,
+            // Who gave it back said how long.
+            (Return::Untouched | Return::After(_), _) => false,
             (_, RetryOn::All) => true,
             (Return::Failed, on) => on == RetryOn::Failed,
             (Return::Given, on) => on == RetryOn::Returned,

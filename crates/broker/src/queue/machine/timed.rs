@@ -72,6 +72,10 @@ impl Timed {
 
     /// Whether messages that come back wait; those that do are kept here.
     pub(super) fn keep(&mut self, seqs: Range<u64>, how: Return, past: Past, now_ms: u64) -> bool {
+        if let Return::After(delay_ms) = how {
+            seqs.for_each(|seq| self.waiting.add(seq, now_ms.saturating_add(delay_ms), past));
+            return true;
+        }
         let Some(retry) = self.retry else { return false };
         for seq in seqs {
             let Some(delay_ms) = retry.delay_ms(how, seq, past.handed) else { return false };
