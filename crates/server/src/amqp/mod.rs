@@ -15,6 +15,7 @@ mod deliver;
 mod farewell;
 mod give_back;
 mod handshake;
+mod held;
 mod missed;
 mod outbox;
 mod partial;

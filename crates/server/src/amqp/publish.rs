@@ -4,13 +4,14 @@ use super::channel::Mode;
 use super::confirm::{self, Range};
 use super::core::Core;
 use super::give_back;
+use super::held::{is_poisoned, lost};
 use super::partial::{Partial, Share};
 use super::reply::Fault;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     ContentHeader, Frame, FrameKind, FrameReader, ReplyCode, basic, encode_return_head,
 };
-use millpond_broker::{CommitError, Durability, Publish, Route, WriteRefused};
+use millpond_broker::{Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -83,9 +84,9 @@ pub(crate) struct Publisher {
     /// Words that give deliveries of a channel back.
     pub(super) given_back: Vec<(u16, Message)>,
     /// Publishes without confirms that a full store refused; they wait.
-    held: Vec<Publish>,
+    pub(super) held: Vec<Publish>,
     /// Whether a refusal was logged since the last success.
-    refusal_logged: bool,
+    pub(super) refusal_logged: bool,
     /// What went wrong with publishes that were taken already, and on which channel.
     pub(super) fault: Option<(u16, Fault)>,
 }
@@ -449,22 +450,6 @@ impl Core {
     pub(crate) fn take_publish_fault(&mut self) -> Option<(u16, Fault)> {
         self.publisher.fault.take()
     }
-
-    /// Tries again what a full store refused; false: it still waits.
-    pub(crate) fn retry_held(&mut self) -> bool {
-        let publisher = &mut self.publisher;
-        match self.session.publish(&mut publisher.held) {
-            Ok(_) => publisher.refusal_logged = false,
-            // There will be no room any more.
-            Err(refused) if is_poisoned(&refused) => {
-                publisher.fault = Some((0, lost(&refused)));
-            }
-            Err(_) => return false,
-        }
-        publisher.held = Vec::new();
-        self.session.set_confirming(true);
-        true
-    }
 }
 
 impl Publisher {
@@ -493,17 +478,6 @@ fn overfull(options: &AmqpOptions) -> Fault {
     let limit = options.transaction_max_bytes;
     let text = format_args!("a transaction holds more than {limit} bytes: commit more often");
     Fault::new(ReplyCode::PreconditionFailed, text).of(60, 40)
-}
-
-/// Whether nothing will be taken any more, however long one waits.
-fn is_poisoned(refused: &WriteRefused) -> bool {
-    matches!(refused, WriteRefused::Store(CommitError::Poisoned { .. }))
-}
-
-/// For a publisher that asked for no confirms and whose messages are not taken and never will be.
-#[cold]
-fn lost(refused: &WriteRefused) -> Fault {
-    Fault::new(ReplyCode::InternalError, format_args!("publishes are lost: {refused}")).of(60, 40)
 }
 
 #[cold]
