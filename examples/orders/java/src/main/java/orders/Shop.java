@@ -9,6 +9,8 @@ import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.ConnectionFactory;
 import com.rabbitmq.client.Delivery;
+import com.rabbitmq.client.Recoverable;
+import com.rabbitmq.client.RecoveryListener;
 import com.rabbitmq.client.ShutdownSignalException;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -34,6 +36,7 @@ final class Shop {
     private final String name;
     private final Channel channel;
     private final AtomicBoolean returned = new AtomicBoolean();
+    private final AtomicBoolean recovering = new AtomicBoolean();
 
     private Shop(String name, Channel channel) {
         this.name = name;
@@ -62,7 +65,7 @@ final class Shop {
             try {
                 connection = factory.newConnection(name);
                 Shop shop = new Shop(name, connection.createChannel());
-                shop.prepare();
+                shop.prepare((Recoverable) connection);
                 setup.on(shop);
                 log(name, "connected");
                 return shop;
@@ -77,10 +80,22 @@ final class Shop {
         }
     }
 
-    private void prepare() throws IOException {
+    private void prepare(Recoverable connection) throws IOException {
         channel.getConnection().addShutdownListener(cause -> {
             if (!cause.isInitiatedByApplication()) {
+                recovering.set(true);
                 log(name, "connection lost, the client recovers: " + cause.getMessage());
+            }
+        });
+        connection.addRecoveryListener(new RecoveryListener() {
+            @Override
+            public void handleRecovery(Recoverable recovered) {
+                recovering.set(false);
+            }
+
+            @Override
+            public void handleRecoveryStarted(Recoverable lost) {
+                recovering.set(true);
             }
         });
         channel.confirmSelect();
@@ -96,6 +111,11 @@ final class Shop {
 
     /** Publishes one event and returns when the broker has confirmed it. */
     void send(String key, JsonObject order, boolean redelivered) throws IOException, InterruptedException {
+        if (recovering.get()) {
+            // The client opens the channel again before it asks for confirms on it: what is published in between is
+            // counted by the client and not by the broker, and every later confirm is waited for in vain.
+            throw new IOException("the connection is being recovered");
+        }
         String number = order.get("order").getAsString();
         String id = key + "/" + number;
         Map<String, Object> headers = new HashMap<>();
