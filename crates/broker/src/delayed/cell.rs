@@ -149,8 +149,13 @@ impl DelayCell {
     pub(crate) fn retract(&self, seqs: Range<u64>, work: &mut Work<'_>) {
         let mut state = self.state.lock();
         let gone = state.schedule.remove_range(&seqs);
+        self.take_out(&mut state, &gone, work);
+    }
+
+    /// Settles what has left the schedule and is not released.
+    fn take_out(&self, state: &mut State, gone: &[Waiting], work: &mut Work<'_>) {
         let mut settled: Vec<Range<u64>> = Vec::with_capacity(gone.len());
-        for one in &gone {
+        for one in gone {
             state.forget_read(one.seq);
             settled.push(one.seq..one.seq + 1);
         }
@@ -161,12 +166,9 @@ impl DelayCell {
     /// Takes a message out that waits; whether it was there.
     pub(crate) fn cancel(&self, id: u64, work: &mut Work<'_>) -> bool {
         let mut state = self.state.lock();
-        if state.schedule.remove(id).is_none() {
-            return false;
-        }
-        state.forget_read(id);
-        self.log.settle(work.batch, std::slice::from_ref(&(id..id + 1)));
-        true
+        let gone = state.schedule.remove(id);
+        self.take_out(&mut state, gone.as_slice(), work);
+        gone.is_some()
     }
 
     /// Takes out all messages that wait with this `message_id`.
@@ -176,13 +178,7 @@ impl DelayCell {
             return Cancelled::Unknown;
         }
         let gone = state.schedule.remove_named(IdHash(self.hasher.hash_one(message_id)));
-        let mut settled: Vec<Range<u64>> = Vec::with_capacity(gone.len());
-        for one in &gone {
-            state.forget_read(one.seq);
-            settled.push(one.seq..one.seq + 1);
-        }
-        settled.sort_unstable_by_key(|range| range.start);
-        self.log.settle(work.batch, &settled);
+        self.take_out(&mut state, &gone, work);
         match gone.len() as u64 {
             0 => Cancelled::Nothing,
             count => Cancelled::Some(count),

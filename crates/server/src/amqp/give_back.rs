@@ -36,8 +36,8 @@ impl Core {
             let done =
                 read.and_then(|(tag, delay_ms)| self.nack(number, tag, false, Outcome::Retry { delay_ms }));
             if let Err(fault) = done {
-                self.publisher.fault = Some((number, fault.of(60, 40)));
-                return;
+                // Those of other channels go on.
+                self.publisher.fault.get_or_insert((number, fault.of(60, 40)));
             }
         }
     }
