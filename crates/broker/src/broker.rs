@@ -24,7 +24,9 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
-use millpond_store::{OnCommit, QueueId, ReadValuesError, RecoveredQueue, Recovery, Store, StoreStatus};
+use millpond_store::{
+    Batch, OnCommit, QueueId, ReadValuesError, RecoveredQueue, Recovery, Store, StoreStatus,
+};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -133,13 +135,8 @@ impl Broker {
         value: Option<&[u8]>,
         on_commit: Option<(Arc<dyn OnCommit>, u64)>,
     ) {
-        let mut full_key = room_prefix(room);
-        full_key.extend_from_slice(key);
         let mut batch = self.core.store.begin();
-        match value {
-            Some(value) => batch.put(&full_key, value),
-            None => batch.delete(&full_key),
-        }
+        change_value(&mut batch, room, key, value);
         self.core.store.commit(batch, on_commit);
     }
 
@@ -153,6 +150,16 @@ impl Broker {
         self.core.announce_shutdown();
         self.core.timer.close();
         self.core.store.close();
+    }
+}
+
+/// Writes or deletes a keyed value of a room.
+pub(crate) fn change_value(batch: &mut Batch, room: &str, key: &[u8], value: Option<&[u8]>) {
+    let mut full_key = room_prefix(room);
+    full_key.extend_from_slice(key);
+    match value {
+        Some(value) => batch.put(&full_key, value),
+        None => batch.delete(&full_key),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a front end may ask.
 
+use crate::broker::change_value;
 use crate::delayed::DelayCell;
 use crate::event::Delivery;
 use crate::history::History;
@@ -7,6 +8,7 @@ use crate::queue::QueueCell;
 use crate::reply::ReplyBox;
 use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName};
+use millpond_store::Batch;
 use std::sync::Arc;
 
 /// Declare an exchange.
@@ -275,4 +277,21 @@ pub struct UserLimits {
     pub connections_max: Option<u64>,
     /// Channels at once, over all connections (`max-channels`).
     pub channels_max: Option<u64>,
+}
+
+/// A keyed value that changes in the same commit as publishes and settlements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueChange {
+    /// Whose it is, as in [`crate::Broker::put_value`].
+    pub room: &'static str,
+    /// Its key within the room.
+    pub key: Box<[u8]>,
+    /// What it becomes; `None`: it goes.
+    pub value: Option<Box<[u8]>>,
+}
+
+impl ValueChange {
+    pub(crate) fn put_into(&self, batch: &mut Batch) {
+        change_value(batch, self.room, &self.key, self.value.as_deref());
+    }
 }

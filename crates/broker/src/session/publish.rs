@@ -8,7 +8,9 @@ use crate::error::{PublishError, WriteRefused};
 use crate::queue::logs::Appended;
 use crate::queue::{QueueCell, Work};
 use crate::reply::{REPLY_TO, REPLY_TO_PREFIX};
-use crate::request::{Aside, DeliveryId, Durability, GIVE_BACK_KEY, Outcome, Publish, Route, RouteInner};
+use crate::request::{
+    Aside, DeliveryId, Durability, GIVE_BACK_KEY, Outcome, Publish, Route, RouteInner, ValueChange,
+};
 use crate::routing::Resolution;
 use hashbrown::HashMap;
 use millpond_model::Message;
@@ -229,16 +231,22 @@ impl Session {
         Ok(self.commit(changes))
     }
 
-    /// Publishes and settles as one commit: all durable or nothing, across queues (P7). Drains `publishes`.
+    /// Publishes, settles and changes keyed values as one commit: all durable or nothing, across queues (P7). Drains
+    /// `publishes`.
     pub fn transact(
         &mut self,
         publishes: &mut Vec<Publish>,
         settles: &[(DeliveryId, Outcome)],
+        values: &[ValueChange],
     ) -> Result<Durability, WriteRefused> {
         self.check_door(publishes)?;
+        if values.iter().any(|change| change.value.is_some()) {
+            self.core.check_writable()?;
+        }
         self.missed.clear();
         let core = self.core.clone();
         let ((), changes) = core.with_batch(|work| {
+            values.iter().for_each(|change| change.put_into(work.batch));
             self.apply(publishes, work);
             let mut ids = Vec::new();
             for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Fail, Outcome::Requeue] {

@@ -222,7 +222,7 @@ impl History {
         let numbers = self.numbers();
         let mut batch = self.batch(at, "", queue, &numbers);
         let ids: Vec<_> = picked.iter().map(|(_, seen)| (seen.id, Outcome::Accept)).collect();
-        self.actors[at].client.session.transact(&mut batch, &ids).unwrap();
+        self.actors[at].client.session.transact(&mut batch, &ids, &[]).unwrap();
         self.settled(&picked);
         self.model.get_mut(queue).unwrap().extend(numbers);
     }

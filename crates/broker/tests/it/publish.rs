@@ -171,8 +171,12 @@ fn what_no_queue_takes_goes_to_the_alternate_exchange() {
     assert!(client.session.declare_exchange(&request).is_err());
 }
 
+fn change(key: &str, value: Option<&str>) -> ValueChange {
+    ValueChange { room: "room", key: key.as_bytes().into(), value: value.map(|it| it.as_bytes().into()) }
+}
+
 #[test]
-fn a_transaction_settles_and_publishes_together() {
+fn a_transaction_settles_publishes_and_changes_values_together() {
     let mut broker = TestBroker::new();
     let mut client = broker.session();
     for name in ["in", "out", "log"] {
@@ -185,10 +189,15 @@ fn a_transaction_settles_and_publishes_together() {
         client.message("", "out", "receipt", &persistent()).unwrap(),
         client.message("", "log", "line", &persistent()).unwrap(),
     ];
-    let durability = client.session.transact(&mut publishes, &[(id, Outcome::Accept)]).unwrap();
+    let durability =
+        client.session.transact(&mut publishes, &[(id, Outcome::Accept)], &[change("a", Some("1"))]).unwrap();
+    client.wait_commit(durability);
+    let changes = [change("b", Some("2")), change("a", None), change("c", Some("3"))];
+    let durability = client.session.transact(&mut Vec::new(), &[], &changes).unwrap();
     client.wait_commit(durability);
     drop(client);
     broker.reopen();
+    assert_eq!(broker.broker().values("room").unwrap(), [("b".into(), "2".into()), ("c".into(), "3".into())]);
     let mut client = broker.session();
     assert_eq!(client.drain("in"), ["next"]);
     assert_eq!(client.drain("out"), ["receipt"]);

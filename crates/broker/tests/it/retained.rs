@@ -349,7 +349,7 @@ fn an_ack_in_a_transaction_is_remembered_when_it_is_committed() {
     client.consume("q", 1);
     let seen = client.deliveries(2);
     let settled = [(seen[0].id, Outcome::Accept), (seen[1].id, Outcome::Reject)];
-    let durability = client.session.transact(&mut Vec::new(), &settled).unwrap();
+    let durability = client.session.transact(&mut Vec::new(), &settled, &[]).unwrap();
     assert_eq!(count(&broker, "q"), 1);
     client.wait_commit(durability);
     assert_eq!(remembered(&broker, &mut client, "q"), ["a"]);

@@ -113,7 +113,7 @@ impl Commits {
             let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles)?;
             loop {
                 poll_fn(|cx| session.poll_publish_ready(cx)).await;
-                match session.transact(&mut publishes, &settles) {
+                match session.transact(&mut publishes, &settles, &[]) {
                     Ok(Durability::Pending(_)) => {
                         self.in_flight += 1;
                         break;

@@ -76,7 +76,7 @@ impl Core {
             }
         }
         let outcomes: Vec<_> = settles.iter().map(|(_, id, outcome)| (*id, *outcome)).collect();
-        match self.session.transact(&mut routed, &outcomes) {
+        match self.session.transact(&mut routed, &outcomes, &[]) {
             Ok(Durability::Pending(token)) => self.out.barrier(token),
             Ok(Durability::Now) => {}
             Err(refused) => {
