@@ -1,12 +1,12 @@
 //! What a rule would do, shown and not done.
 
+use crate::action::PlanError;
 use crate::event::Event;
 use crate::jq::with_deep_stack;
-use crate::plan::{FileStep, HttpStep, Plan, PlanError, PublishStep, Step, plan};
+use crate::plan::{Plan, plan};
 use crate::topology::{Rule, Topology, did_you_mean};
-use millpond_model::table::{Table, Value};
 use serde_json::Value as Json;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::SystemTime;
 
 /// What a rule would do with an event.
@@ -92,81 +92,10 @@ impl fmt::Display for DryRun {
                     if self.has_condition { "matches" } else { "none, every event matches" }
                 )?;
                 for (number, step) in steps.iter().enumerate() {
-                    write!(f, "\n{}. ", number + 1)?;
-                    match step {
-                        Step::Publish(step) => show_publish(f, step)?,
-                        Step::Http(step) => show_http(f, step)?,
-                        Step::File(step) => show_file(f, step)?,
-                    }
+                    write!(f, "\n{}. {step}", number + 1)?;
                 }
                 Ok(())
             }
         }
     }
-}
-
-fn show_publish(f: &mut fmt::Formatter<'_>, step: &PublishStep) -> fmt::Result {
-    write!(f, "publish ({})", step.place)?;
-    write!(f, "\n   exchange: {}", if step.exchange.is_empty() { "(default)" } else { &step.exchange })?;
-    write!(f, "\n   routing key: {}", step.routing_key)?;
-    let properties = &step.properties;
-    if let Some(content_type) = &properties.content_type {
-        write!(f, "\n   content type: {content_type}")?;
-    }
-    if let Some(id) = &properties.message_id {
-        write!(f, "\n   message id: {id}")?;
-    }
-    for (name, value) in &properties.headers {
-        write!(f, "\n   header {name}: {}", show_value(value))?;
-    }
-    show_body(f, &step.body)
-}
-
-fn show_http(f: &mut fmt::Formatter<'_>, step: &HttpStep) -> fmt::Result {
-    write!(f, "http ({})", step.place)?;
-    write!(f, "\n   {} {}", step.method, step.url)?;
-    if let Some(path) = &step.ca_file {
-        write!(f, "\n   ca file: {path}")?;
-    }
-    for (name, value) in &step.headers {
-        write!(f, "\n   header {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
-    }
-    show_body(f, &step.body)
-}
-
-fn show_file(f: &mut fmt::Formatter<'_>, step: &FileStep) -> fmt::Result {
-    write!(f, "file ({})", step.place)?;
-    write!(f, "\n   path: {}\n   line: {}", step.path, step.line)
-}
-
-fn show_body(f: &mut fmt::Formatter<'_>, body: &[u8]) -> fmt::Result {
-    match std::str::from_utf8(body) {
-        Ok("") => Ok(()),
-        Ok(text) => write!(f, "\n   body: {text}"),
-        Err(_) => write!(f, "\n   body: {} bytes that are not text", body.len()),
-    }
-}
-
-fn show_value(value: &Value) -> String {
-    let list = |items: &[Value]| items.iter().map(show_value).collect::<Vec<_>>().join(", ");
-    match value {
-        Value::LongStr(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-        Value::Bool(value) => value.to_string(),
-        Value::F64(value) => value.to_string(),
-        Value::Void => "void".to_owned(),
-        Value::Array(items) => format!("[{}]", list(items)),
-        Value::Table(table) => show_table(table),
-        other => other.as_i64().map_or_else(|| format!("{other:?}"), |number| number.to_string()),
-    }
-}
-
-fn show_table(table: &Table) -> String {
-    let mut out = String::from("{");
-    for (number, (name, value)) in table.iter().enumerate() {
-        let comma = if number > 0 { ", " } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{comma}{name}: {}", show_value(value));
-    }
-    out.push('}');
-    out
 }

@@ -3,7 +3,7 @@
 //! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML}`, and
 //! `stopped/RULE` (empty) for every rule that was stopped.
 
-use crate::action::{FileWriter, HttpClient};
+use crate::action::ActionTools;
 use crate::apply::{ApplyError, ApplyReport, Changer, own_names};
 use crate::dry_run::{DryRun, RuleError, dry_run};
 use crate::operate::Operate;
@@ -146,8 +146,7 @@ impl Running {
 impl Engine {
     /// Starts with the topology and the rules' states that were kept; must be called inside a tokio runtime.
     pub async fn start(broker: Broker, options: EngineOptions) -> Result<Self, StartError> {
-        let http = HttpClient::new(options.data_dir.clone());
-        let files = FileWriter::start(options.data_dir.join("files"));
+        let actions = ActionTools::start(&options.data_dir);
         let vhost = VhostName::new("/").expect("a short name");
         let values = broker.values(ROOM)?;
         let stopped = values
@@ -163,7 +162,7 @@ impl Engine {
             "" => Topology::default(),
             text => check_aside(&file, text).await?,
         };
-        let tools = Tools { broker, vhost, http, files };
+        let tools = Tools { broker, vhost, actions };
         if !text.is_empty()
             && let Err(error) = declare(&tools, &file, &topology).await
         {
@@ -188,7 +187,7 @@ impl Engine {
         let tools = &self.inner.tools;
         let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
         changer.check(&topology)?;
-        check_authorities(&tools.http, &topology).await?;
+        check_authorities(&tools.actions, &topology).await?;
         changer.declare(&topology)?;
         changer.settle().await?;
         let operate = Operate { broker: &tools.broker, vhost: &tools.vhost, file };
@@ -373,8 +372,8 @@ async fn check_aside(file: &str, text: &str) -> Result<Topology, TopologyError> 
 
 /// Whether requests can be sent with the authorities that rules name. Asked when a topology is applied and not at a
 /// start: a file that has gone since holds up the requests that need it, and nothing else.
-async fn check_authorities(http: &HttpClient, topology: &Arc<Topology>) -> Result<(), ApplyError> {
-    let (http, topology) = (http.clone(), topology.clone());
+async fn check_authorities(actions: &ActionTools, topology: &Arc<Topology>) -> Result<(), ApplyError> {
+    let (http, topology) = (actions.http.clone(), topology.clone());
     let looked = tokio::task::spawn_blocking(move || {
         let mut conflicts = Vec::new();
         for rule in &topology.rules {

@@ -1,16 +1,16 @@
 //! Topology files: exchanges, queues, bindings, policies, schedules and rules in YAML. See docs/guide/topology.md.
 
 mod action;
+pub(crate) mod expression;
 mod operator;
-mod read;
+pub(crate) mod read;
 mod rule;
 mod yaml;
 
-pub(crate) use action::{Action, FileAction, HeaderValue, HttpAction, PublishAction};
 pub(crate) use read::did_you_mean;
 pub use read::{Diagnostic, TopologyError};
 pub(crate) use rule::{Rule, Trigger};
-pub(crate) use yaml::shorten;
+pub(crate) use yaml::{Kind, Node, shorten};
 
 use crate::jq::with_deep_stack;
 use millpond_broker::{
@@ -22,7 +22,6 @@ use operator::{read_policies, read_schedules};
 use read::{Fields, Report, entries, list};
 use std::fmt;
 use std::sync::Arc;
-use yaml::{Kind, Node};
 
 /// The file version written here.
 const VERSION: i64 = 1;
@@ -346,7 +345,7 @@ fn check_text(text: &str, line: usize, path: &str, report: &mut Report) -> Optio
     Some(())
 }
 
-fn named_exchange(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<ExchangeName> {
+pub(crate) fn named_exchange(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<ExchangeName> {
     let text = fields.text(key, "the name of an exchange", report)?;
     let line = fields.get(key).map_or(fields.line, |node| node.line);
     exchange_name(text, line, &fields.path_of(key), report)

@@ -1,9 +1,11 @@
 //! Rules as the file says them.
 
-use super::action::{Action, jq, read_actions};
+use super::action::read_actions;
+use super::expression::jq;
 use super::read::{Fields, Report, entries};
 use super::yaml::{Node, shorten};
 use super::{named_exchange, named_queue, read_table, routing_key};
+use crate::action::Action;
 use crate::jq::Jq;
 use millpond_broker::{Binding, Destination};
 use millpond_model::table::Table;
@@ -101,18 +103,12 @@ impl Rule {
 
     /// Exchanges that it publishes to, with the places that say so.
     pub(crate) fn publishes_to(&self) -> impl Iterator<Item = (&str, &ExchangeName)> {
-        self.actions.iter().filter_map(|action| match action {
-            Action::Publish(action) => Some((action.place.as_str(), &action.exchange)),
-            _ => None,
-        })
+        self.actions.iter().filter_map(Action::publishes_to)
     }
 
     /// Files of authorities that its requests trust, with the places that say so.
     pub(crate) fn ca_files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.actions.iter().filter_map(|action| match action {
-            Action::Http(action) => Some((action.place.as_str(), action.ca_file.as_deref()?)),
-            _ => None,
-        })
+        self.actions.iter().filter_map(Action::ca_file)
     }
 }
 

@@ -4,9 +4,10 @@
 //! not a shared pool, so that an expression that never ends holds up its own rule only.
 
 use super::Tools;
+use crate::action::PlanError;
 use crate::event::{Event, Origin};
 use crate::jq::STACK_BYTES;
-use crate::plan::{Plan, PlanError, plan};
+use crate::plan::{Plan, plan};
 use crate::topology::Rule;
 use millpond_broker::{Delivery, DeliveryId};
 use std::sync::{Arc, mpsc};

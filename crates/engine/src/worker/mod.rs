@@ -6,8 +6,8 @@ mod outside;
 mod parking;
 mod retry;
 
-use crate::action::{FileWriter, HttpClient};
-use crate::plan::{Plan, PublishStep, Step};
+use crate::action::{ActionTools, Answer, PublishStep, Step};
+use crate::plan::Plan;
 use crate::topology::Rule;
 use commit::Commits;
 pub(crate) use commit::parking_queue;
@@ -93,8 +93,7 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
 pub(crate) struct Tools {
     pub(crate) broker: Broker,
     pub(crate) vhost: VhostName,
-    pub(crate) http: HttpClient,
-    pub(crate) files: FileWriter,
+    pub(crate) actions: ActionTools,
 }
 
 /// A message that the rule has in hand.
@@ -323,10 +322,11 @@ impl<'r> Worker<'r> {
         }
     }
 
-    fn outside_done(&mut self, held: Held, result: Result<(), crate::action::ActionError>) {
+    fn outside_done(&mut self, held: Held, result: Answer) {
         match result {
-            Ok(()) => self.proceed(held),
-            Err(error) => self.failed(held, &error.to_string()),
+            Ok(_) => self.proceed(held),
+            Err(error) if error.is_retryable() => self.failed(held, &error.to_string()),
+            Err(error) => self.park(held.id, &held.delivery, held.attempts + 1, &error),
         }
     }
 
@@ -362,7 +362,7 @@ impl<'r> Worker<'r> {
         let all = async {
             while self.outside.is_busy() {
                 match self.outside.next().await {
-                    Ok((held, Ok(()))) if held.outside.is_empty() => self.proceed(held),
+                    Ok((held, Ok(_))) if held.outside.is_empty() => self.proceed(held),
                     Ok(_) => {}
                     Err(_) => return,
                 }

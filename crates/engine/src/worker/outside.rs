@@ -1,17 +1,15 @@
 //! Actions on the outside that are under way.
 
 use super::{Held, Tools};
-use crate::action::{ActionError, Appended};
-use crate::plan::{FileStep, Step};
-use crate::topology::{Action, Rule};
+use crate::action::{Action, Answer, Running};
+use crate::topology::Rule;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Messages of one rule whose HTTP requests are under way at once.
-const HTTP_IN_FLIGHT_MAX: usize = 32;
+/// Messages of one rule that wait for somebody else's answer at once.
+const WAITING_FOR_OTHERS_MAX: usize = 32;
 
-type Done = (Held, Result<(), ActionError>);
+type Done = (Held, Answer);
 
 /// See the module.
 pub(super) struct Outside {
@@ -24,9 +22,9 @@ pub(super) struct Outside {
 
 impl Outside {
     pub(super) fn new(rule: &Rule, tools: &Tools) -> Self {
-        let has_http = rule.actions.iter().any(|action| matches!(action, Action::Http(_)));
+        let waits = rule.actions.iter().any(Action::waits_for_others);
         // Files are written in batches: the more lines wait, the better.
-        let running_max = if has_http { HTTP_IN_FLIGHT_MAX } else { super::IN_HAND_MAX as usize };
+        let running_max = if waits { WAITING_FOR_OTHERS_MAX } else { super::IN_HAND_MAX as usize };
         Self {
             tools: tools.clone(),
             running: JoinSet::new(),
@@ -73,40 +71,22 @@ impl Outside {
     fn fill(&mut self) {
         while !self.closed && self.running.len() < self.running_max {
             let Some(held) = self.waiting.pop_front() else { return };
-            // A file's line is submitted here, so that lines stand in the order of the messages.
-            let first = match held.outside.front().map(Arc::as_ref) {
-                Some(Step::File(step)) => Some(self.tools.files.submit(step.clone())),
-                _ => None,
-            };
+            // Begun here and not in the task: lines of a file stand in the order of the messages.
+            let first = held.outside.front().map(|step| step.start(&self.tools.actions));
             self.running.spawn(run(held, first, self.tools.clone()));
         }
     }
 }
 
 /// Does a message's actions one after the other, up to the first that fails; those done are taken off its list.
-async fn run(mut held: Held, first: Option<Appended>, tools: Tools) -> Done {
-    let mut submitted = first;
-    while let Some(step) = held.outside.front().cloned() {
-        let result = match &*step {
-            Step::Http(step) => tools.http.send(step).await,
-            Step::File(step) => {
-                let appended = submitted.take().unwrap_or_else(|| tools.files.submit(step.clone()));
-                appended.await.unwrap_or_else(|_| Err(gone(step)))
-            }
-            Step::Publish(_) => Ok(()),
-        };
+async fn run(mut held: Held, first: Option<Running>, tools: Tools) -> Done {
+    let mut begun = first;
+    while let Some(step) = held.outside.front() {
+        let result = begun.take().unwrap_or_else(|| step.start(&tools.actions)).await;
         if result.is_err() {
             return (held, result);
         }
         held.outside.pop_front();
     }
-    (held, Ok(()))
-}
-
-fn gone(step: &FileStep) -> ActionError {
-    ActionError::File {
-        place: step.place.clone(),
-        path: step.path.clone(),
-        reason: "the writer of files has ended".to_owned(),
-    }
+    (held, Ok(serde_json::Value::Null))
 }

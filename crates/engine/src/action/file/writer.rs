@@ -4,8 +4,9 @@
 //! of each file in the order they were submitted, with one write, and syncs each file once before anybody is told:
 //! a line is on the disk before the message that caused it is acked.
 
-use super::ActionError;
-use crate::plan::FileStep;
+use super::FileStep;
+use crate::action::{ActionError, Answer};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,9 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Lines written in one go, at most.
 const BATCH_MAX: usize = 1024;
-
-/// What became of a line; an error if the writer has gone.
-pub(crate) type Appended = oneshot::Receiver<Result<(), ActionError>>;
 
 struct Append {
     step: FileStep,
@@ -35,12 +33,18 @@ impl FileWriter {
         Self(sender)
     }
 
-    /// Submits a line; lines of one file are written in the order of these calls.
-    pub(crate) fn submit(&self, step: FileStep) -> Appended {
+    /// Submits a line; lines of one file are written in the order of these calls. Its result says when it is on the
+    /// disk.
+    pub(crate) fn append(&self, step: FileStep) -> impl Future<Output = Answer> + use<> {
+        let gone = ActionError::File {
+            place: step.place.clone(),
+            path: step.path.clone(),
+            reason: "the writer of files has ended".to_owned(),
+        };
         let (done, appended) = oneshot::channel();
         // Without a writer `done` is dropped, which is what the receiver is told.
         let _ = self.0.send(Append { step, done });
-        appended
+        async move { appended.await.unwrap_or(Err(gone)).map(|()| Value::Null) }
     }
 }
 

@@ -1,8 +1,10 @@
-//! HTTP requests.
+//! Sending requests.
 
-use super::ActionError;
-use crate::plan::HttpStep;
+use super::HttpStep;
+use crate::action::{ActionError, Answer};
 use parking_lot::Mutex;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,9 @@ const CA_FILE_MAX_BYTES: u64 = 1024 * 1024;
 
 /// An answer's body is read up to here, so that its connection can be used again; beyond, it is closed. Bytes.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// Headers of an answer that later actions can look at; they come in the order of the answer.
+const ANSWER_HEADERS_MAX: usize = 100;
 
 /// So much of an unexpected answer goes into the error. Characters.
 const ANSWER_SHOWN_MAX_CHARS: usize = 200;
@@ -111,7 +116,7 @@ impl HttpClient {
     }
 
     /// Sends one request and judges the answer's status.
-    pub(crate) async fn send(&self, step: &HttpStep) -> Result<(), ActionError> {
+    pub(crate) async fn send(&self, step: &HttpStep) -> Answer {
         let failed = |reason: String| ActionError::Http {
             place: step.place.clone(),
             method: step.method.to_string(),
@@ -131,16 +136,22 @@ impl HttpClient {
             })
         })?;
         let status = answer.status().as_u16();
+        let headers = std::mem::take(answer.headers_mut());
         let mut body = Vec::new();
+        let mut is_whole = false;
         while body.len() < ANSWER_MAX_BYTES {
             match answer.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => {
+                    is_whole = true;
+                    break;
+                }
                 // The status is what counts; a body that breaks off is the server's loss.
-                Ok(None) | Err(_) => break,
+                Err(_) => break,
             }
         }
         if step.expect.iter().any(|range| range.contains(&status)) {
-            return Ok(());
+            return Ok(answer_json(status, &headers, &body, is_whole));
         }
         Err(ActionError::Status {
             place: step.place.clone(),
@@ -149,8 +160,29 @@ impl HttpClient {
             status,
             expected: show_ranges(&step.expect),
             answer: show_answer(&body),
+            retry_after: retry_after(&headers),
         })
     }
+}
+
+/// `{status, headers, body}`: the body as JSON if it is, else as text; null where it is longer than what is read.
+fn answer_json(status: u16, headers: &HeaderMap, body: &[u8], is_whole: bool) -> Value {
+    let shown = headers.iter().take(ANSWER_HEADERS_MAX).map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), Value::from(value))
+    });
+    let body = match is_whole {
+        true => serde_json::from_slice(body)
+            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned())),
+        false => Value::Null,
+    };
+    json!({"status": status, "headers": shown.collect::<serde_json::Map<_, _>>(), "body": body})
+}
+
+/// What `Retry-After` says: seconds, or a time of day.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().ok().map(Duration::from_secs)
 }
 
 /// Redirects are not followed: a rule names its endpoint, and nobody else may name another.

@@ -1,0 +1,76 @@
+//! Why actions fail.
+
+use std::time::Duration;
+
+/// Why an attempt at an action on the outside failed; it may be tried again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ActionError {
+    /// The request did not come to an answer.
+    #[error("{place}: {method} {url}: {reason}")]
+    Http {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its method.
+        method: String,
+        /// Where to.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// An answer came, and it is not an expected one.
+    #[error("{place}: {method} {url}: the answer is {status}, expected {expected}{answer}")]
+    Status {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its method.
+        method: String,
+        /// Where to.
+        url: String,
+        /// What came.
+        status: u16,
+        /// What the rule expects.
+        expected: String,
+        /// The beginning of the answer's body, after a colon.
+        answer: String,
+        /// When the other side wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// A line could not be appended.
+    #[error("{place}: {path}: {reason}")]
+    File {
+        /// `FILE:LINE` of the rule.
+        place: String,
+        /// The file written.
+        path: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl ActionError {
+    /// Whether another attempt may go better.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Http { .. } | Self::Status { .. } | Self::File { .. } => true,
+        }
+    }
+
+    /// How long the other side asks to be left alone.
+    #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Http { .. } | Self::File { .. } => None,
+        }
+    }
+
+    /// Whether the target is down or overloaded, so that other messages for it would fare no better now.
+    #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
+    pub(crate) fn is_of_target(&self) -> bool {
+        match self {
+            Self::Http { .. } => true,
+            Self::Status { status, .. } => matches!(status, 429 | 502..=504),
+            Self::File { .. } => false,
+        }
+    }
+}
