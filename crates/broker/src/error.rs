@@ -144,7 +144,7 @@ pub enum DeclareExchangeError {
     DefaultExchange,
     /// A type that is not served (406).
     #[error(
-        "unknown exchange type '{kind}': use direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message"
+        "unknown exchange type '{kind}': use direct, fanout, topic, headers, x-events, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message"
     )]
     UnknownType {
         /// As sent.

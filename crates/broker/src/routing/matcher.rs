@@ -1,5 +1,7 @@
 //! One exchange's bindings in the form its kind looks them up.
 
+use super::events::Wanted;
+use super::events_index::EventsIndex;
 use super::hash::Rendezvous;
 use super::headers::Criteria;
 use super::headers_index::HeadersIndex;
@@ -18,6 +20,7 @@ pub(super) enum Matcher<Q> {
     Fanout(Targets<Q>),
     Topic(Trie<Q>),
     Headers(HeadersIndex<Q>),
+    Events(Box<EventsIndex<Q>>),
     ConsistentHash(Rendezvous<Q>),
     ModulusHash(Lots<Q>),
     Random(Lots<Q>),
@@ -34,6 +37,7 @@ impl<Q: Clone + Eq + Hash> Matcher<Q> {
             }
             ExchangeKind::Topic => Self::Topic(Trie::default()),
             ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
+            ExchangeKind::Events => Self::Events(Box::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Rendezvous::new(spec.hash_on())),
             ExchangeKind::ModulusHash => Self::ModulusHash(Lots::default()),
             ExchangeKind::Random => Self::Random(Lots::default()),
@@ -63,6 +67,7 @@ impl<Q: Clone + Eq + Hash> Matcher<Q> {
                 trie.add(&slot.key, target);
             }
             Self::Headers(index) => index.add(slot, Criteria::parse(arguments)?, target),
+            Self::Events(index) => index.add(slot, Wanted::parse(&slot.key, arguments)?, target),
             Self::ConsistentHash(places) => places.add(slot, target)?,
             Self::ModulusHash(lots) | Self::Random(lots) => lots.add(slot, target),
             Self::LocalRandom(lots) => {
@@ -87,6 +92,7 @@ impl<Q: Clone + Eq + Hash> Matcher<Q> {
             Self::Fanout(targets) => targets.remove(target),
             Self::Topic(trie) => trie.remove(&slot.key, target),
             Self::Headers(index) => index.remove(slot, target),
+            Self::Events(index) => index.remove(slot, target),
             Self::ConsistentHash(places) => places.remove(slot, target),
             Self::ModulusHash(lots) | Self::Random(lots) | Self::LocalRandom(lots) => lots.remove(slot),
         }
@@ -103,6 +109,7 @@ impl<Q: Clone + Eq + Hash> Matcher<Q> {
             Self::Fanout(targets) => targets.iter().for_each(found),
             Self::Topic(trie) => trie.find(key, found),
             Self::Headers(index) => index.find(view.headers, found),
+            Self::Events(index) => index.find(view, found),
             Self::ConsistentHash(places) => places.find(key, view).into_iter().for_each(found),
             Self::ModulusHash(lots) => lots.by_key(key).into_iter().for_each(found),
             Self::Random(lots) | Self::LocalRandom(lots) => lots.by_chance().into_iter().for_each(found),
@@ -118,6 +125,8 @@ impl<Q: Clone + Eq + Hash> Matcher<Q> {
     pub(super) fn is_keyed(&self) -> bool {
         match self {
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) | Self::ModulusHash(_) => true,
+            // Two events with one routing key may differ in their attributes.
+            Self::Events(index) => index.takes_all(),
             Self::ConsistentHash(places) => places.is_keyed(),
             Self::Headers(_) | Self::Random(_) | Self::LocalRandom(_) => false,
         }

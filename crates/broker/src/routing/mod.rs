@@ -3,7 +3,7 @@
 //! Pure: no lock, no store, no message body; `Q` is whatever the caller has for a queue. Every change answers with
 //! all that went because of it ([`Removed`]), so that the caller can persist the whole effect at once.
 //!
-//! - `matcher`: an exchange's bindings as its kind looks them up (`topic`, `headers`, `hash`, `lots`).
+//! - `matcher`: an exchange's bindings as its kind looks them up (`topic`, `headers`, `events`, `hash`, `lots`).
 //! - `resolve`: the way of a message through bound and alternate exchanges.
 //! - here: names, declarations, bindings and their identity, what goes when something goes.
 //!
@@ -11,6 +11,8 @@
 //! - A binding's source is an exchange of this router, its destination an exchange or queue of it.
 //! - `incoming` has (destination, source) exactly if the source has a binding to the destination.
 
+mod events;
+mod events_index;
 mod hash;
 mod headers;
 mod headers_index;
@@ -92,6 +94,11 @@ impl<Q> Resolution<Q> {
 struct View<'m> {
     properties: &'m RawProperties<'m>,
     headers: RawTable<'m>,
+    /// The one it was published to.
+    exchange: &'m [u8],
+    /// Its own, without those of CC and BCC.
+    routing_key: &'m [u8],
+    vhost: &'m str,
 }
 
 /// What tells a binding from others of the same source (D13).

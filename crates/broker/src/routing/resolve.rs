@@ -132,7 +132,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             vhost: self.vhost.clone(),
         };
         let (name, first) = self.find_exchange(exchange).ok_or_else(missing)?;
-        let view = View { properties, headers };
+        let view = View { properties, headers, exchange, routing_key, vhost: self.vhost.as_str() };
         self.visit(name, first, &keys, &view, &mut walk, out);
         while let Some(name) = walk.ahead.pop() {
             match self.exchanges.get_key_value(name) {

@@ -38,6 +38,8 @@ pub(crate) enum ExchangeKind {
     Topic,
     /// Headers of the message.
     Headers,
+    /// Attributes of the event that the message is.
+    Events,
     /// One destination by the hash of a value, in proportion to weights.
     ConsistentHash,
     /// One binding by the routing key's hash modulo their number.
@@ -58,6 +60,7 @@ const KINDS: &[(&str, ExchangeKind)] = &[
     ("fanout", ExchangeKind::Fanout),
     ("topic", ExchangeKind::Topic),
     ("headers", ExchangeKind::Headers),
+    ("x-events", ExchangeKind::Events),
     ("x-consistent-hash", ExchangeKind::ConsistentHash),
     ("x-modulus-hash", ExchangeKind::ModulusHash),
     ("x-random", ExchangeKind::Random),

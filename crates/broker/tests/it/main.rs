@@ -9,6 +9,7 @@ mod dedup;
 mod definitions;
 mod delayed;
 mod delayed_cancel;
+mod events_exchange;
 mod flow;
 mod full;
 mod groups;

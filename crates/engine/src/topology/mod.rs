@@ -27,11 +27,12 @@ use std::sync::Arc;
 const VERSION: i64 = 1;
 
 /// The types an exchange may have.
-const EXCHANGE_TYPES: [&str; 10] = [
+const EXCHANGE_TYPES: [&str; 11] = [
     "direct",
     "fanout",
     "topic",
     "headers",
+    "x-events",
     "x-consistent-hash",
     "x-modulus-hash",
     "x-random",

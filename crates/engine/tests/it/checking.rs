@@ -84,8 +84,8 @@ fn exchanges_queues_and_bindings_are_checked() {
     says(
         "exchanges:\n  a: {}\n  b: {type: topik}\n  amq.c: {type: topic}",
         &[
-            "t.yaml:2: exchanges.a: found no 'type', expected 'type': direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message",
-            "t.yaml:3: exchanges.b.type: found 'topik', expected direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message; did you mean 'topic'?",
+            "t.yaml:2: exchanges.a: found no 'type', expected 'type': direct, fanout, topic, headers, x-events, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message",
+            "t.yaml:3: exchanges.b.type: found 'topik', expected direct, fanout, topic, headers, x-events, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message; did you mean 'topic'?",
             "t.yaml:4: exchanges.amq.c: found a name of the broker's own, expected one that is not empty and does not begin with 'amq.'",
         ],
     );

@@ -1,5 +1,6 @@
 //! Topology and routing as tables, and topic matching beside a naive matcher.
 
+mod events;
 mod headers;
 mod history;
 mod kinds;

@@ -310,7 +310,7 @@ fn exchanges_are_declared_once_and_alike() {
         exchange X direct durable auto-delete | error: inequivalent arg 'auto_delete' for exchange 'X' in vhost '/': received 'true' but current is 'false'
         exchange X direct durable internal  | error: inequivalent arg 'internal' for exchange 'X' in vhost '/': received 'true' but current is 'false'
         exchange X direct durable alternate-exchange=Y | error: inequivalent arg 'alternate-exchange' for exchange 'X' in vhost '/': received the value 'Y' of type 'longstr' but current is none
-        exchange X nonsense                 | error: unknown exchange type 'nonsense': use direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message
+        exchange X nonsense                 | error: unknown exchange type 'nonsense': use direct, fanout, topic, headers, x-events, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history or x-delayed-message
         exchange amq.mine direct            | error: exchange name 'amq.mine' contains reserved prefix 'amq.*'
         exchange amq.mine direct passive    | error: no exchange 'amq.mine' in vhost '/'
         ",
