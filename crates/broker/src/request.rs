@@ -12,7 +12,7 @@ use millpond_store::Batch;
 use std::sync::Arc;
 
 /// Declare an exchange.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclareExchange {
     /// Its name.
     pub name: ExchangeName,
@@ -31,7 +31,7 @@ pub struct DeclareExchange {
 }
 
 /// Declare a queue.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclareQueue {
     /// Its name; empty: the broker makes one (`amq.gen-...`).
     pub name: QueueName,

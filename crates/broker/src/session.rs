@@ -2,6 +2,7 @@
 
 mod consume;
 mod definitions;
+mod foresight;
 pub(crate) mod inbox;
 mod publish;
 mod queues;

@@ -4,13 +4,12 @@
 //! `stopped/RULE` (empty) for every rule that was stopped.
 
 use crate::action::ActionTools;
-use crate::apply::{ApplyError, ApplyReport, Changer, own_names};
+use crate::apply::{ApplyError, ApplyReport, Carrier, RulesNow, TopologyPlan, look};
 use crate::dry_run::{DryRun, RuleError, dry_run};
-use crate::operate::Operate;
 use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::worker::{self, RuleState, Tools, Vitals};
 use millpond_broker::{Broker, CommitError, ReadValuesError};
-use millpond_model::{QueueName, VhostName};
+use millpond_model::VhostName;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,52 +171,55 @@ impl Engine {
         let state = State { topology: Arc::new(Topology::default()), stopped, rules: BTreeMap::new() };
         let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
         let engine = Self { inner: Arc::new(inner) };
-        engine.start_new(Arc::new(topology), &mut Vec::new());
+        engine.start_new(Arc::new(topology));
         Ok(engine)
     }
 
-    /// Makes a topology so, keeps it, and starts, replaces and removes rules. Applying the same again changes
-    /// nothing. What is in the broker and not in the file is left alone, but for what an earlier topology bound.
+    /// What applying this file would change; changes nothing.
+    pub async fn plan(&self, file: &str, text: &str) -> Result<TopologyPlan, ApplyError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(ApplyError::ShutDown);
+        }
+        let topology = Arc::new(check_aside(file, text).await?);
+        self.look(file, &topology).await
+    }
+
+    async fn look(&self, file: &str, topology: &Arc<Topology>) -> Result<TopologyPlan, ApplyError> {
+        let Tools { broker, vhost, actions, .. } = &self.inner.tools;
+        let (old, stopped) = {
+            let state = self.inner.state.lock();
+            (state.topology.clone(), state.stopped.clone())
+        };
+        let mut plan = look(broker, vhost, file, (&old, topology), &stopped)?;
+        plan.refusals.extend(refused_authorities(actions, topology).await);
+        Ok(plan)
+    }
+
+    /// Makes a topology so, keeps it, and starts, replaces and removes rules: [`Self::plan`], carried out. Applying
+    /// the same again changes nothing. What is in the broker and not in the file is left alone, but for what an
+    /// earlier topology bound.
     pub async fn apply(&self, file: &str, text: &str) -> Result<ApplyReport, ApplyError> {
         let changing = self.inner.changing.lock().await;
         if *changing {
             return Err(ApplyError::ShutDown);
         }
         let topology = Arc::new(check_aside(file, text).await?);
-        let tools = &self.inner.tools;
-        let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
-        changer.check(&topology)?;
-        check_authorities(&tools.actions, &topology).await?;
-        changer.declare(&topology)?;
-        changer.settle().await?;
-        let operate = Operate { broker: &tools.broker, vhost: &tools.vhost, file };
-        operate.make_so(&topology, &mut changer.report.changes).await?;
+        let plan = self.look(file, &topology).await?;
+        plan.check()?;
+        let Tools { broker, vhost, .. } = &self.inner.tools;
+        let mut carrier = Carrier::open(broker, vhost)?;
+        carrier.add(&plan).await?;
         let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text}).to_string();
         self.put(TOPOLOGY_KEY, Some(kept.as_bytes())).await?;
         let old = self.inner.state.lock().topology.clone();
         self.stop_changed(&topology).await;
-        let gone: Vec<_> =
-            old.all_bindings().filter(|old| !topology.all_bindings().any(|new| new == *old)).collect();
-        for binding in &gone {
-            changer.unbind(binding);
-        }
-        let own: Vec<QueueName> = topology.rules.iter().flat_map(|rule| own_names(rule)).collect();
-        for queue in old.rules.iter().flat_map(|rule| own_names(rule)).filter(|queue| !own.contains(queue)) {
-            changer.delete_own_queue(&queue);
-        }
-        changer.settle().await?;
-        let mut report = std::mem::take(&mut changer.report);
-        operate.take_away(&old, &topology, &mut report.changes).await?;
-        for (what, name) in old.left_by(&topology) {
-            report.changes.push(format!("{what} {name}: left, though no longer in the file"));
-        }
+        carrier.remove(&plan).await?;
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
-            report.changes.push(format!("rule {}: removed", rule.name));
             self.keep_stopped(&rule.name, false).await?;
         }
-        report.summary = format!("{file}: {topology}");
-        self.start_new(topology, &mut report.changes);
-        Ok(report)
+        self.start_new(topology);
+        Ok(ApplyReport { changes: carrier.done, summary: plan.summary.clone(), plan })
     }
 
     /// Stops the rules that another topology says differently, or not at all.
@@ -236,7 +238,7 @@ impl Engine {
     }
 
     /// Takes a topology over: rules that are not there yet come, and those that are not stopped start.
-    fn start_new(&self, topology: Arc<Topology>, changes: &mut Vec<String>) {
+    fn start_new(&self, topology: Arc<Topology>) {
         let mut state = self.inner.state.lock();
         let state = &mut *state;
         for rule in &topology.rules {
@@ -244,12 +246,7 @@ impl Engine {
                 continue;
             }
             let mut running = Running::new(rule.clone());
-            let was_there = state.topology.rule(&rule.name).is_some();
-            let verb = if was_there { "replaced" } else { "added" };
-            if state.stopped.contains(&rule.name) {
-                changes.push(format!("rule {}: {verb}, stopped", rule.name));
-            } else {
-                changes.push(format!("rule {}: {verb}", rule.name));
+            if !state.stopped.contains(&rule.name) {
                 running.start(&self.inner.tools);
             }
             state.rules.insert(rule.name.clone(), running);
@@ -372,32 +369,33 @@ async fn check_aside(file: &str, text: &str) -> Result<Topology, TopologyError> 
 
 /// Whether requests can be sent with the authorities that rules name. Asked when a topology is applied and not at a
 /// start: a file that has gone since holds up the requests that need it, and nothing else.
-async fn check_authorities(actions: &ActionTools, topology: &Arc<Topology>) -> Result<(), ApplyError> {
+async fn refused_authorities(actions: &ActionTools, topology: &Arc<Topology>) -> Vec<String> {
     let (http, topology) = (actions.http.clone(), topology.clone());
     let looked = tokio::task::spawn_blocking(move || {
-        let mut conflicts = Vec::new();
+        let mut refused = Vec::new();
         for rule in &topology.rules {
             for (place, ca_file) in rule.ca_files() {
                 let reason = http.check(ca_file).err();
-                conflicts.extend(reason.map(|reason| format!("{place}: rules.{}.do: {reason}", rule.name)));
+                refused.extend(reason.map(|reason| format!("{place}: rules.{}.do: {reason}", rule.name)));
             }
         }
-        conflicts
+        refused
     });
-    match looked.await {
-        Ok(conflicts) if conflicts.is_empty() => Ok(()),
-        Ok(conflicts) => Err(ApplyError::Conflicts { conflicts }),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    looked.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+impl RulesNow for BTreeSet<String> {
+    fn resting(&self, rule: &str) -> Option<&'static str> {
+        self.contains(rule).then_some("stopped")
     }
 }
 
 /// Makes the kept topology so again.
 async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), ApplyError> {
-    let mut changer = Changer::open(&tools.broker, &tools.vhost, file)?;
-    changer.check(topology)?;
-    changer.declare(topology)?;
-    changer.settle().await?;
-    Operate { broker: &tools.broker, vhost: &tools.vhost, file }.make_so(topology, &mut Vec::new()).await
+    let Tools { broker, vhost, .. } = tools;
+    let plan = look(broker, vhost, file, (topology, topology), &BTreeSet::new())?;
+    plan.check()?;
+    Carrier::open(broker, vhost)?.add(&plan).await
 }
 
 /// Passes the end of a commit on to whoever waits for it.

@@ -9,12 +9,11 @@ mod dry_run;
 mod engine;
 mod event;
 mod jq;
-mod operate;
 mod plan;
 mod topology;
 mod worker;
 
-pub use apply::{ApplyError, ApplyReport};
+pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{Engine, EngineOptions, RuleStatus, StartError};
 pub use event::show_time;

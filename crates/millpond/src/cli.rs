@@ -1,4 +1,5 @@
-//! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+//! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage
+//! (of `plan`: 2 there is something to change).
 
 mod admin;
 mod delayed;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 pub(crate) fn run() -> ExitCode {
     let matches = command().get_matches();
     match dispatch(&matches) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The reader of our errors may have gone away; then there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "millpond: {error:#}");
@@ -30,6 +31,7 @@ pub(crate) fn run() -> ExitCode {
 fn command() -> Command {
     let file =
         || Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf));
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, for programs");
     let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
     let rules = Command::new("rules")
         .about("List, start, stop and try rules")
@@ -69,6 +71,12 @@ fn command() -> Command {
             Command::new("apply")
                 .about("Make a topology file's exchanges, queues, bindings and rules so")
                 .arg(file()),
+        ))
+        .subcommand(in_data_dir(
+            Command::new("plan")
+                .about("Show what `apply` would change in the running broker, without doing it")
+                .after_help("Exit status: 0 nothing to change, 2 changes, 1 an error or a refusal.")
+                .args([file(), json()]),
         ))
         .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
         .subcommand(rules)
@@ -113,7 +121,15 @@ fn in_data_dir(command: Command) -> Command {
     )
 }
 
-fn dispatch(matches: &ArgMatches) -> Result<()> {
+fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
+    match matches.subcommand() {
+        Some(("plan", matches)) => plan(matches),
+        _ => dispatch_plain(matches).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Commands whose exit status says only whether they did it.
+fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(&settings_of(matches)?),
         Some(("repair", matches)) => {
@@ -156,6 +172,20 @@ fn rules(matches: &ArgMatches) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn plan(matches: &ArgMatches) -> Result<ExitCode> {
+    let path = path(matches, "file");
+    let request =
+        Request::Plan { file: path.display().to_string(), text: read(path)?, json: matches.get_flag("json") };
+    let answer = control::ask(&data_dir_of(matches)?, &request)?;
+    let answer: control::PlanAnswer = serde_json::from_str(&answer).context("the broker's answer")?;
+    print(&answer.shown)?;
+    Ok(match (answer.refused, answer.changes) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(2),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 fn check(file: &Path) -> Result<()> {

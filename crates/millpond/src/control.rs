@@ -45,6 +45,15 @@ pub(crate) enum Request {
         /// Its content.
         text: String,
     },
+    /// What applying a topology would change.
+    Plan {
+        /// For error messages.
+        file: String,
+        /// Its content.
+        text: String,
+        /// The answer is JSON instead of text.
+        json: bool,
+    },
     /// Every rule with its state.
     ListRules,
     /// Start a rule.
@@ -84,6 +93,17 @@ pub(crate) enum Request {
         /// What.
         ask: MessageRequest,
     },
+}
+
+/// The answer to [`Request::Plan`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PlanAnswer {
+    /// For the person or the program that asked.
+    pub(crate) shown: String,
+    /// There is something to do.
+    pub(crate) changes: bool,
+    /// Applying would be refused.
+    pub(crate) refused: bool,
 }
 
 /// Those who answer.
@@ -179,7 +199,20 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
 async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
     let engine = &rooms.engine;
     match request {
-        Request::Apply { file, text } => Ok(engine.apply(&file, &text).await?.to_string()),
+        Request::Apply { file, text } => {
+            let report = engine.apply(&file, &text).await?;
+            let done = if report.plan.has_changes() { "\napplied" } else { "" };
+            Ok(format!("{}{}{done}\n{}", report.plan, report.told_otherwise(), report.summary))
+        }
+        Request::Plan { file, text, json } => {
+            let plan = engine.plan(&file, &text).await?;
+            let shown = if json { plan.to_json().to_string() } else { plan.to_string() };
+            Ok(serde_json::to_string(&PlanAnswer {
+                shown,
+                changes: plan.has_changes(),
+                refused: !plan.refusals.is_empty(),
+            })?)
+        }
         Request::ListRules => Ok(rule_table(engine)),
         Request::StartRule { rule } => {
             engine.start_rule(&rule).await?;

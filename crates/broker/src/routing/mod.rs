@@ -172,6 +172,19 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         &mut self,
         request: &DeclareExchange,
     ) -> Result<bool, DeclareExchangeError> {
+        let new = self.check_exchange(request)?;
+        let is_new = new.is_some();
+        if let Some(spec) = new {
+            self.restore_exchange(request.name.clone(), spec);
+        }
+        Ok(is_new)
+    }
+
+    /// What declaring would add; `None`: it is there already. Errors as declaring has them.
+    pub(crate) fn check_exchange(
+        &self,
+        request: &DeclareExchange,
+    ) -> Result<Option<ExchangeSpec>, DeclareExchangeError> {
         let name = &request.name;
         if name.is_empty() {
             return Err(DeclareExchangeError::DefaultExchange);
@@ -180,12 +193,12 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         if request.passive {
             let missing =
                 || DeclareExchangeError::Missing { exchange: name.clone(), vhost: self.vhost.clone() };
-            return existing.map(|_| false).ok_or_else(missing);
+            return existing.map(|_| None).ok_or_else(missing);
         }
         let asked = ExchangeSpec::asked(request)?;
         if let Some(existing) = existing {
             return match asked.difference(existing) {
-                None => Ok(false),
+                None => Ok(None),
                 Some(arg) => Err(DeclareExchangeError::Inequivalent {
                     exchange: name.clone(),
                     vhost: self.vhost.clone(),
@@ -197,8 +210,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             return Err(DeclareExchangeError::Reserved { exchange: name.clone() });
         }
         asked.check_arguments(name)?;
-        self.restore_exchange(name.clone(), asked);
-        Ok(true)
+        Ok(Some(asked))
     }
 
     /// Puts an exchange there without questions: the built-in ones, and those recovered. Replaces nothing.
@@ -347,6 +359,12 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
             self.drop_bindings_to(Destination::Exchange(name.clone()), target, &mut removed);
         }
         Ok(removed)
+    }
+
+    /// Whether it is bound like that.
+    pub(crate) fn has_binding(&self, binding: &Binding) -> bool {
+        let Some(exchange) = self.exchanges.get(binding.source.as_str()) else { return false };
+        BindingSlot::of(binding).is_ok_and(|slot| exchange.bindings.contains_key(&slot))
     }
 
     /// Bindings whose source is this exchange, ordered by destination and key.

@@ -163,7 +163,11 @@ impl Session {
     }
 
     /// Whether a declaration fits the queue that is there.
-    fn check_redeclare(&self, request: &DeclareQueue, cell: &QueueCell) -> Result<(), DeclareQueueError> {
+    pub(super) fn check_redeclare(
+        &self,
+        request: &DeclareQueue,
+        cell: &QueueCell,
+    ) -> Result<(), DeclareQueueError> {
         self.check_access(cell)?;
         if request.passive {
             return Ok(());
@@ -204,7 +208,7 @@ impl Session {
 
     /// The request with the vhost's default queue type, if that applies to it: to queues that every type can be,
     /// when the client names none.
-    fn with_default_type(&self, request: &DeclareQueue) -> Option<DeclareQueue> {
+    pub(super) fn with_default_type(&self, request: &DeclareQueue) -> Option<DeclareQueue> {
         let any_type =
             request.durable && !request.exclusive && !request.auto_delete && !request.name.is_empty();
         if request.passive || !any_type || request.arguments.get("x-queue-type").is_some() {
@@ -220,7 +224,7 @@ impl Session {
     }
 
     /// Whether the vhost takes one more queue.
-    fn check_room(&self, name: &QueueName, count: u64) -> Result<(), DeclareQueueError> {
+    pub(super) fn check_room(&self, name: &QueueName, count: u64) -> Result<(), DeclareQueueError> {
         match self.vhost.definition().limits.queues_max {
             Some(limit) if count >= limit => {
                 let (queue, vhost) = (name.clone(), self.vhost.name.clone());
@@ -231,7 +235,11 @@ impl Session {
     }
 
     /// Whether a queue of this name and shape may be made.
-    fn check_new_queue(&self, name: &QueueName, request: &DeclareQueue) -> Result<(), DeclareQueueError> {
+    pub(super) fn check_new_queue(
+        &self,
+        name: &QueueName,
+        request: &DeclareQueue,
+    ) -> Result<(), DeclareQueueError> {
         if name.as_str().starts_with("amq.") {
             return Err(DeclareQueueError::Reserved { queue: name.clone() });
         }
@@ -444,7 +452,7 @@ fn strip(name: &str) -> Option<String> {
 }
 
 /// The name without CR and LF (D4), if it has any.
-fn strip_queue(name: &QueueName) -> Option<QueueName> {
+pub(super) fn strip_queue(name: &QueueName) -> Option<QueueName> {
     strip(name.as_str()).and_then(|name| QueueName::new(&name).ok())
 }
 

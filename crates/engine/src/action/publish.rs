@@ -165,7 +165,7 @@ fn short(id: String) -> String {
     format!("{hash:016x}-{}", &id[from..])
 }
 
-fn show_value(value: &Header) -> String {
+pub(crate) fn show_value(value: &Header) -> String {
     let list = |items: &[Header]| items.iter().map(show_value).collect::<Vec<_>>().join(", ");
     match value {
         Header::LongStr(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),

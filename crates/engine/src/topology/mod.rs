@@ -106,7 +106,7 @@ impl Topology {
     /// Its bindings and those that its rules need.
     pub(crate) fn all_bindings(&self) -> impl Iterator<Item = Binding> {
         let own = self.bindings.iter().map(|binding| binding.it.clone());
-        own.chain(self.rules.iter().filter_map(|rule| rule.binding()))
+        own.chain(self.rules.iter().flat_map(|rule| rule.bindings()))
     }
 
     /// Exchanges and queues of this one that `other` does not name.

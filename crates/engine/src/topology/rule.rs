@@ -91,14 +91,14 @@ impl Rule {
     }
 
     /// What binds its own queue.
-    pub(crate) fn binding(&self) -> Option<Binding> {
-        let Trigger::Exchange { exchange, key, headers } = &self.on else { return None };
-        Some(Binding {
+    pub(crate) fn bindings(&self) -> Vec<Binding> {
+        let Trigger::Exchange { exchange, key, headers } = &self.on else { return Vec::new() };
+        vec![Binding {
             source: exchange.clone(),
             destination: Destination::Queue(self.queue()),
             key: key.clone().unwrap_or_default(),
             arguments: headers.clone(),
-        })
+        }]
     }
 
     /// Exchanges that it publishes to, with the places that say so.

@@ -72,6 +72,32 @@ impl Node {
         Self { line, kind, size: 1, depth: 1 }
     }
 
+    /// JSON as a tree without places, to be shown.
+    pub(crate) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        let kind = match value {
+            Value::Null => Kind::Null,
+            Value::Bool(value) => Kind::Bool(*value),
+            Value::Number(number) => match number.as_i64() {
+                Some(value) => Kind::Int(value),
+                None => Kind::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Kind::Text(text.as_str().into()),
+            Value::Array(items) => Kind::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(fields) => Kind::Map(
+                fields
+                    .iter()
+                    .map(|(key, value)| Entry {
+                        key: key.as_str().into(),
+                        line: 0,
+                        value: Self::from_json(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Self::leaf(0, kind)
+    }
+
     /// What it is, in words, for messages: `the number 5`, `a list`.
     pub(crate) fn describe(&self) -> String {
         match &self.kind {

@@ -8,6 +8,7 @@ mod docs;
 mod events;
 mod https;
 mod outside;
+mod planning;
 mod rules;
 mod support;
 mod trying;
