@@ -16,6 +16,5 @@ mod worker;
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{Engine, EngineOptions, RuleStatus, StartError};
-pub use event::show_time;
 pub use topology::{Diagnostic, Topology, TopologyError, check};
 pub use worker::RuleState;

@@ -9,14 +9,22 @@ use std::path::Path;
 const MAP: &[(&str, &[&str])] = &[
     ("millpond-model", &[]),
     ("millpond-calendar", &[]),
+    ("millpond-events", &["millpond-model"]),
     ("millpond-amqp-codec", &["millpond-model"]),
     ("millpond-store", &["millpond-model"]),
     ("millpond-broker", &["millpond-model", "millpond-calendar", "millpond-store"]),
-    ("millpond-engine", &["millpond-model", "millpond-calendar", "millpond-broker"]),
-    ("millpond-server", &["millpond-model", "millpond-amqp-codec", "millpond-broker"]),
+    ("millpond-engine", &["millpond-model", "millpond-calendar", "millpond-events", "millpond-broker"]),
+    ("millpond-server", &["millpond-model", "millpond-amqp-codec", "millpond-events", "millpond-broker"]),
     (
         "millpond",
-        &["millpond-model", "millpond-store", "millpond-broker", "millpond-engine", "millpond-server"],
+        &[
+            "millpond-model",
+            "millpond-events",
+            "millpond-store",
+            "millpond-broker",
+            "millpond-engine",
+            "millpond-server",
+        ],
     ),
     (
         "millpond-testkit",

@@ -5,11 +5,12 @@
 
 use super::Tools;
 use crate::action::PlanError;
-use crate::event::{Event, Origin};
+use crate::event::Event;
 use crate::jq::STACK_BYTES;
 use crate::plan::{Plan, plan};
 use crate::topology::Rule;
 use millpond_broker::{Delivery, DeliveryId};
+use millpond_events::Origin;
 use std::sync::{Arc, mpsc};
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -36,8 +37,10 @@ impl Evaluator {
         let work = move || {
             let queue = rule.queue();
             for (batch, done) in jobs {
-                let origin = Origin { vhost: vhost.as_str(), queue: queue.as_str(), now: SystemTime::now() };
+                let now = SystemTime::now();
                 let evaluated = batch.into_iter().map(|(id, delivery)| {
+                    let origin =
+                        Origin { vhost: vhost.as_str(), queue: queue.as_str(), seq: delivery.seq, now };
                     let plan = plan(&rule, &Event::of_delivery(&delivery, origin));
                     Evaluated { id, delivery, plan }
                 });

@@ -7,7 +7,7 @@ use millpond_broker::{
     ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource,
     RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
 };
-use millpond_engine::show_time;
+use millpond_events::show_time;
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, UserName, VhostName};
 use serde::{Deserialize, Serialize};
