@@ -6,7 +6,9 @@
 use crate::action::ActionTools;
 use crate::apply::{ApplyError, ApplyReport, Carrier, RulesNow, TopologyPlan, look};
 use crate::dry_run::{DryRun, RuleError, dry_run};
+use crate::secret::Secrets;
 use crate::topology::{Rule, Topology, TopologyError, check};
+use crate::values;
 use crate::worker::{self, RuleState, Tools, Vitals};
 use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
@@ -16,11 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// The engine's room among the broker's keyed values.
-const ROOM: &str = "engine";
 
 /// Where the topology is kept.
 const TOPOLOGY_KEY: &[u8] = b"topology";
@@ -36,6 +35,15 @@ const STOPPED_PREFIX: &str = "stopped/";
 pub struct EngineOptions {
     /// The data directory; file actions with relative paths write under `files/` in it.
     pub data_dir: PathBuf,
+    /// The file of the key that the table of secrets is sealed with; nothing: `secrets.key` in the data directory.
+    pub secrets_key: Option<PathBuf>,
+}
+
+impl EngineOptions {
+    /// With this data directory, and nothing else said.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), secrets_key: None }
+    }
 }
 
 /// Why the engine did not start.
@@ -145,9 +153,10 @@ impl Running {
 impl Engine {
     /// Starts with the topology and the rules' states that were kept; must be called inside a tokio runtime.
     pub async fn start(broker: Broker, options: EngineOptions) -> Result<Self, StartError> {
-        let actions = ActionTools::start(&options.data_dir);
+        let secrets = Secrets::open(broker.clone(), &options.data_dir, options.secrets_key.clone())?;
+        let actions = ActionTools::start(&options, secrets);
         let vhost = VhostName::new("/").expect("a short name");
-        let values = broker.values(ROOM)?;
+        let values = broker.values(values::ROOM)?;
         let stopped = values
             .iter()
             .filter_map(|(key, _)| {
@@ -260,6 +269,11 @@ impl Engine {
         dry_run(&topology, rule, event)
     }
 
+    /// The table of secrets.
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.tools.actions.secrets
+    }
+
     /// Every rule, sorted by name.
     pub fn rules(&self) -> Vec<RuleStatus> {
         let state = self.inner.state.lock();
@@ -351,10 +365,7 @@ impl Engine {
 
     /// Writes a keyed value and waits until it is durable.
     async fn put(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), CommitError> {
-        let (sender, receiver) = oneshot::channel();
-        let told = Arc::new(Told(Mutex::new(Some(sender))));
-        self.inner.tools.broker.put_value(ROOM, key, value, Some((told, 0)));
-        receiver.await.unwrap_or(Err(CommitError::Closed))
+        values::put(&self.inner.tools.broker, key, value).await
     }
 }
 
@@ -396,18 +407,6 @@ async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), A
     let plan = look(broker, vhost, file, (topology, topology), &BTreeSet::new())?;
     plan.check()?;
     Carrier::open(broker, vhost)?.add(&plan).await
-}
-
-/// Passes the end of a commit on to whoever waits for it.
-struct Told(Mutex<Option<oneshot::Sender<Result<(), CommitError>>>>);
-
-impl millpond_broker::OnCommit for Told {
-    fn committed(&self, _token: u64, result: Result<(), CommitError>) {
-        if let Some(sender) = self.0.lock().take() {
-            // Whoever asked may have gone.
-            let _ = sender.send(result);
-        }
-    }
 }
 
 fn not_kept(rule: &str, error: &CommitError) -> RuleError {

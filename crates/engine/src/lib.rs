@@ -10,11 +10,14 @@ mod engine;
 mod event;
 mod jq;
 mod plan;
+mod secret;
 mod topology;
+mod values;
 mod worker;
 
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{Engine, EngineOptions, RuleStatus, StartError};
+pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};
 pub use topology::{Diagnostic, Topology, TopologyError, check};
 pub use worker::RuleState;

@@ -5,6 +5,7 @@ mod admin;
 mod delayed;
 mod messages;
 mod schedules;
+mod secrets;
 
 use crate::control::{self, Request};
 use crate::serve;
@@ -84,6 +85,7 @@ fn command() -> Command {
         .subcommand(delayed::command())
         .subcommand(messages::command())
         .subcommand(schedules::command())
+        .subcommand(secrets::command())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -149,6 +151,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),
+        Some(("secrets", matches)) => secrets::dispatch(matches),
         _ => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ mod delayed;
 mod messages;
 mod pace;
 mod schedules;
+mod secrets;
 mod when;
 
 use crate::alarms::Watch;
@@ -19,6 +20,7 @@ pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
 pub(crate) use schedules::{ScheduleRequest, ScheduleText};
+pub(crate) use secrets::{SecretRequest, SecretValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -87,6 +89,11 @@ pub(crate) enum Request {
     Schedules {
         /// What.
         ask: ScheduleRequest,
+    },
+    /// What is asked about secrets.
+    Secrets {
+        /// What.
+        ask: SecretRequest,
     },
     /// Messages looked at, or brought from one queue to another.
     Messages {
@@ -185,6 +192,10 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
+        // Without the text of the error, which tells what stands where something else was expected: a secret perhaps.
+        Err(_) if line.contains("\"secrets\"") => {
+            Answer::Error("a request that this broker does not know".into())
+        }
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
         Ok(request) => {
             carry_out(request, rooms).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
@@ -225,6 +236,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
+        Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }

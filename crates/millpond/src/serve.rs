@@ -38,7 +38,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     let found = recovery.queues.len();
     let broker = Broker::open(store.clone(), recovery, broker_options(settings)?)?;
     tracing::info!(data_dir = %settings.data_dir.display(), queues_with_messages = found, "store opened");
-    let engine = Engine::start(broker.clone(), EngineOptions { data_dir: settings.data_dir.clone() }).await?;
+    let engine = Engine::start(broker.clone(), engine_options(settings)).await?;
     if let Some(path) = &settings.topology {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let report = engine.apply(&path.display().to_string(), &text).await?;
@@ -59,6 +59,10 @@ async fn serve(settings: &Settings) -> Result<()> {
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn engine_options(settings: &Settings) -> EngineOptions {
+    EngineOptions { secrets_key: settings.secrets_key_file.clone(), ..EngineOptions::new(&settings.data_dir) }
 }
 
 fn announce(settings: &Settings, server: &Server) -> Result<()> {

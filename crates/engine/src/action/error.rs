@@ -35,6 +35,14 @@ pub(crate) enum ActionError {
         /// When the other side wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// A secret is missing or of no use. It may be set, so the action is tried again.
+    #[error("{place}: {reason}")]
+    Secret {
+        /// `FILE:LINE`.
+        place: String,
+        /// Which, and where to set it; never its value.
+        reason: String,
+    },
     /// A line could not be appended.
     #[error("{place}: {path}: {reason}")]
     File {
@@ -51,7 +59,7 @@ impl ActionError {
     /// Whether another attempt may go better.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
-            Self::Http { .. } | Self::Status { .. } | Self::File { .. } => true,
+            Self::Http { .. } | Self::Status { .. } | Self::File { .. } | Self::Secret { .. } => true,
         }
     }
 
@@ -60,7 +68,7 @@ impl ActionError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
-            Self::Http { .. } | Self::File { .. } => None,
+            Self::Http { .. } | Self::File { .. } | Self::Secret { .. } => None,
         }
     }
 
@@ -70,7 +78,7 @@ impl ActionError {
         match self {
             Self::Http { .. } => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
-            Self::File { .. } => false,
+            Self::File { .. } | Self::Secret { .. } => false,
         }
     }
 }

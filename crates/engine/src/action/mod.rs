@@ -13,6 +13,8 @@ pub(crate) use error::ActionError;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use publish::{PublishStep, show_value};
 
+use crate::engine::EngineOptions;
+use crate::secret::Secrets;
 use crate::topology::Node;
 use crate::topology::read::Report;
 use file::{FileAction, FileStep, FileWriter};
@@ -22,7 +24,6 @@ use publish::PublishAction;
 use serde_json::Value;
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -56,12 +57,17 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(crate) struct ActionTools {
     pub(crate) http: HttpClient,
     pub(crate) files: FileWriter,
+    pub(crate) secrets: Secrets,
 }
 
 impl ActionTools {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn start(data_dir: &Path) -> Self {
-        Self { http: HttpClient::new(data_dir.to_owned()), files: FileWriter::start(data_dir.join("files")) }
+    pub(crate) fn start(options: &EngineOptions, secrets: Secrets) -> Self {
+        Self {
+            http: HttpClient::new(options.data_dir.clone()),
+            files: FileWriter::start(options.data_dir.join("files")),
+            secrets,
+        }
     }
 }
 
@@ -135,10 +141,10 @@ impl Step {
             Self::Publish(_) => Box::pin(std::future::ready(Ok(Value::Null))),
             Self::File(step) => Box::pin(tools.files.append(step.clone())),
             Self::Http(_) => {
-                let (step, http) = (self.clone(), tools.http.clone());
+                let (step, tools) = (self.clone(), tools.clone());
                 Box::pin(async move {
                     match &*step {
-                        Self::Http(step) => http.send(step).await,
+                        Self::Http(step) => tools.http.send(step, &tools.secrets).await,
                         _ => Ok(Value::Null),
                     }
                 })

@@ -166,6 +166,11 @@ impl Jq {
         Ok(Self { source: source.into(), place: place.into(), filter: Arc::new(filter) })
     }
 
+    /// The error of a text whose expression gave null.
+    pub(crate) fn gave_null(&self) -> JqError {
+        self.error("it gave null, which is no text: write (... // \"none\") if it may be absent".to_owned())
+    }
+
     fn error(&self, reason: String) -> JqError {
         JqError { place: self.place.to_string(), source_text: self.source.to_string(), reason }
     }
@@ -271,11 +276,12 @@ fn float(value: f64) -> Value {
 /// Text in which `\( )` holds expressions, as in a jq string.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
+/// A piece of a [`Template`].
 #[derive(Debug, Clone)]
-enum Part {
+pub(crate) enum TemplatePart {
     Text(Box<str>),
     Jq(Jq),
 }
@@ -302,25 +308,30 @@ impl Template {
                     .to_owned(),
             })?;
             if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain).into()));
+                parts.push(TemplatePart::Text(std::mem::take(&mut plain).into()));
             }
             let jq = Jq::new(&inside[..len], place)
                 .map_err(|error| CompileError { at: start + error.at, ..error })?;
-            parts.push(Part::Jq(jq));
+            parts.push(TemplatePart::Jq(jq));
             rest = &inside[len + 1..];
         }
         plain.push_str(rest);
         if !plain.is_empty() {
-            parts.push(Part::Text(plain.into()));
+            parts.push(TemplatePart::Text(plain.into()));
         }
         Ok(Self { parts })
+    }
+
+    /// Its pieces in their order.
+    pub(crate) fn into_parts(self) -> Vec<TemplatePart> {
+        self.parts
     }
 
     /// The text, if no expression is in it.
     pub(crate) fn as_fixed(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
-            [Part::Text(text)] => Some(text),
+            [TemplatePart::Text(text)] => Some(text),
             _ => None,
         }
     }
@@ -328,7 +339,7 @@ impl Template {
     /// The text before the first expression.
     pub(crate) fn fixed_start(&self) -> &str {
         match self.parts.first() {
-            Some(Part::Text(text)) => text,
+            Some(TemplatePart::Text(text)) => text,
             _ => "",
         }
     }
@@ -339,13 +350,9 @@ impl Template {
         let mut out = String::new();
         for part in &self.parts {
             match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Jq(jq) => match jq.one(event)? {
-                    Value::Null => {
-                        let reason =
-                            "it gave null, which is no text: write (... // \"none\") if it may be absent";
-                        return Err(jq.error(reason.to_owned()));
-                    }
+                TemplatePart::Text(text) => out.push_str(text),
+                TemplatePart::Jq(jq) => match jq.one(event)? {
+                    Value::Null => return Err(jq.gave_null()),
                     Value::String(text) => out.push_str(&text),
                     other => out.push_str(&other.to_string()),
                 },
@@ -357,7 +364,7 @@ impl Template {
     /// As [`Self::text`], but a single expression keeps its type: `\(.data.amount)` is a number if that is one.
     pub(crate) fn value(&self, event: &Val) -> Result<Value, JqError> {
         match self.parts.as_slice() {
-            [Part::Jq(jq)] => jq.one(event),
+            [TemplatePart::Jq(jq)] => jq.one(event),
             _ => self.text(event).map(Value::String),
         }
     }

@@ -4,6 +4,7 @@ use super::read::{Fields, Report, entries, text};
 use super::to_value;
 use super::yaml::{Kind, Node, shorten};
 use crate::jq::{CompileError, Jq, Template};
+use crate::secret::SecretTemplate;
 use millpond_model::table::Value;
 
 /// The value of a header.
@@ -35,14 +36,56 @@ pub(crate) fn read_headers(fields: &Fields<'_>, report: &mut Report) -> Vec<(Box
     headers
 }
 
+/// Headers whose values may hold secrets.
+pub(crate) fn read_secret_headers(
+    fields: &Fields<'_>,
+    key: &str,
+    report: &mut Report,
+) -> Vec<(Box<str>, SecretTemplate)> {
+    let Some(node) = fields.get(key) else { return Vec::new() };
+    let path = fields.path_of(key);
+    let mut headers = Vec::new();
+    for entry in entries(node, &path, "a mapping from names to values", report) {
+        let path = format!("{path}.{}", entry.key);
+        let value = match &entry.value.kind {
+            Kind::Text(_) => SecretTemplate::read(&entry.value, &path, report),
+            Kind::Bool(value) => Some(SecretTemplate::fixed(value.to_string())),
+            Kind::Int(value) => Some(SecretTemplate::fixed(value.to_string())),
+            Kind::Float(value) => Some(SecretTemplate::fixed(value.to_string())),
+            Kind::Null => Some(SecretTemplate::fixed(String::new())),
+            Kind::List(_) | Kind::Map(_) => {
+                report.expected(&entry.value, &path, "a text, a number, true or false");
+                None
+            }
+        };
+        headers.extend(value.map(|value| (entry.key.clone(), value)));
+    }
+    headers
+}
+
 /// The text of a key, if it is there.
 pub(crate) fn template(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<Template> {
     let node = fields.get(key)?;
     compile_template(node, &fields.path_of(key), report)
 }
 
-/// A text with `\( )`. One that begins like a jq path is nearly always meant as one.
+/// A text with `\( )`.
 pub(crate) fn compile_template(node: &Node, path: &str, report: &mut Report) -> Option<Template> {
+    let template = compile_secret_template(node, path, report)?;
+    if let Kind::Text(source) = &node.kind
+        && source.contains("${secret:")
+    {
+        let text =
+            format!("found a secret in '{}', expected none: this place would show it", shorten(source));
+        report.add(node.line, path, text);
+        return None;
+    }
+    Some(template)
+}
+
+/// The same for a place that takes references to secrets. A text that begins like a jq path is nearly always meant as
+/// one.
+pub(crate) fn compile_secret_template(node: &Node, path: &str, report: &mut Report) -> Option<Template> {
     let source = text(node, path, "a text, in which \\(...) holds jq", report)?;
     let looks_like_jq = source
         .strip_prefix('.')

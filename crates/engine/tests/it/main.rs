@@ -10,5 +10,6 @@ mod https;
 mod outside;
 mod planning;
 mod rules;
+mod secrets;
 mod support;
 mod trying;

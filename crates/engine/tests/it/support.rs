@@ -56,7 +56,7 @@ impl TestEngine {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let broker = open_broker(dir.path());
-        let options = EngineOptions { data_dir: dir.path().to_owned() };
+        let options = EngineOptions::new(dir.path());
         let engine = Engine::start(broker.clone(), options).await.unwrap();
         Self { engine, broker, dir }
     }
@@ -79,7 +79,7 @@ impl TestEngine {
         broker.shut_down();
         drop((engine, broker));
         let broker = open_broker(dir.path());
-        let options = EngineOptions { data_dir: dir.path().to_owned() };
+        let options = EngineOptions::new(dir.path());
         let engine = Engine::start(broker.clone(), options).await.unwrap();
         Self { engine, broker, dir }
     }
@@ -352,7 +352,11 @@ impl Script {
         // A test that has ended looks at no more requests.
         let _ = self.requests.send(request);
         let status = self.status;
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsaid");
+        // Some servers answer with what they were sent.
+        let said = if status.ends_with("Echo") { String::from_utf8_lossy(&bytes) } else { "said".into() };
+        let length = said.len();
+        let answer =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{said}");
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
     }

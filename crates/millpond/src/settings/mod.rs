@@ -92,6 +92,8 @@ settings! {
     sync: SyncSetting = ["always"];
     /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.
     topology: Option<PathBuf> = [];
+    /// File of the key that `millpond secrets` seals its table with; where none is named, `secrets.key` in the data directory, made when the first secret is set.
+    secrets_key_file: Option<PathBuf> = [];
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter by module such as `info,millpond_store=debug`.
     log: String = ["info"];
     /// The user that exists from the start, with all permissions.

@@ -2,8 +2,11 @@
 
 use super::HttpStep;
 use crate::action::{ActionError, Answer};
+use crate::secret::{Scrub, SecretError, Secrets};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -116,7 +119,9 @@ impl HttpClient {
     }
 
     /// Sends one request and judges the answer's status.
-    pub(crate) async fn send(&self, step: &HttpStep) -> Answer {
+    pub(crate) async fn send(&self, step: &HttpStep, secrets: &Secrets) -> Answer {
+        let mut scrub = Scrub::default();
+        let sent = resolve_headers(step, secrets, &mut scrub).await?;
         let failed = |reason: String| ActionError::Http {
             place: step.place.clone(),
             method: step.method.to_string(),
@@ -126,7 +131,7 @@ impl HttpClient {
         let client = self.client(step).await.map_err(failed)?;
         let request = client
             .request(step.method.clone(), step.url.clone())
-            .headers(step.headers.clone())
+            .headers(sent)
             .timeout(step.timeout)
             .body(step.body.clone());
         let mut answer = request.send().await.map_err(|error| {
@@ -151,7 +156,7 @@ impl HttpClient {
             }
         }
         if step.expect.iter().any(|range| range.contains(&status)) {
-            return Ok(answer_json(status, &headers, &body, is_whole));
+            return Ok(scrub.json(answer_json(status, &headers, &body, is_whole)));
         }
         Err(ActionError::Status {
             place: step.place.clone(),
@@ -159,10 +164,44 @@ impl HttpClient {
             url: step.url.to_string(),
             status,
             expected: show_ranges(&step.expect),
-            answer: show_answer(&body),
+            answer: show_answer(&scrub, &body),
             retry_after: retry_after(&headers),
         })
     }
+}
+
+/// The headers with their secrets; what is secret is told to `scrub`.
+async fn resolve_headers(
+    step: &HttpStep,
+    secrets: &Secrets,
+    scrub: &mut Scrub,
+) -> Result<HeaderMap, ActionError> {
+    let mut headers = HeaderMap::new();
+    for (name, text) in &step.headers {
+        let failed = |reason: String| ActionError::Secret { place: step.place.clone(), reason };
+        let value = text.resolve(secrets).await.map_err(|error| failed(error.to_string()))?;
+        scrub.add(&value);
+        let mut value = HeaderValue::from_str(value.expose())
+            .map_err(|_| failed(format!("the header '{name}' cannot have the value of {text}")))?;
+        value.set_sensitive(text.as_fixed().is_none());
+        headers.insert(name, value);
+    }
+    if let Some((user, password)) = &step.basic_auth {
+        let failed =
+            |error: SecretError| ActionError::Secret { place: step.place.clone(), reason: error.to_string() };
+        let user = user.resolve(secrets).await.map_err(failed)?;
+        let password = password.resolve(secrets).await.map_err(failed)?;
+        let pair = BASE64.encode(format!("{}:{}", user.expose(), password.expose()));
+        scrub.add(&user);
+        scrub.add(&password);
+        // Base64 of anything is a header's value.
+        if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {pair}")) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        scrub.add_text("(user and password)", pair);
+    }
+    Ok(headers)
 }
 
 /// `{status, headers, body}`: the body as JSON if it is, else as text; null where it is longer than what is read.
@@ -237,8 +276,8 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn show_answer(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+fn show_answer(scrub: &Scrub, body: &[u8]) -> String {
+    let text = scrub.text(String::from_utf8_lossy(body).into_owned());
     let text = text.trim();
     if text.is_empty() {
         return String::new();

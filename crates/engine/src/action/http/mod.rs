@@ -4,12 +4,12 @@ mod client;
 
 use super::fill::{Context, PlanError, body_of, show_body, visible};
 use crate::jq::{Jq, Template};
-use crate::topology::expression::{HeaderValue, jq_of, read_headers, template};
+use crate::secret::{SecretTemplate, SecretText};
+use crate::topology::expression::{jq_of, read_secret_headers, template};
 use crate::topology::read::{Fields, Report};
 use crate::topology::{Kind, Node, shorten};
 pub(crate) use client::HttpClient;
-use millpond_model::table::Value as Header;
-use serde_json::Value;
+use reqwest::header::HeaderName;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ pub(crate) struct HttpAction {
     pub(crate) place: String,
     pub(crate) method: reqwest::Method,
     pub(crate) endpoint: Template,
-    pub(crate) headers: Vec<(Box<str>, HeaderValue)>,
+    pub(crate) headers: Vec<(Box<str>, SecretTemplate)>,
+    /// User and password.
+    pub(crate) basic_auth: Option<(SecretTemplate, SecretTemplate)>,
     pub(crate) body: Option<Jq>,
     pub(crate) expect: Vec<RangeInclusive<u16>>,
     pub(crate) timeout: Duration,
@@ -41,7 +43,9 @@ pub(crate) struct HttpStep {
     pub(crate) place: String,
     pub(crate) method: reqwest::Method,
     pub(crate) url: reqwest::Url,
-    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) headers: Vec<(HeaderName, SecretText)>,
+    /// User and password.
+    pub(crate) basic_auth: Option<(SecretText, SecretText)>,
     pub(crate) body: Vec<u8>,
     pub(crate) expect: Vec<RangeInclusive<u16>>,
     pub(crate) timeout: Duration,
@@ -52,7 +56,7 @@ pub(crate) struct HttpStep {
 impl HttpAction {
     /// Reads what the file says.
     pub(super) fn read(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<Self> {
-        let known = ["method", "endpoint", "headers", "body", "expect", "timeout", "ca_file"];
+        let known = ["method", "endpoint", "headers", "basic_auth", "body", "expect", "timeout", "ca_file"];
         let fields = Fields::read(node, path, &known, report);
         let method = match fields.text("method", "an HTTP method", report) {
             None => reqwest::Method::POST,
@@ -68,13 +72,16 @@ impl HttpAction {
         if let (Some(template), Some(node)) = (&endpoint, fields.get("endpoint")) {
             check_endpoint(template, node, &fields.path_of("endpoint"), report);
         }
-        let headers = read_headers(&fields, report);
+        let headers = read_secret_headers(&fields, "headers", report);
         for (name, _) in &headers {
             if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
                 let text = format!("found '{}', expected the name of an HTTP header", shorten(name));
                 report.add(node.line, &fields.path_of("headers"), text);
             }
         }
+        let basic_auth = fields
+            .get("basic_auth")
+            .and_then(|node| read_basic_auth(node, &fields.path_of("basic_auth"), report));
         let body = jq_of(&fields, "body", report);
         let expect = fields.get("expect").map_or_else(
             || vec![200..=299],
@@ -100,6 +107,7 @@ impl HttpAction {
             method,
             endpoint: endpoint?,
             headers,
+            basic_auth,
             body,
             expect,
             timeout,
@@ -109,7 +117,7 @@ impl HttpAction {
 
     /// With everything worked out for an event.
     pub(super) fn fill(&self, context: &Context<'_>) -> Result<HttpStep, PlanError> {
-        use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue as Text};
+        use reqwest::header::{CONTENT_TYPE, HeaderValue as Text};
         let unusable = |reason: String| PlanError::Unusable { place: self.place.clone(), reason };
         let endpoint = self.endpoint.text(context.val)?;
         let url = reqwest::Url::parse(&endpoint)
@@ -127,33 +135,33 @@ impl HttpAction {
             }
             None => (Vec::new(), None),
         };
-        let mut headers = HeaderMap::new();
-        if let Some(content_type) = content_type.and_then(|it| Text::from_str(&it).ok()) {
-            headers.insert(CONTENT_TYPE, content_type);
+        let mut headers: Vec<(HeaderName, SecretText)> = Vec::new();
+        if let Some(content_type) = content_type.filter(|it| Text::from_str(it).is_ok()) {
+            headers.push((CONTENT_TYPE, content_type.into()));
         }
-        if let Ok(key) = Text::from_str(&visible(&context.step_id())) {
-            headers.insert(HeaderName::from_static("idempotency-key"), key);
-        }
+        let key = HeaderName::from_static("idempotency-key");
+        headers.push((key, visible(&context.step_id()).into()));
         for (name, value) in &self.headers {
-            let value = match value {
-                HeaderValue::Fixed(value) => show_header(value),
-                HeaderValue::Template(template) => match template.value(context.val)? {
-                    Value::Null => continue,
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                },
-            };
-            let text = Text::from_str(&value)
-                .map_err(|_| unusable(format!("the header '{name}' cannot have the value {value:?}")))?;
+            let Some(value) = value.fill(context.val)? else { continue };
+            // A secret's value is looked at when it is known.
+            if let Some(value) = value.as_fixed().filter(|value| Text::from_str(value).is_err()) {
+                return Err(unusable(format!("the header '{name}' cannot have the value {value:?}")));
+            }
             let name = HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| unusable(format!("'{name}' cannot be a header's name")))?;
-            headers.insert(name, text);
+            headers.retain(|(known, _)| *known != name);
+            headers.push((name, value));
         }
+        let basic_auth = match &self.basic_auth {
+            Some((user, password)) => user.fill(context.val)?.zip(password.fill(context.val)?),
+            None => None,
+        };
         Ok(HttpStep {
             place: self.place.clone(),
             method: self.method.clone(),
             url,
             headers,
+            basic_auth,
             body,
             expect: self.expect.clone(),
             timeout: self.timeout,
@@ -178,10 +186,29 @@ impl fmt::Display for HttpStep {
             write!(f, "\n   ca file: {path}")?;
         }
         for (name, value) in &self.headers {
-            write!(f, "\n   header {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+            write!(f, "\n   header {name}: {value}")?;
+        }
+        if let Some((user, _)) = &self.basic_auth {
+            write!(f, "\n   basic auth: {user}")?;
         }
         show_body(f, &self.body)
     }
+}
+
+/// User and password.
+pub(super) fn read_basic_auth(
+    node: &Node,
+    path: &str,
+    report: &mut Report,
+) -> Option<(SecretTemplate, SecretTemplate)> {
+    let fields = Fields::read(node, path, &["user", "password"], report);
+    let mut text = |key: &str, expected: &str| {
+        let node = fields.required(key, expected, report)?;
+        SecretTemplate::read(node, &fields.path_of(key), report)
+    };
+    let user = text("user", "'user', a text");
+    let password = text("password", "'password', a text such as ${secret:NAME}");
+    user.zip(password)
 }
 
 /// Whether an endpoint can become a URL.
@@ -221,14 +248,5 @@ fn statuses(node: &Node) -> Option<Vec<RangeInclusive<u16>>> {
             Some(items.iter().map(statuses).collect::<Option<Vec<_>>>()?.concat())
         }
         _ => None,
-    }
-}
-
-fn show_header(value: &Header) -> String {
-    match value {
-        Header::Bool(value) => value.to_string(),
-        Header::F64(value) => value.to_string(),
-        Header::LongStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => other.as_i64().map(|number| number.to_string()).unwrap_or_default(),
     }
 }

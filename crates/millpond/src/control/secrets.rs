@@ -1,0 +1,47 @@
+//! What the command line asks about secrets.
+
+use anyhow::Result;
+use millpond_engine::Engine;
+use serde::{Deserialize, Serialize};
+
+/// What may be asked. There is no way to ask for a value.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub(crate) enum SecretRequest {
+    /// Put one into the table.
+    Set { name: String, value: SecretValue },
+    /// The names.
+    List,
+    /// Take one away.
+    Remove { name: String },
+}
+
+/// A value, which `Debug` does not tell.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct SecretValue(pub(crate) String);
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue(...)")
+    }
+}
+
+/// Does what is asked; what to tell the person.
+pub(super) async fn carry_out(request: SecretRequest, engine: &Engine) -> Result<String> {
+    let secrets = engine.secrets();
+    match request {
+        SecretRequest::Set { name, value } => {
+            secrets.set(&name, &value.0).await?;
+            Ok(format!("secret {name} is set: ${{secret:{name}}} means it from now on"))
+        }
+        SecretRequest::List => match secrets.names() {
+            names if names.is_empty() => Ok("no secrets are set".to_owned()),
+            names => Ok(names.join("\n")),
+        },
+        SecretRequest::Remove { name } => {
+            secrets.remove(&name).await?;
+            Ok(format!("secret {name} is removed"))
+        }
+    }
+}
