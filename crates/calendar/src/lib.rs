@@ -100,8 +100,10 @@ impl Calendar {
         self.zone.iana_name().unwrap_or(DEFAULT_ZONE)
     }
 
+    /// The begun second: moments are whole ones, and within the last second before a repeated hour the search takes
+    /// the repeated hour for past.
     fn zoned(&self, at_ms: u64) -> Option<Zoned> {
-        let at = Timestamp::from_millisecond(i64::try_from(at_ms).ok()?).ok()?;
+        let at = Timestamp::from_second(i64::try_from(at_ms / 1000).ok()?).ok()?;
         Some(at.to_zoned(self.zone.clone()))
     }
 }

@@ -124,6 +124,25 @@ fn every_second_of_a_year_of_steps_agrees_with_counting() {
 }
 
 #[test]
+fn going_back_finds_what_going_forward_found_over_a_year_with_clock_changes() {
+    let (from, to) = (ms("2026-01-01T00:00:00Z"), ms("2027-01-01T00:00:00Z"));
+    for zone in ["UTC", "Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "Africa/Casablanca"] {
+        for cron in
+            ["30 2 * * *", "0 2 * * *", "0 */2 * * *", "*/30 * * * *", "30 1,2 * * *", "0 9 * * MON-FRI"]
+        {
+            let calendar = Calendar::new(cron, zone).unwrap();
+            let next = |at: &u64| calendar.next_after(*at).filter(|next| *next < to);
+            let forward: Vec<u64> = std::iter::successors(next(&from), next).collect();
+            let before = |at: &u64| calendar.last_up_to(at - 1).filter(|last| *last > from);
+            let mut back: Vec<u64> = std::iter::successors(before(&to), before).collect();
+            back.reverse();
+            assert_eq!(back.len(), forward.len(), "{cron} {zone}: from {}", calendar.show(back[0]));
+            assert_eq!(back, forward, "{cron} {zone}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_calendar_says_why() {
     for (cron, zone, wanted) in [
         ("", "", "empty"),
