@@ -105,6 +105,8 @@ impl Core {
             if !work.scratch.dead.is_empty() {
                 dead_letter::carry_out(&mut work);
             }
+            // Most have woken theirs. Who looked after a queue by the way (a get, a move) may have handed out too.
+            work.scratch.wake();
             (result, batch)
         })
     }

@@ -181,9 +181,7 @@ impl QueueCell {
         if let Some(at_ms) = state.machine.next_deadline_ms() {
             self.arm(state, at_ms, work);
         }
-        if self.look_on(state, work) {
-            self.tend(state, work);
-        }
+        self.look_on(state, work);
     }
 
     fn tend_now(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {

@@ -171,14 +171,13 @@ impl QueueCell {
         Fetch::Complete
     }
 
-    /// What went without being handed out may have made room in the window: more is looked at. Whether it was.
+    /// What went without being handed out may have made room in the window: more is looked at, handed out and looked
+    /// after.
     #[inline]
-    pub(super) fn look_on(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) -> bool {
-        let more = state.machine.is_grouped() && !state.loading && state.machine.wants_groups().is_some();
-        if more {
-            self.hand_out(state, work);
+    pub(super) fn look_on(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        if state.machine.is_grouped() && !state.loading && state.machine.wants_groups().is_some() {
+            self.pump(state, work);
         }
-        more
     }
 }
 

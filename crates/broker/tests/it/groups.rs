@@ -5,6 +5,9 @@ use millpond_broker::*;
 use millpond_model::VhostName;
 use millpond_model::properties::Properties;
 use millpond_model::table::{Table, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake};
 
 fn declare(client: &mut Client, name: &str, with: &[(&str, Value)]) {
     let request = DeclareQueue { arguments: arguments(with), ..queue_request(name, "d") };
@@ -177,6 +180,64 @@ fn what_a_limit_pushes_out_makes_room_in_the_window() {
     let mut other = first.take_deliveries();
     other.extend(second.take_deliveries());
     assert_eq!(bodies(&other), ["b1"]);
+}
+
+/// A queue that looks at one message ahead, which is of a group that `getter` is at; another is behind it.
+fn with_a_full_window(getter: &mut Client, name: &str) {
+    declare(getter, name, &[by_customer(), ("x-group-window", Value::I32(1))]);
+    publish(getter, name, &["b1", "b2", "c1"]);
+    assert_eq!(getter.get(name, false).unwrap().delivery.message.body(), b"b1");
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_get_that_makes_room_in_the_window_wakes_whoever_is_given_what_follows() {
+    let broker = TestBroker::new();
+    let (mut consumer, mut getter) = (broker.session(), broker.session());
+    with_a_full_window(&mut getter, "q");
+    consume(&mut consumer, "q", 0);
+    let woken = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = woken.clone().into();
+    assert!(
+        consumer.session.poll_events(&mut Context::from_waker(&waker), &mut consumer.events).is_pending()
+    );
+    assert_eq!(getter.get("q", false).unwrap().delivery.message.body(), b"b2");
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert_eq!(bodies(&consumer.deliveries(1)), ["c1"]);
+}
+
+#[test]
+fn a_move_that_makes_room_in_the_window_begins_the_lease_of_what_follows() {
+    let clock = Clock::fake(1_000_000);
+    let broker = TestBroker::with(BrokerOptions { clock: clock.clone(), ..options() });
+    let (mut consumer, mut getter) = (broker.session(), broker.session());
+    with_a_full_window(&mut getter, "q");
+    declare(&mut getter, "other", &[]);
+    let lease = arguments(&[("x-consumer-timeout", Value::I32(500))]);
+    let request = ConsumeRequest { arguments: lease, ..consume_request("q", 1) };
+    consumer.session.consume(request).unwrap();
+    let request = TransferRequest {
+        from: queue("q"),
+        to: TransferTo::Queue(queue("other")),
+        of: TransferOf::Ready,
+        keep: false,
+        filter: MessageFilter::default(),
+        limit: Some(1),
+        dry_run: false,
+    };
+    assert_eq!(transfer(&broker, request).moved_count(), 1);
+    assert_eq!(bodies(&consumer.deliveries(1)), ["c1"]);
+    clock.advance(500);
+    while !consumer.events.iter().any(|event| matches!(event, SessionEvent::LeasesEnded { .. })) {
+        consumer.wait_events();
+    }
 }
 
 #[test]
