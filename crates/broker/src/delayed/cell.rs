@@ -253,11 +253,7 @@ impl DelayCell {
 
     /// Has the timer ring when there is something to do.
     fn arm(self: &Arc<Self>, state: &mut State, core: &Core) {
-        let at_ms = match state.rebuild {
-            _ if state.loading => return,
-            Some(_) => 0,
-            None => state.schedule.next_ms(),
-        };
+        let at_ms = state.next_ms();
         if at_ms < state.armed_ms {
             state.armed_ms = at_ms;
             let weak: Weak<Self> = Arc::downgrade(self);
@@ -417,6 +413,18 @@ impl DelayCell {
 }
 
 impl State {
+    /// When there is something to do next: `u64::MAX` for never, or not before the disk has answered.
+    fn next_ms(&self) -> u64 {
+        match self.rebuild {
+            _ if self.loading => u64::MAX,
+            Some(_) => 0,
+            None if self.pass.is_empty() => self.schedule.next_ms(),
+            None if self.read_bytes < READ_MAX_BYTES => 0,
+            // Nothing more is read before some of what was read is released.
+            None => self.schedule.next_due_ms(),
+        }
+    }
+
     fn forget_read(&mut self, seq: u64) -> Option<Message> {
         let message = self.read.remove(&seq)?;
         self.read_bytes -= message.size_bytes();
@@ -470,3 +478,6 @@ impl OnQueue for Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

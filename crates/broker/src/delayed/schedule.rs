@@ -134,9 +134,14 @@ impl Schedule {
         pass
     }
 
-    /// When there is something to do next: `u64::MAX` for never.
+    /// When the first is due: `u64::MAX` for never.
+    pub(super) fn next_due_ms(&self) -> u64 {
+        self.waiting.first().map_or(u64::MAX, |first| first.due_ms)
+    }
+
+    /// When there is something to do next, be it to read ahead: `u64::MAX` for never.
     pub(super) fn next_ms(&self) -> u64 {
-        let first = self.waiting.first().map_or(u64::MAX, |first| first.due_ms);
+        let first = self.next_due_ms();
         let beyond = Waiting { due_ms: self.ahead_to_ms.saturating_add(1), seq: 0 };
         let pass = self.waiting.iter_from(beyond).next();
         first.min(pass.map_or(u64::MAX, |one| one.due_ms.saturating_sub(AHEAD_MS / 2)))
