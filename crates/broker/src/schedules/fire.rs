@@ -43,6 +43,8 @@ struct Entry {
     state: ScheduleState,
     /// The moment that is waited for.
     next_ms: Option<u64>,
+    /// The store took no writes when a moment came.
+    held_up: bool,
     fired: u64,
     unrouted: u64,
 }
@@ -56,7 +58,7 @@ impl Default for Schedules {
 
 impl Entry {
     fn new(spec: ScheduleSpec, calendar: Calendar, state: ScheduleState) -> Self {
-        let mut this = Self { spec, calendar, state, next_ms: None, fired: 0, unrouted: 0 };
+        let mut this = Self { spec, calendar, state, next_ms: None, held_up: false, fired: 0, unrouted: 0 };
         this.look_ahead();
         this
     }
@@ -191,9 +193,11 @@ impl Schedules {
             if core.check_writable().is_err() {
                 // Nothing is done, so nothing is lost: once it takes writes again, this counts as missed.
                 entry.next_ms = Some(now_ms + RETRY_MS);
+                entry.held_up = true;
                 continue;
             }
-            let moments = due(&entry.calendar, entry.spec.missed, entry.state.mark_ms, now_ms, starting);
+            let late = std::mem::take(&mut entry.held_up) || starting;
+            let moments = due(&entry.calendar, entry.spec.missed, entry.state.mark_ms, now_ms, late);
             for some in moments.chunks(FIRED_AT_ONCE) {
                 core.work(|work| entry.fire(vhost, some, now_ms, work));
             }

@@ -162,15 +162,15 @@ impl ScheduleSpec {
     }
 }
 
-/// Which moments have come since `mark_ms`, in order: those that get a message. `starting`: all of them passed before
-/// the broker was there; otherwise the last is the one that was waited for.
-fn due(calendar: &Calendar, missed: Missed, mark_ms: u64, now_ms: u64, starting: bool) -> Vec<u64> {
+/// Which moments have come since `mark_ms`, in order: those that get a message. `late`: the broker was not there when
+/// they passed, or could not write; otherwise the last is the one that was waited for.
+fn due(calendar: &Calendar, missed: Missed, mark_ms: u64, now_ms: u64, late: bool) -> Vec<u64> {
     let Some(first) = calendar.next_after(mark_ms).filter(|first| *first <= now_ms) else {
         return Vec::new();
     };
     let newest = calendar.last_up_to(now_ms).map_or(first, |newest| newest.max(first));
     match missed {
-        Missed::Skip if starting => Vec::new(),
+        Missed::Skip if late => Vec::new(),
         Missed::Skip | Missed::Once => vec![newest],
         Missed::All => {
             let before = |at: &u64| calendar.last_up_to(at.checked_sub(1)?).filter(|at| *at > mark_ms);
@@ -207,16 +207,16 @@ pub struct ScheduleInfo {
 mod tests {
     use super::*;
 
-    fn check(missed: Missed, starting: bool, mark_s: u64, now_s: u64, wanted: &[u64]) {
+    fn check(missed: Missed, late: bool, mark_s: u64, now_s: u64, wanted: &[u64]) {
         let calendar = Calendar::new("*/10 * * * * *", "UTC").unwrap();
-        let found = due(&calendar, missed, mark_s * 1000, now_s * 1000, starting);
+        let found = due(&calendar, missed, mark_s * 1000, now_s * 1000, late);
         let seconds: Vec<u64> = found.iter().map(|ms| ms / 1000).collect();
-        assert_eq!(seconds, wanted, "{missed}, starting {starting}, from {mark_s} to {now_s}");
+        assert_eq!(seconds, wanted, "{missed}, late {late}, from {mark_s} to {now_s}");
     }
 
     #[test]
     fn what_was_missed_is_skipped_made_up_for_once_or_each_time() {
-        for (missed, starting, wanted) in [
+        for (missed, late, wanted) in [
             (Missed::Skip, true, &[][..]),
             (Missed::Skip, false, &[150]),
             (Missed::Once, true, &[150]),
@@ -224,9 +224,9 @@ mod tests {
             (Missed::All, true, &[110, 120, 130, 140, 150]),
             (Missed::All, false, &[110, 120, 130, 140, 150]),
         ] {
-            check(missed, starting, 100, 159, wanted);
-            check(missed, starting, 150, 159, &[]);
-            check(missed, starting, 160, 159, &[]);
+            check(missed, late, 100, 159, wanted);
+            check(missed, late, 150, 159, &[]);
+            check(missed, late, 160, 159, &[]);
         }
         check(Missed::All, false, 100, 110, &[110]);
         let long: Vec<u64> = (0..1000).map(|n| 1_000_000 - 10 * (999 - n)).collect();

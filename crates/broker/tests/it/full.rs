@@ -12,7 +12,7 @@ fn on_fake(fs: &FakeFs) -> TestBroker {
     with_options(fs, options())
 }
 
-fn with_options(fs: &FakeFs, options: BrokerOptions) -> TestBroker {
+pub(crate) fn with_options(fs: &FakeFs, options: BrokerOptions) -> TestBroker {
     let mut store_options = StoreOptions::new("/data");
     store_options.wal_segment_size_bytes = 64 << 10;
     let (store, recovery) = Store::open_on(Arc::new(fs.clone()), store_options).unwrap();
@@ -20,7 +20,7 @@ fn with_options(fs: &FakeFs, options: BrokerOptions) -> TestBroker {
 }
 
 /// Publishes until the store says no, at the door or by a failed commit; how many were confirmed.
-fn fill(client: &mut Client) -> usize {
+pub(crate) fn fill(client: &mut Client) -> usize {
     let body = "x".repeat(1000);
     for confirmed in 0..100_000 {
         let mut batch = vec![client.message("", "q", &body, &persistent()).unwrap()];

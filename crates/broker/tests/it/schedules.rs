@@ -1,9 +1,11 @@
 //! Schedules: each moment gets its message once, through restarts, pauses and changes.
 
+use crate::full::{fill, with_options};
 use crate::support::*;
 use millpond_broker::*;
 use millpond_model::VhostName;
 use millpond_model::properties::{Properties, RawProperties};
+use millpond_store::fs::FakeFs;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -149,6 +151,31 @@ fn what_was_missed_while_the_broker_was_down_is_made_up_for_as_the_schedule_says
         clock.advance(40_000);
         settle(&broker, &clock);
         assert_eq!(moments(&mut broker.session()), wanted, "{missed}");
+    }
+}
+
+#[test]
+fn what_was_missed_while_the_store_was_full_is_made_up_for_as_the_schedule_says() {
+    for (missed, wanted) in
+        [(Missed::Skip, &[220][..]), (Missed::Once, &[160, 220]), (Missed::All, &[40, 100, 160, 220])]
+    {
+        let (fs, clock) = (FakeFs::new(1), Clock::fake(BEGIN_MS));
+        let broker = with_options(&fs, BrokerOptions { clock: clock.clone(), ..options() });
+        let mut client = broker.session();
+        client.declare("q", "d");
+        set(&broker, spec("* * * * *", missed));
+        fs.set_capacity_bytes(Some(fs.used_bytes() + (300 << 10)));
+        fill(&mut client);
+        clock.advance(200_000);
+        settle(&broker, &clock);
+        fs.set_capacity_bytes(None);
+        block_on(|cx| client.session.poll_publish_ready(cx));
+        client.drain("q");
+        clock.advance(1000);
+        settle(&broker, &clock);
+        clock.advance(40_000);
+        settle(&broker, &clock);
+        assert_eq!(moments(&mut client), wanted, "{missed}");
     }
 }
 
