@@ -30,9 +30,7 @@ impl QueueCell {
             state.machine.set_delivery_limit(settings.delivery_limit);
             self.tick_now(&mut state, work);
             state.machine.apply(settings.timed);
-            if settings.groups != state.settings.groups {
-                state.machine.set_groups(settings.groups.as_ref().map(|groups| groups.window));
-            }
+            state.change_groups(settings.groups.as_ref());
             let weighs = settings.max_length_bytes.is_some();
             if weighs != state.machine.is_weighing() {
                 state.machine.weigh(weighs);

@@ -126,6 +126,17 @@ impl GroupTerms {
     }
 }
 
+impl State {
+    /// Goes by other groups, or by none; with another window only, groups that are in use stay so.
+    pub(super) fn change_groups(&mut self, terms: Option<&GroupTerms>) {
+        match (&self.settings.groups, terms) {
+            (Some(old), Some(new)) if old.by == new.by => self.machine.set_group_window(new.window),
+            (None, None) => {}
+            (_, new) => self.machine.set_groups(new.map(|groups| groups.window)),
+        }
+    }
+}
+
 impl QueueCell {
     /// Tells the machine the groups that it must know to hand out more. What is on disk it will be told later: no
     /// more is handed out before.

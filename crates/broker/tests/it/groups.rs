@@ -263,6 +263,34 @@ fn a_policy_groups_a_queue_that_is_in_use_and_lets_go_of_it() {
 }
 
 #[test]
+fn another_window_leaves_a_group_where_it_is() {
+    let broker = TestBroker::new();
+    let (mut first, mut second) = (broker.session(), broker.session());
+    declare(&mut first, "q", &[by_customer()]);
+    publish(&mut first, "q", &["a1", "a2", "a3", "b1"]);
+    consume(&mut first, "q", 1);
+    let a1 = first.deliveries(1);
+    for window in [3, 1, 100] {
+        let changes = arguments(&[("x-group-window", Value::I32(window))]);
+        broker
+            .broker()
+            .alter_queue(&VhostName::new("/").unwrap(), &queue("q"), &changes)
+            .unwrap()
+            .wait()
+            .unwrap();
+        let groups = figures(&broker, "q").groups.unwrap();
+        assert_eq!((groups.in_use, groups.window), (1, window as u64));
+        assert!(groups.looked_at <= groups.window, "{groups:?}");
+    }
+    consume(&mut second, "q", 0);
+    assert_eq!(bodies(&second.deliveries(1)), ["b1"]);
+    assert_eq!(figures(&broker, "q").ready, 2);
+    first.settle(&a1, Outcome::Accept);
+    drop(first);
+    assert_eq!(settled(&mut second, 2), ["a2", "a3"]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let broker = TestBroker::new();
     let mut client = broker.session();

@@ -320,6 +320,14 @@ impl Machine {
         self.groups = window.map(|window| Box::new(Groups::new(window.max(1), &self.ready)));
     }
 
+    /// So many messages are looked at ahead from now on.
+    pub(crate) fn set_group_window(&mut self, window: usize) {
+        if let Some(groups) = &mut self.groups {
+            groups.window = window.max(1);
+            groups.cut_window();
+        }
+    }
+
     /// Whether there are groups, and `wants_groups` is to be asked.
     #[inline]
     pub(crate) fn is_grouped(&self) -> bool {
