@@ -248,10 +248,9 @@ impl Session {
         let ((), changes) = core.with_batch(|work| {
             values.iter().for_each(|change| change.put_into(work.batch));
             self.apply(publishes, work);
-            let mut ids = Vec::new();
-            for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Fail, Outcome::Requeue] {
-                ids.clear();
-                ids.extend(settles.iter().filter(|settle| settle.1 == outcome).map(|settle| settle.0));
+            let mut left = settles.to_vec();
+            while let Some((_, outcome)) = left.first().copied() {
+                let ids: Vec<_> = left.extract_if(.., |settle| settle.1 == outcome).map(|it| it.0).collect();
                 self.settle_with(&ids, outcome, work);
             }
         });

@@ -371,3 +371,23 @@ fn a_publish_rate_is_a_number_above_nothing() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn what_a_commit_settles_may_wait_a_time_of_its_own() {
+    let timed = Timed::new();
+    let mut client = timed.broker.session();
+    declare(&mut client, "q", &[]);
+    consume(&mut client, "q", 1, 3, &[]);
+    client.publish("", "q", &["a", "b", "c"]);
+    let seen = client.deliveries(3);
+    let outcomes = [Outcome::Retry { delay_ms: 500 }, Outcome::Accept, Outcome::Retry { delay_ms: 250 }];
+    let settles: Vec<_> = seen.iter().map(|seen| seen.id).zip(outcomes).collect();
+    let durability = client.session.transact(&mut Vec::new(), &settles, &[]).unwrap();
+    client.wait_commit(durability);
+    let figures = timed.figures("q");
+    assert_eq!((figures.ready, figures.waiting, figures.unacked), (0, 2, 0));
+    timed.clock.advance(250);
+    assert_eq!(bodies(&client.deliveries(1)), ["c"]);
+    timed.clock.advance(250);
+    assert_eq!(bodies(&client.deliveries(1)), ["a"]);
+}
