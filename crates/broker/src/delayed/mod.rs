@@ -45,9 +45,11 @@ pub(crate) fn cancels(headers: RawTable<'_>) -> Result<Option<Box<[u8]>>, Publis
         None => Ok(None),
         Some(RawValue::LongStr(id)) if !id.is_empty() => Ok(Some(id.into())),
         Some(other) => {
-            let found = other.to_value();
-            let reason =
-                format!("expected the message_id of what is to be cancelled, got a {}", found.type_name());
+            let found = match other {
+                RawValue::LongStr(_) => "an empty text".to_owned(),
+                other => format!("a {}", other.to_value().type_name()),
+            };
+            let reason = format!("expected the message_id of what is to be cancelled, got {found}");
             Err(PublishError::BadProperty { property: CANCEL, reason })
         }
     }
