@@ -42,6 +42,7 @@ pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreStatus};
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
 pub use request::*;
+pub use routing::check_event_conditions;
 pub use saved::Saved;
 pub use schedules::{BadSchedule, Missed, ScheduleInfo, ScheduleSpec};
 pub use session::Session;

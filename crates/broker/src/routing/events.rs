@@ -57,6 +57,11 @@ impl Condition {
     }
 }
 
+/// Whether arguments can be those of a binding of an `x-events` exchange; the error says what is wrong.
+pub fn check_event_conditions(arguments: &Table) -> Result<(), String> {
+    Wanted::parse(&[], arguments).map(|_| ())
+}
+
 /// What a binding asks; nothing: it takes every message.
 #[derive(Debug)]
 pub(super) struct Wanted {

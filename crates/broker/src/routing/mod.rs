@@ -27,6 +27,7 @@ mod topic;
 
 use crate::error::{BindError, DeclareExchangeError, DeleteExchangeError, QueueError};
 use crate::request::{Binding, DeclareExchange, Destination};
+pub use events::check_event_conditions;
 use hashbrown::HashMap;
 use matcher::Matcher;
 use millpond_model::limits::SHORT_STRING_MAX_BYTES;

@@ -6,8 +6,8 @@ use super::place_of;
 use crate::topology::{Node, Rule, Topology, Trigger, did_you_mean};
 use crate::worker::parking_queue;
 use millpond_broker::{
-    Binding, Broker, DeclareQueue, Destination, OpenSession, OpenSessionError, PolicySpec, ScheduleSpec,
-    Session,
+    Binding, Broker, DeclareExchange, DeclareExchangeError, DeclareQueue, Destination, OpenSession,
+    OpenSessionError, PolicySpec, ScheduleSpec, Session,
 };
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName, VhostName};
@@ -103,9 +103,10 @@ impl Looker<'_> {
             missing.extend(self.missing_exchange(&schedule.it.exchange).map(|it| (place, it)));
         }
         for rule in &new.rules {
-            let on = match &rule.on {
-                Trigger::Exchange { exchange, .. } => self.missing_exchange(exchange),
-                Trigger::Queue(queue) => self.missing_queue(queue),
+            let on = match (rule.on.bound_to(), rule.on.taken_from()) {
+                (Some(exchange), _) => self.missing_exchange(exchange).or_else(|| self.no_bus(rule)),
+                (_, Some(queue)) => self.missing_queue(queue),
+                _ => None,
             };
             missing.extend(on.map(|it| (format!("{}: rules.{}.on", rule.place, rule.name), it)));
             for (place, exchange) in rule.publishes_to() {
@@ -127,6 +128,27 @@ impl Looker<'_> {
         }
         let guess = did_you_mean(name.as_str(), in_file);
         Some(format!("found exchange '{name}', expected one of the file or of the broker{guess}"))
+    }
+
+    /// What to say of a bus that the broker has as another type; of one in the file that was said when it was read.
+    fn no_bus(&self, rule: &Rule) -> Option<String> {
+        let Trigger::Events { bus, .. } = &rule.on else { return None };
+        let request = DeclareExchange {
+            name: bus.clone(),
+            kind: "x-events".into(),
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::new(),
+        };
+        match self.session.would_declare_exchange(&request) {
+            Err(DeclareExchangeError::Inequivalent { arg, .. }) if &*arg.argument == "type" => {
+                let kind = arg.current;
+                Some(format!("found the bus '{bus}' of type {kind}, expected one of type 'x-events'"))
+            }
+            _ => None,
+        }
     }
 
     fn missing_queue(&self, name: &QueueName) -> Option<String> {
@@ -334,9 +356,9 @@ fn own_names(rule: &Rule) -> Vec<QueueName> {
 }
 
 fn own_queues(rule: &Rule) -> Vec<DeclareQueue> {
-    match rule.on {
-        Trigger::Exchange { .. } => vec![plain_queue(rule.queue()), parking_queue(rule)],
-        Trigger::Queue(_) => vec![parking_queue(rule)],
+    match rule.on.bound_to() {
+        Some(_) => vec![plain_queue(rule.queue()), parking_queue(rule)],
+        None => vec![parking_queue(rule)],
     }
 }
 

@@ -5,11 +5,13 @@ pub(crate) mod expression;
 mod operator;
 pub(crate) mod read;
 mod rule;
+mod trigger;
 mod yaml;
 
 pub(crate) use read::did_you_mean;
 pub use read::{Diagnostic, TopologyError};
-pub(crate) use rule::{Rule, Trigger};
+pub(crate) use rule::Rule;
+pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};
 
 use crate::jq::with_deep_stack;
@@ -25,6 +27,9 @@ use std::sync::Arc;
 
 /// The file version written here.
 const VERSION: i64 = 1;
+
+/// The exchange that sources publish to and rules listen to.
+pub(crate) const BUS: &str = "millpond.events";
 
 /// The types an exchange may have.
 const EXCHANGE_TYPES: [&str; 11] = [
@@ -181,6 +186,7 @@ impl Topology {
             "amq.fanout" => Some("fanout"),
             "amq.headers" | "amq.match" => Some("headers"),
             "amq.direct" => Some("direct"),
+            BUS => Some("x-events"),
             _ => self
                 .exchanges
                 .iter()
@@ -192,6 +198,13 @@ impl Topology {
     /// Whether a rule says of its exchange what that type of exchange looks at.
     fn check_triggers(&self, report: &mut Report) {
         for rule in &self.rules {
+            if let Trigger::Events { bus, .. } = &rule.on
+                && let Some(kind) = self.exchange_kind(bus.as_str())
+                && kind != "x-events"
+            {
+                let text = format!("found the {kind} exchange '{bus}', expected one of type x-events");
+                report.add(rule.line, &format!("rules.{}.on.bus", rule.name), text);
+            }
             let Trigger::Exchange { exchange, key, headers } = &rule.on else { continue };
             let kind = self.exchange_kind(exchange.as_str());
             let expected = match kind {
@@ -203,7 +216,9 @@ impl Topology {
                 Some("x-consistent-hash") if key.is_none() => {
                     "a 'key', for it is an x-consistent-hash exchange (its share, '1' for one)"
                 }
-                Some("fanout" | "headers" | "x-modulus-hash" | "x-random" | "x-local-random") => continue,
+                Some(
+                    "fanout" | "headers" | "x-events" | "x-modulus-hash" | "x-random" | "x-local-random",
+                ) => continue,
                 Some("x-recent-history") => continue,
                 _ if key.is_none() && headers.is_empty() => "a 'key' or 'headers'",
                 _ => continue,

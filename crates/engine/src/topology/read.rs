@@ -159,6 +159,11 @@ impl<'n> Fields<'n> {
         Self { entries, line: node.line, path: path.to_owned() }
     }
 
+    /// A mapping whose keys were looked at.
+    pub(crate) fn of(entries: &'n [Entry], line: usize, path: &str) -> Self {
+        Self { entries, line, path: path.to_owned() }
+    }
+
     pub(crate) fn path_of(&self, key: &str) -> String {
         match self.path.as_str() {
             "" => key.to_owned(),

@@ -3,8 +3,8 @@
 use super::action::read_actions;
 use super::expression::jq;
 use super::read::{Fields, Report, entries};
+use super::trigger::{Trigger, read_trigger};
 use super::yaml::{Node, shorten};
-use super::{named_exchange, named_queue, read_table, routing_key};
 use crate::action::Action;
 use crate::jq::Jq;
 use millpond_broker::{Binding, Destination};
@@ -32,15 +32,6 @@ pub(crate) struct Rule {
     pub(crate) retry: Retry,
     /// As written, to see whether another file says the same.
     pub(crate) definition: Node,
-}
-
-/// Which messages a rule acts on.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Trigger {
-    /// Those an exchange routes to the rule's own queue.
-    Exchange { exchange: ExchangeName, key: Option<Box<[u8]>>, headers: Table },
-    /// Those of a queue.
-    Queue(QueueName),
 }
 
 /// How often and when a failed action is tried again.
@@ -77,11 +68,17 @@ impl Retry {
 impl Rule {
     /// The queue it consumes.
     pub(crate) fn queue(&self) -> QueueName {
+        match self.on.taken_from() {
+            Some(queue) => queue.clone(),
+            None => QueueName::new(&format!("rule.{}", self.name)).expect("rule names are limited"),
+        }
+    }
+
+    /// What its consumer asks for.
+    pub(crate) fn consume_arguments(&self) -> Table {
         match &self.on {
-            Trigger::Exchange { .. } => {
-                QueueName::new(&format!("rule.{}", self.name)).expect("rule names are limited")
-            }
-            Trigger::Queue(queue) => queue.clone(),
+            Trigger::Stream(_) => [("x-stream-automatic-offset-tracking", true)].into_iter().collect(),
+            _ => Table::new(),
         }
     }
 
@@ -92,13 +89,21 @@ impl Rule {
 
     /// What binds its own queue.
     pub(crate) fn bindings(&self) -> Vec<Binding> {
-        let Trigger::Exchange { exchange, key, headers } = &self.on else { return Vec::new() };
-        vec![Binding {
-            source: exchange.clone(),
+        let bind = |source: &ExchangeName, key: &[u8], arguments: &Table| Binding {
+            source: source.clone(),
             destination: Destination::Queue(self.queue()),
-            key: key.clone().unwrap_or_default(),
-            arguments: headers.clone(),
-        }]
+            key: key.into(),
+            arguments: arguments.clone(),
+        };
+        match &self.on {
+            Trigger::Events { bus, any_of } => {
+                any_of.iter().map(|conditions| bind(bus, b"", conditions)).collect()
+            }
+            Trigger::Exchange { exchange, key, headers } => {
+                vec![bind(exchange, key.as_deref().unwrap_or_default(), headers)]
+            }
+            Trigger::Queue(_) | Trigger::Stream(_) => Vec::new(),
+        }
     }
 
     /// Exchanges that it publishes to, with the places that say so.
@@ -155,45 +160,6 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
         retry,
         definition: node.clone(),
     })
-}
-
-fn read_trigger(node: &Node, path: &str, report: &mut Report) -> Option<Trigger> {
-    let fields = Fields::read(node, path, &["exchange", "key", "headers", "queue"], report);
-    let exchange = named_exchange(&fields, "exchange", report);
-    let queue = named_queue(&fields, "queue", report);
-    match (fields.get("exchange"), fields.get("queue")) {
-        (Some(_), Some(_)) => {
-            report.add(node.line, path, "found both 'exchange' and 'queue', expected one of them");
-            None
-        }
-        (None, None) => {
-            report.add(node.line, path, "found neither 'exchange' nor 'queue', expected one of them");
-            None
-        }
-        (Some(_), None) => {
-            let key = routing_key(&fields, "key", report);
-            let headers = fields
-                .get("headers")
-                .map_or_else(Table::new, |node| read_table(node, &fields.path_of("headers"), report));
-            let exchange = exchange?;
-            if exchange.is_empty() {
-                let text =
-                    "found the default exchange, expected another: use 'queue' to act on a queue's messages";
-                report.add(node.line, path, text);
-                return None;
-            }
-            Some(Trigger::Exchange { exchange, key, headers })
-        }
-        (None, Some(_)) => {
-            for key in ["key", "headers"] {
-                if let Some(node) = fields.get(key) {
-                    let text = format!("found '{key}' beside 'queue', expected it beside 'exchange' only");
-                    report.add(node.line, path, text);
-                }
-            }
-            queue.map(Trigger::Queue)
-        }
-    }
 }
 
 fn read_retry(node: &Node, path: &str, report: &mut Report) -> Retry {

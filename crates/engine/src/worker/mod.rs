@@ -15,7 +15,6 @@ use evaluate::{Evaluated, Evaluator};
 use millpond_broker::{
     Broker, ConsumeRequest, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
 };
-use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, VhostName};
 use outside::Outside;
 use parking_lot::Mutex;
@@ -185,7 +184,7 @@ impl<'r> Worker<'r> {
             prefetch: IN_HAND_MAX,
             prefetch_shared: false,
             cookie: 0,
-            arguments: Table::new(),
+            arguments: rule.consume_arguments(),
         };
         session.consume(consume).map_err(|error| error.to_string())?;
         Ok(Self {

@@ -118,7 +118,7 @@ fn rules_are_checked() {
         "rules:\n  a b: {}\n  c: {on: {}, do: []}\n  d: {on: {queue: q, exchange: x}, do: x}",
         &[
             "t.yaml:2: rules.a b: found the rule name 'a b', expected letters, digits, '.', '_' and '-', at most 200",
-            "t.yaml:3: rules.c.on: found neither 'exchange' nor 'queue', expected one of them",
+            "t.yaml:3: rules.c.on: found nothing to listen to, expected a mapping with attributes of events ('type', 'source', 'subject', ...), or with 'exchange', 'queue' or 'stream'",
             "t.yaml:3: rules.c.do: found an empty list, expected at least one action",
             "t.yaml:4: rules.d.on: found both 'exchange' and 'queue', expected one of them",
             "t.yaml:4: rules.d.do: found 'x', expected a list of actions, each after a '-'",

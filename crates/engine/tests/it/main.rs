@@ -7,6 +7,7 @@ mod checking;
 mod docs;
 mod events;
 mod https;
+mod listening;
 mod outside;
 mod planning;
 mod rules;
