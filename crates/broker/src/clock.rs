@@ -40,6 +40,11 @@ impl Clock {
         }
     }
 
+    /// Whether it is turned by hand: then a wait for a moment of it has no length.
+    pub fn is_fake(&self) -> bool {
+        matches!(&*self.0, Inner::Fake { .. })
+    }
+
     /// Turns a fake clock forward; the system's is not moved by it.
     pub fn advance(&self, by_ms: u64) {
         if let Inner::Fake { now_ms, listeners } = &*self.0 {

@@ -1,10 +1,14 @@
 //! The engine: which rules there are, which run, and what is kept of it.
 //!
 //! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML}`, and
-//! `stopped/RULE` (empty) for every rule that was stopped.
+//! `stopped/RULE` (empty) for every rule that was stopped; of sources, `source/NAME` (its cursor) and
+//! `source-stopped/NAME`.
+
+mod sources;
 
 use crate::action::ActionTools;
 use crate::apply::{ApplyError, ApplyReport, Carrier, RulesNow, TopologyPlan, look};
+use crate::bus;
 use crate::dry_run::{DryRun, RuleError, dry_run};
 use crate::secret::Secrets;
 use crate::topology::{Rule, Topology, TopologyError, check};
@@ -14,6 +18,8 @@ use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sources::Sources;
+pub use sources::{SourceError, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +35,9 @@ const TOPOLOGY_VERSION: u64 = 1;
 
 /// Prefix of the keys of stopped rules.
 const STOPPED_PREFIX: &str = "stopped/";
+
+/// Prefix of the keys of stopped sources.
+const STOPPED_SOURCE_PREFIX: &str = "source-stopped/";
 
 /// Settings of the engine.
 #[derive(Debug, Clone)]
@@ -99,6 +108,7 @@ struct State {
     topology: Arc<Topology>,
     stopped: BTreeSet<String>,
     rules: BTreeMap<String, Running>,
+    sources: Sources,
 }
 
 /// A rule of the topology.
@@ -120,7 +130,7 @@ impl Task {
         // A task that has ended needs no telling.
         let _ = self.stop.send(true);
         if let Err(error) = self.handle.await {
-            tracing::error!(%error, "a rule's task broke off");
+            tracing::error!(%error, "the task of a rule or source broke off");
         }
     }
 }
@@ -171,13 +181,21 @@ impl Engine {
             text => check_aside(&file, text).await?,
         };
         let tools = Tools { broker, vhost, actions };
+        if let Err(error) = bus::declare(&tools.broker, &tools.vhost).await {
+            tracing::error!(%error, "there is no event bus: events of sources have to wait");
+        }
         if !text.is_empty()
             && let Err(error) = declare(&tools, &file, &topology).await
         {
             // Clients may have changed what is there; that is no reason to keep them out.
             tracing::error!(%error, "the kept topology does not fit the broker: apply it again when it does");
         }
-        let state = State { topology: Arc::new(Topology::default()), stopped, rules: BTreeMap::new() };
+        let state = State {
+            topology: Arc::new(Topology::default()),
+            stopped,
+            rules: BTreeMap::new(),
+            sources: Sources::read(&values),
+        };
         let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_new(Arc::new(topology));
@@ -198,7 +216,8 @@ impl Engine {
         let Tools { broker, vhost, actions, .. } = &self.inner.tools;
         let (old, stopped) = {
             let state = self.inner.state.lock();
-            (state.topology.clone(), state.stopped.clone())
+            let stopped = Resting { rules: state.stopped.clone(), sources: state.sources.stopped() };
+            (state.topology.clone(), stopped)
         };
         let mut plan = look(broker, vhost, file, (&old, topology), &stopped)?;
         plan.refusals.extend(refused_authorities(actions, topology).await);
@@ -227,11 +246,12 @@ impl Engine {
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
             self.keep_stopped(&rule.name, false).await?;
         }
-        self.start_new(topology);
+        let gone = self.start_new(topology);
+        self.forget_sources(&gone).await?;
         Ok(ApplyReport { changes: carrier.done, summary: plan.summary.clone(), plan })
     }
 
-    /// Stops the rules that another topology says differently, or not at all.
+    /// Stops the rules and sources that another topology says differently, or not at all.
     async fn stop_changed(&self, topology: &Topology) {
         let mut stopping = Vec::new();
         self.inner.state.lock().rules.retain(|name, running| {
@@ -241,13 +261,15 @@ impl Engine {
             }
             stays
         });
+        stopping.extend(self.inner.state.lock().sources.take_changed(topology));
         for task in stopping {
             task.stop().await;
         }
     }
 
-    /// Takes a topology over: rules that are not there yet come, and those that are not stopped start.
-    fn start_new(&self, topology: Arc<Topology>) {
+    /// Takes a topology over: rules and sources that are not there yet come, and those that are not stopped start.
+    /// Names of sources that went.
+    fn start_new(&self, topology: Arc<Topology>) -> Vec<String> {
         let mut state = self.inner.state.lock();
         let state = &mut *state;
         for rule in &topology.rules {
@@ -260,7 +282,9 @@ impl Engine {
             }
             state.rules.insert(rule.name.clone(), running);
         }
+        let gone = state.sources.start_new(&topology, &self.inner.tools);
         state.topology = topology;
+        gone
     }
 
     /// What a rule would do with an event, without doing it.
@@ -325,13 +349,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Stops every rule and waits until each has let go of its messages. They start again with the next engine.
+    /// Stops every source and rule and waits until each has let go of its messages. They start again with the next engine.
     pub async fn shut_down(&self) {
         let mut changing = self.inner.changing.lock().await;
         *changing = true;
         let tasks: Vec<_> = {
             let mut state = self.inner.state.lock();
-            state.rules.values_mut().filter_map(|running| running.task.take()).collect()
+            let mut tasks = state.sources.take_all();
+            tasks.extend(state.rules.values_mut().filter_map(|running| running.task.take()));
+            tasks
         };
         for task in &tasks {
             let _ = task.stop.send(true);
@@ -395,16 +421,27 @@ async fn refused_authorities(actions: &ActionTools, topology: &Arc<Topology>) ->
     looked.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-impl RulesNow for BTreeSet<String> {
+/// Rules and sources that are stopped.
+#[derive(Debug, Default)]
+struct Resting {
+    rules: BTreeSet<String>,
+    sources: BTreeSet<String>,
+}
+
+impl RulesNow for Resting {
     fn resting(&self, rule: &str) -> Option<&'static str> {
-        self.contains(rule).then_some("stopped")
+        self.rules.contains(rule).then_some("stopped")
+    }
+
+    fn resting_source(&self, source: &str) -> Option<&'static str> {
+        self.sources.contains(source).then_some("stopped")
     }
 }
 
 /// Makes the kept topology so again.
 async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), ApplyError> {
     let Tools { broker, vhost, .. } = tools;
-    let plan = look(broker, vhost, file, (topology, topology), &BTreeSet::new())?;
+    let plan = look(broker, vhost, file, (topology, topology), &Resting::default())?;
     plan.check()?;
     Carrier::open(broker, vhost)?.add(&plan).await
 }

@@ -135,8 +135,9 @@ fn is_text(media: &str) -> bool {
         )
 }
 
-/// The body: JSON parsed, text as text, the rest as base64; nothing for an empty one.
-fn put_data(event: &mut Map<String, Value>, content_type: Option<&str>, encoding: &[u8], body: &[u8]) {
+/// Puts a body of a content type and encoding into an event, as `data` or `data_base64`: JSON parsed, text as text, the
+/// rest as base64; nothing for an empty one.
+pub fn put_data(event: &mut Map<String, Value>, content_type: Option<&str>, encoding: &[u8], body: &[u8]) {
     if body.is_empty() {
         return;
     }

@@ -6,6 +6,7 @@ mod delayed;
 mod messages;
 mod schedules;
 mod secrets;
+mod sources;
 
 use crate::control::{self, Request};
 use crate::serve;
@@ -86,6 +87,7 @@ fn command() -> Command {
         .subcommand(messages::command())
         .subcommand(schedules::command())
         .subcommand(secrets::command())
+        .subcommand(sources::command())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -152,6 +154,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),
         Some(("secrets", matches)) => secrets::dispatch(matches),
+        Some(("sources", matches)) => sources::dispatch(matches),
         _ => Ok(()),
     }
 }

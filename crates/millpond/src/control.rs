@@ -10,6 +10,7 @@ mod messages;
 mod pace;
 mod schedules;
 mod secrets;
+mod sources;
 mod when;
 
 use crate::alarms::Watch;
@@ -23,6 +24,7 @@ pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+pub(crate) use sources::SourceRequest;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -94,6 +96,11 @@ pub(crate) enum Request {
     Secrets {
         /// What.
         ask: SecretRequest,
+    },
+    /// What is asked about sources.
+    Sources {
+        /// What.
+        ask: SourceRequest,
     },
     /// Messages looked at, or brought from one queue to another.
     Messages {
@@ -237,6 +244,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
+        Request::Sources { ask } => sources::carry_out(ask, engine).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
         Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }

@@ -11,7 +11,7 @@ mod publish;
 
 pub(crate) use error::ActionError;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
-pub(crate) use publish::{PublishStep, show_value};
+pub(crate) use publish::{PublishStep, short, show_value};
 
 use crate::engine::EngineOptions;
 use crate::secret::Secrets;

@@ -151,7 +151,7 @@ fn header(value: &Value) -> Header {
 }
 
 /// At most what a message id can hold; a longer one keeps its end, which tells steps apart, and a fingerprint.
-fn short(id: String) -> String {
+pub(crate) fn short(id: String) -> String {
     if id.len() <= SHORT_STRING_MAX_BYTES {
         return id;
     }

@@ -3,7 +3,7 @@
 use super::change::{Change, ChangeKind, Op, TopologyPlan};
 use super::lines::{difference, json_lines, node_lines};
 use super::place_of;
-use crate::topology::{Node, Rule, Topology, Trigger, did_you_mean};
+use crate::topology::{Node, Rule, SourceSpec, Topology, Trigger, did_you_mean};
 use crate::worker::parking_queue;
 use millpond_broker::{
     Binding, Broker, DeclareExchange, DeclareExchangeError, DeclareQueue, Destination, OpenSession,
@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 pub(crate) trait RulesNow {
     /// `stopped` or `paused`, if the rule stays so.
     fn resting(&self, rule: &str) -> Option<&'static str>;
+
+    /// The same of a source.
+    fn resting_source(&self, source: &str) -> Option<&'static str>;
 }
 
 /// Looks what `new` would change, `old` being the topology that was applied last.
@@ -39,6 +42,7 @@ pub(crate) fn look(
     looker.policies();
     looker.schedules();
     looker.gone();
+    looker.sources(rules);
     looker.rules(rules);
     Ok(looker.plan)
 }
@@ -101,6 +105,10 @@ impl Looker<'_> {
         for schedule in &new.schedules {
             let place = place_of(&file, schedule);
             missing.extend(self.missing_exchange(&schedule.it.exchange).map(|it| (place, it)));
+        }
+        for source in &new.sources {
+            let place = format!("{}: sources.{}.exchange", source.place, source.name);
+            missing.extend(self.missing_exchange(&source.exchange).map(|it| (place, it)));
         }
         for rule in &new.rules {
             let on = match (rule.on.bound_to(), rule.on.taken_from()) {
@@ -297,7 +305,15 @@ impl Looker<'_> {
     fn rules(&mut self, now: &dyn RulesNow) {
         let (old, new) = (self.old, self.new);
         let resting = |rule: &str| now.resting(rule).map_or(String::new(), |state| format!(", {state}"));
-        self.defined("rule", &old.rules(), &new.rules(), &resting);
+        self.defined("rule", &old.rules(), &new.rules(), "removed", &resting);
+    }
+
+    fn sources(&mut self, now: &dyn RulesNow) {
+        let (old, new) = (self.old, self.new);
+        let resting =
+            |name: &str| now.resting_source(name).map_or(String::new(), |state| format!(", {state}"));
+        let removed = "removed, its place is forgotten";
+        self.defined("source", &old.sources(), &new.sources(), removed, &resting);
     }
 
     /// Whatever the engine runs by its definition: rules, sources.
@@ -306,10 +322,11 @@ impl Looker<'_> {
         what: &'static str,
         old: &[Defined<'_>],
         new: &[Defined<'_>],
+        removed: &str,
         note: &dyn Fn(&str) -> String,
     ) {
         for gone in old.iter().filter(|old| !new.iter().any(|new| new.name == old.name)) {
-            self.add(ChangeKind::Remove, what, &gone.name, "removed", Op::Engine);
+            self.add(ChangeKind::Remove, what, &gone.name, removed, Op::Engine);
         }
         for it in new {
             let before = old.iter().find(|old| old.name == it.name);
@@ -330,6 +347,14 @@ impl Looker<'_> {
 }
 
 impl Topology {
+    fn sources(&self) -> Vec<Defined<'_>> {
+        let place = |it: &'_ SourceSpec| format!("{}: sources.{}", it.place, it.name);
+        self.sources
+            .iter()
+            .map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition })
+            .collect()
+    }
+
     fn rules(&self) -> Vec<Defined<'_>> {
         let defined = |rule: &'_ Rule| format!("{}: rules.{}", rule.place, rule.name);
         self.rules

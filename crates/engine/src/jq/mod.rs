@@ -200,17 +200,43 @@ impl Jq {
 
     /// The only result.
     pub(crate) fn one(&self, event: &Val) -> Result<Value, JqError> {
+        let only = self.maybe(event)?;
+        only.ok_or_else(|| self.error("it gave no result, one is expected".to_owned()))
+    }
+
+    /// The only result, or none.
+    pub(crate) fn maybe(&self, event: &Val) -> Result<Option<Value>, JqError> {
         let only = self.evaluate(event, |results| {
-            let first = results.next().map(|result| self.unwrap(result)).transpose()?;
-            let first = first.ok_or_else(|| self.error("it gave no result, one is expected".to_owned()))?;
+            let Some(first) = results.next().map(|result| self.unwrap(result)).transpose()? else {
+                return Ok(None);
+            };
             if results.next().is_some() {
                 let reason =
                     "it gave more than one result, one is expected: collect them with [...]".to_owned();
                 return Err(self.error(reason));
             }
-            Ok(first)
+            Ok(Some(first))
         })?;
-        to_json(&only, RESULT_DEPTH_MAX)
+        only.map(|only| self.json(&only)).transpose()
+    }
+
+    /// Every result, at most `max`.
+    #[allow(dead_code, reason = "kinds of sources that follow use it")]
+    pub(crate) fn all(&self, event: &Val, max: usize) -> Result<Vec<Value>, JqError> {
+        self.evaluate(event, |results| {
+            let mut all = Vec::new();
+            for result in results {
+                if all.len() >= max {
+                    return Err(self.error(format!("it gave more than {max} results, expected fewer")));
+                }
+                all.push(self.json(&self.unwrap(result)?)?);
+            }
+            Ok(all)
+        })
+    }
+
+    fn json(&self, val: &Val) -> Result<Value, JqError> {
+        to_json(val, RESULT_DEPTH_MAX)
             .ok_or_else(|| self.error(format!("its result nests deeper than {RESULT_DEPTH_MAX} levels")))
     }
 

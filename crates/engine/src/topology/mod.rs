@@ -5,12 +5,15 @@ pub(crate) mod expression;
 mod operator;
 pub(crate) mod read;
 mod rule;
+mod source;
 mod trigger;
 mod yaml;
 
-pub(crate) use read::did_you_mean;
+pub(crate) use operator::read_missed;
 pub use read::{Diagnostic, TopologyError};
+pub(crate) use read::{Fields, Report, did_you_mean};
 pub(crate) use rule::Rule;
+pub(crate) use source::SourceSpec;
 pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};
 
@@ -21,7 +24,7 @@ use millpond_broker::{
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName};
 use operator::{read_policies, read_schedules};
-use read::{Fields, Report, entries, list};
+use read::{entries, list};
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +59,7 @@ pub struct Topology {
     pub(crate) user_policies: Vec<Placed<PolicySpec>>,
     pub(crate) operator_policies: Vec<Placed<PolicySpec>>,
     pub(crate) schedules: Vec<Placed<ScheduleSpec>>,
+    pub(crate) sources: Vec<Arc<SourceSpec>>,
 }
 
 /// Something with its place in the file.
@@ -84,9 +88,11 @@ impl fmt::Display for Topology {
         )?;
         // Most files have none.
         let policies = self.user_policies.len() + self.operator_policies.len();
-        for (count, one, many) in
-            [(policies, "policy", "policies"), (self.schedules.len(), "schedule", "schedules")]
-        {
+        for (count, one, many) in [
+            (policies, "policy", "policies"),
+            (self.schedules.len(), "schedule", "schedules"),
+            (self.sources.len(), "source", "sources"),
+        ] {
             match count {
                 0 => {}
                 1 => write!(f, ", 1 {one}")?,
@@ -101,6 +107,11 @@ impl Topology {
     /// The rule of that name.
     pub(crate) fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// The source of that name.
+    pub(crate) fn source(&self, name: &str) -> Option<&Arc<SourceSpec>> {
+        self.sources.iter().find(|source| source.name == name)
     }
 
     /// Its policies, by kind.
@@ -140,8 +151,17 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
             return Err(report.into_error());
         }
     };
-    let known =
-        ["version", "exchanges", "queues", "bindings", "policies", "operator_policies", "schedules", "rules"];
+    let known = [
+        "version",
+        "exchanges",
+        "queues",
+        "bindings",
+        "policies",
+        "operator_policies",
+        "schedules",
+        "sources",
+        "rules",
+    ];
     let fields = Fields::read(&root, "", &known, &mut report);
     if let Some(version) = fields.get("version")
         && version.kind != Kind::Int(VERSION)
@@ -172,6 +192,9 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     if let Some(node) = fields.get("schedules") {
         topology.schedules = read_schedules(node, &mut report);
     }
+    if let Some(node) = fields.get("sources") {
+        topology.sources = with_deep_stack(|| source::read_sources(node, &mut report));
+    }
     if let Some(node) = fields.get("rules") {
         topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));
     }
@@ -183,10 +206,10 @@ impl Topology {
     fn exchange_kind(&self, name: &str) -> Option<&str> {
         match name {
             "amq.topic" => Some("topic"),
+            BUS => Some(crate::bus::BUS_TYPE),
             "amq.fanout" => Some("fanout"),
             "amq.headers" | "amq.match" => Some("headers"),
             "amq.direct" => Some("direct"),
-            BUS => Some("x-events"),
             _ => self
                 .exchanges
                 .iter()

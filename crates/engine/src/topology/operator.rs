@@ -74,18 +74,7 @@ fn read_schedule(entry: &Entry, report: &mut Report) -> Option<Placed<ScheduleSp
     );
     let cron = fields.text("cron", "a cron expression", report);
     let exchange = named_exchange(&fields, "exchange", report);
-    let missed = match fields.get("missed") {
-        None => Missed::default(),
-        Some(node) => {
-            let text = super::read::text(node, &fields.path_of("missed"), "skip, once or all", report);
-            text.and_then(Missed::parse).unwrap_or_else(|| {
-                if text.is_some() {
-                    report.expected(node, &fields.path_of("missed"), "skip, once or all");
-                }
-                Missed::default()
-            })
-        }
-    };
+    let missed = read_missed(&fields, report);
     let (body, content_type) = fields.get("body").map_or((Vec::new(), None), body_of);
     let mut properties = read_properties(&fields, report);
     properties.content_type = properties.content_type.or(content_type.map(Into::into));
@@ -106,6 +95,18 @@ fn read_schedule(entry: &Entry, report: &mut Report) -> Option<Placed<ScheduleSp
         report.add(entry.line, &path, error.to_string());
     }
     Some(Placed { line: entry.line, path, it: spec })
+}
+
+/// `missed`: what becomes of moments at which the broker was down.
+pub(crate) fn read_missed(fields: &Fields<'_>, report: &mut Report) -> Missed {
+    let Some(node) = fields.get("missed") else { return Missed::default() };
+    let text = super::read::text(node, &fields.path_of("missed"), "skip, once or all", report);
+    text.and_then(Missed::parse).unwrap_or_else(|| {
+        if text.is_some() {
+            report.expected(node, &fields.path_of("missed"), "skip, once or all");
+        }
+        Missed::default()
+    })
 }
 
 fn read_properties(fields: &Fields<'_>, report: &mut Report) -> Properties {

@@ -177,6 +177,16 @@ impl<'n> Fields<'n> {
         (node.kind != Kind::Null).then_some(node)
     }
 
+    /// The value of a key, also if it is nothing.
+    pub(crate) fn node(&self, key: &str) -> Option<&'n Node> {
+        self.entries.iter().find(|entry| &*entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// Whether the key stands there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.node(key).is_some()
+    }
+
     /// As [`Self::get`]; a missing one is reported.
     pub(crate) fn required(&self, key: &str, expected: &str, report: &mut Report) -> Option<&'n Node> {
         let node = self.get(key);

@@ -12,5 +12,6 @@ mod outside;
 mod planning;
 mod rules;
 mod secrets;
+mod sources;
 mod support;
 mod trying;

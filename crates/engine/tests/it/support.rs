@@ -37,7 +37,7 @@ pub(crate) struct TestEngine {
     dir: tempfile::TempDir,
 }
 
-fn open_broker(dir: &std::path::Path) -> Broker {
+fn open_broker(dir: &std::path::Path, clock: millpond_broker::Clock) -> Broker {
     let options = BrokerOptions {
         message_size_max_bytes: 1 << 20,
         consumers_max_per_session: 100,
@@ -46,7 +46,7 @@ fn open_broker(dir: &std::path::Path) -> Broker {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
-        clock: millpond_broker::Clock::system(),
+        clock,
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir)).unwrap();
     Broker::open(store, recovery, options).unwrap()
@@ -54,8 +54,15 @@ fn open_broker(dir: &std::path::Path) -> Broker {
 
 impl TestEngine {
     pub(crate) async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let broker = open_broker(dir.path());
+        Self::with_clock(millpond_broker::Clock::system()).await
+    }
+
+    pub(crate) async fn with_clock(clock: millpond_broker::Clock) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), clock).await
+    }
+
+    async fn open(dir: tempfile::TempDir, clock: millpond_broker::Clock) -> Self {
+        let broker = open_broker(dir.path(), clock);
         let options = EngineOptions::new(dir.path());
         let engine = Engine::start(broker.clone(), options).await.unwrap();
         Self { engine, broker, dir }
@@ -74,14 +81,36 @@ impl TestEngine {
 
     /// Stops, as a process that is asked to, and starts again.
     pub(crate) async fn reopen(self) -> Self {
+        let clock = self.broker.options().clock.clone();
+        self.reopen_at(clock).await
+    }
+
+    /// As [`Self::reopen`], at another time.
+    pub(crate) async fn reopen_at(self, clock: millpond_broker::Clock) -> Self {
         let Self { engine, broker, dir } = self;
         engine.shut_down().await;
         broker.shut_down();
         drop((engine, broker));
-        let broker = open_broker(dir.path());
-        let options = EngineOptions::new(dir.path());
-        let engine = Engine::start(broker.clone(), options).await.unwrap();
-        Self { engine, broker, dir }
+        Self::open(dir, clock).await
+    }
+
+    /// The state of a source, as it is shown.
+    pub(crate) fn source_state(&self, name: &str) -> String {
+        self.engine.sources().into_iter().find(|it| it.name == name).unwrap().state.to_string()
+    }
+
+    /// Waits until sources are so.
+    pub(crate) async fn until_source(
+        &self,
+        name: &str,
+        what: impl Fn(&millpond_engine::SourceStatus) -> bool,
+    ) {
+        in_time("the source's count", async {
+            while !self.engine.sources().iter().any(|it| it.name == name && what(it)) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+        .await;
     }
 
     pub(crate) fn data_dir(&self) -> &std::path::Path {

@@ -1,0 +1,263 @@
+//! The engine's sources: started, stopped, replaced.
+
+use super::{Engine, STOPPED_SOURCE_PREFIX, State, Task};
+use crate::source::{self, CURSOR_PREFIX, KeptCursor, SourceState, SourceVitals};
+use crate::topology::{SourceSpec, Topology, did_you_mean};
+use crate::worker::Tools;
+use bytes::Bytes;
+use millpond_broker::CommitError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+
+/// A source with its counts since the start of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// `file`, `timer`, ...
+    pub kind: String,
+    /// What it is doing.
+    pub state: SourceState,
+    /// Events published.
+    pub events: u64,
+    /// Items for which its `data` gave no result.
+    pub dropped: u64,
+    /// Items that could not become events; each was told of by an event `millpond.source.failed`.
+    pub failed: u64,
+    /// Times that it could not look or publish, and waited.
+    pub errors: u64,
+}
+
+/// Why a source could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is none of that name.
+    #[error("no source '{source_name}' in the topology{guess}")]
+    Missing {
+        /// As asked.
+        source_name: String,
+        /// `; did you mean 'log'?`, or empty.
+        guess: String,
+    },
+    /// That it is stopped or started could not be kept.
+    #[error("source '{source_name}': its state could not be kept: {reason}")]
+    NotKept {
+        /// Which.
+        source_name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The engine has shut down.
+    #[error("the engine has shut down")]
+    ShutDown,
+}
+
+/// The sources of the topology, and what was kept of them.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    running: BTreeMap<String, RunningSource>,
+    stopped: BTreeSet<String>,
+    /// Of sources that are not running yet.
+    cursors: BTreeMap<String, KeptCursor>,
+}
+
+/// A source of the topology.
+#[derive(Debug)]
+struct RunningSource {
+    spec: Arc<SourceSpec>,
+    vitals: Arc<SourceVitals>,
+    task: Option<Task>,
+}
+
+impl RunningSource {
+    fn state(&self) -> SourceState {
+        match &self.task {
+            Some(task) if task.handle.is_finished() => {
+                SourceState::Waiting { reason: "its task broke off: stop and start it".to_owned() }
+            }
+            _ => self.vitals.state.lock().clone(),
+        }
+    }
+
+    fn start(&mut self, tools: &Tools) {
+        if self.task.is_none() {
+            let (stop, stopped) = watch::channel(false);
+            *self.vitals.state.lock() = SourceState::Running;
+            let work = source::run(self.spec.clone(), tools.clone(), self.vitals.clone(), stopped);
+            self.task = Some(Task { stop, handle: tokio::spawn(work) });
+        }
+    }
+}
+
+impl Sources {
+    /// What was kept of the sources.
+    pub(super) fn read(values: &[(Bytes, Bytes)]) -> Self {
+        let mut this = Self::default();
+        for (key, value) in values {
+            let Ok(key) = std::str::from_utf8(key) else { continue };
+            if let Some(name) = key.strip_prefix(STOPPED_SOURCE_PREFIX) {
+                this.stopped.insert(name.to_owned());
+            } else if let Some(name) = key.strip_prefix(CURSOR_PREFIX) {
+                match KeptCursor::decode(value) {
+                    Some(cursor) => drop(this.cursors.insert(name.to_owned(), cursor)),
+                    None => {
+                        tracing::warn!(source = name, "the cursor of a source cannot be read: it begins anew")
+                    }
+                }
+            }
+        }
+        this
+    }
+
+    /// Takes out the tasks of sources that another topology says differently, or not at all. What they have
+    /// committed is remembered.
+    pub(super) fn take_changed(&mut self, topology: &Topology) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for (name, running) in &mut self.running {
+            let stays = topology.source(name).is_some_and(|it| it.definition == running.spec.definition);
+            if !stays {
+                tasks.extend(running.task.take());
+            }
+        }
+        tasks
+    }
+
+    /// Takes out every task.
+    pub(super) fn take_all(&mut self) -> Vec<Task> {
+        self.running.values_mut().filter_map(|running| running.task.take()).collect()
+    }
+
+    /// Takes a topology over, after [`Self::take_changed`] and the end of the tasks it gave; names of sources that
+    /// went.
+    pub(super) fn start_new(&mut self, topology: &Topology, tools: &Tools) -> Vec<String> {
+        let mut gone = Vec::new();
+        self.running.retain(|name, _| {
+            let stays = topology.source(name).is_some();
+            if !stays {
+                gone.push(name.clone());
+            }
+            stays
+        });
+        for name in &gone {
+            self.cursors.remove(name);
+        }
+        for spec in &topology.sources {
+            let (name, old) = (&spec.name, self.running.get(&spec.name));
+            if old.is_some_and(|old| old.spec.definition == spec.definition) {
+                continue;
+            }
+            let kept = match old {
+                Some(old) => old.vitals.cursor.lock().clone(),
+                None => self.cursors.remove(name),
+            };
+            let vitals = Arc::new(SourceVitals::new(kept));
+            let mut running = RunningSource { spec: spec.clone(), vitals, task: None };
+            if !self.stopped.contains(name) {
+                running.start(tools);
+            }
+            self.running.insert(name.clone(), running);
+        }
+        gone
+    }
+
+    /// Names of those that are stopped.
+    pub(super) fn stopped(&self) -> BTreeSet<String> {
+        self.stopped.clone()
+    }
+
+    fn find(&self, name: &str) -> Result<(), SourceError> {
+        match self.running.contains_key(name) {
+            true => Ok(()),
+            false => Err(SourceError::Missing {
+                source_name: name.to_owned(),
+                guess: did_you_mean(name, self.running.keys().map(String::as_str)),
+            }),
+        }
+    }
+}
+
+impl State {
+    /// Takes a task out of a source.
+    fn take_source_task(&mut self, name: &str) -> Option<Task> {
+        self.sources.running.get_mut(name)?.task.take()
+    }
+}
+
+impl Engine {
+    /// Every source, sorted by name.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        let state = self.inner.state.lock();
+        let describe = |(name, running): (&String, &RunningSource)| {
+            let vitals = &running.vitals;
+            SourceStatus {
+                name: name.clone(),
+                kind: running.spec.kind.name().to_owned(),
+                state: running.state(),
+                events: vitals.events.load(Ordering::Relaxed),
+                dropped: vitals.dropped.load(Ordering::Relaxed),
+                failed: vitals.failed.load(Ordering::Relaxed),
+                errors: vitals.errors.load(Ordering::Relaxed),
+            }
+        };
+        state.sources.running.iter().map(describe).collect()
+    }
+
+    /// Starts a stopped source where it left off; kept over restarts. One that runs is left alone.
+    pub async fn start_source(&self, name: &str) -> Result<(), SourceError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(SourceError::ShutDown);
+        }
+        self.inner.state.lock().sources.find(name)?;
+        self.keep_source_stopped(name, false).await.map_err(|error| not_kept(name, &error))?;
+        let mut state = self.inner.state.lock();
+        if let Some(running) = state.sources.running.get_mut(name) {
+            running.start(&self.inner.tools);
+        }
+        Ok(())
+    }
+
+    /// Stops a source; what comes meanwhile is looked for when it starts again, if its kind can. Kept over restarts.
+    pub async fn stop_source(&self, name: &str) -> Result<(), SourceError> {
+        let changing = self.inner.changing.lock().await;
+        if *changing {
+            return Err(SourceError::ShutDown);
+        }
+        self.inner.state.lock().sources.find(name)?;
+        self.keep_source_stopped(name, true).await.map_err(|error| not_kept(name, &error))?;
+        let task = self.inner.state.lock().take_source_task(name);
+        if let Some(task) = task {
+            task.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was kept of sources that went.
+    pub(super) async fn forget_sources(&self, names: &[String]) -> Result<(), CommitError> {
+        for name in names {
+            self.put(format!("{CURSOR_PREFIX}{name}").as_bytes(), None).await?;
+            self.keep_source_stopped(name, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_source_stopped(&self, name: &str, stopped: bool) -> Result<(), CommitError> {
+        let known = self.inner.state.lock().sources.stopped.contains(name);
+        if known != stopped {
+            let key = format!("{STOPPED_SOURCE_PREFIX}{name}");
+            self.put(key.as_bytes(), stopped.then_some(b"".as_slice())).await?;
+        }
+        let stopped_names = &mut self.inner.state.lock().sources.stopped;
+        match stopped {
+            true => stopped_names.insert(name.to_owned()),
+            false => stopped_names.remove(name),
+        };
+        Ok(())
+    }
+}
+
+fn not_kept(name: &str, error: &CommitError) -> SourceError {
+    SourceError::NotKept { source_name: name.to_owned(), reason: error.to_string() }
+}
