@@ -15,6 +15,7 @@ mod secret;
 #[allow(dead_code, reason = "kinds of sources that follow use it")]
 mod source;
 mod topology;
+mod trial;
 mod values;
 mod worker;
 
@@ -24,4 +25,5 @@ pub use engine::{Engine, EngineOptions, RuleStatus, SourceError, SourceStatus, S
 pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};
 pub use source::SourceState;
 pub use topology::{Diagnostic, Topology, TopologyError, check};
+pub use trial::{TestError, TestReport, TestResult, run_tests};
 pub use worker::RuleState;

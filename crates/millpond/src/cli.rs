@@ -7,6 +7,7 @@ mod messages;
 mod schedules;
 mod secrets;
 mod sources;
+mod topology;
 
 use crate::control::{self, Request};
 use crate::serve;
@@ -31,9 +32,6 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn command() -> Command {
-    let file =
-        || Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf));
-    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, for programs");
     let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
     let rules = Command::new("rules")
         .about("List, start, stop and try rules")
@@ -69,18 +67,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("serve").about("Start the broker")))
-        .subcommand(in_data_dir(
-            Command::new("apply")
-                .about("Make a topology file's exchanges, queues, bindings and rules so")
-                .arg(file()),
-        ))
-        .subcommand(in_data_dir(
-            Command::new("plan")
-                .about("Show what `apply` would change in the running broker, without doing it")
-                .after_help("Exit status: 0 nothing to change, 2 changes, 1 an error or a refusal.")
-                .args([file(), json()]),
-        ))
-        .subcommand(Command::new("check").about("Check a topology file without a broker").arg(file()))
+        .subcommands(topology::commands())
         .subcommand(rules)
         .subcommands(admin::commands())
         .subcommand(delayed::command())
@@ -127,7 +114,7 @@ fn in_data_dir(command: Command) -> Command {
 
 fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
     match matches.subcommand() {
-        Some(("plan", matches)) => plan(matches),
+        Some((noun @ ("plan" | "test" | "check" | "apply"), matches)) => topology::dispatch(noun, matches),
         _ => dispatch_plain(matches).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -140,12 +127,6 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
             print(&millpond_store::Store::repair(&data_dir_of(matches)?)?.to_string())
         }
         Some(("settings", _)) => print(settings::table().trim_end()),
-        Some(("check", matches)) => check(path(matches, "file")),
-        Some(("apply", matches)) => {
-            let path = path(matches, "file");
-            let text = read(path)?;
-            ask(matches, &Request::Apply { file: path.display().to_string(), text })
-        }
         Some(("rules", matches)) => rules(matches),
         Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
             admin::dispatch(noun, matches)
@@ -178,25 +159,6 @@ fn rules(matches: &ArgMatches) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn plan(matches: &ArgMatches) -> Result<ExitCode> {
-    let path = path(matches, "file");
-    let request =
-        Request::Plan { file: path.display().to_string(), text: read(path)?, json: matches.get_flag("json") };
-    let answer = control::ask(&data_dir_of(matches)?, &request)?;
-    let answer: control::PlanAnswer = serde_json::from_str(&answer).context("the broker's answer")?;
-    print(&answer.shown)?;
-    Ok(match (answer.refused, answer.changes) {
-        (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(2),
-        (false, false) => ExitCode::SUCCESS,
-    })
-}
-
-fn check(file: &Path) -> Result<()> {
-    let topology = millpond_engine::check(&file.display().to_string(), &read(file)?)?;
-    print(&format!("{}: {topology}", file.display()))
 }
 
 /// Asks the running broker and prints its answer.

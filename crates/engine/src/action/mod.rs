@@ -4,12 +4,14 @@
 //! module with its `read`, `fill`, `Display` and run, its name in [`KINDS`], and its arms in the dispatch below.
 
 mod error;
+mod facts;
 mod file;
 mod fill;
 mod http;
 mod publish;
 
 pub(crate) use error::ActionError;
+pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use publish::{PublishStep, short, show_value};
 

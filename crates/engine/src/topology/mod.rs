@@ -18,6 +18,7 @@ pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};
 
 use crate::jq::with_deep_stack;
+use crate::trial::{Trial, read_trials};
 use millpond_broker::{
     Binding, DeclareExchange, DeclareQueue, Destination, PolicyKind, PolicySpec, ScheduleSpec,
 };
@@ -60,6 +61,7 @@ pub struct Topology {
     pub(crate) operator_policies: Vec<Placed<PolicySpec>>,
     pub(crate) schedules: Vec<Placed<ScheduleSpec>>,
     pub(crate) sources: Vec<Arc<SourceSpec>>,
+    pub(crate) trials: Vec<Trial>,
 }
 
 /// Something with its place in the file.
@@ -161,6 +163,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         "schedules",
         "sources",
         "rules",
+        "tests",
     ];
     let fields = Fields::read(&root, "", &known, &mut report);
     if let Some(version) = fields.get("version")
@@ -198,12 +201,15 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     if let Some(node) = fields.get("rules") {
         topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));
     }
+    if let Some(node) = fields.get("tests") {
+        topology.trials = read_trials(node, &topology.rules, &mut report);
+    }
     topology.check_triggers(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }
 }
 
 impl Topology {
-    fn exchange_kind(&self, name: &str) -> Option<&str> {
+    pub(crate) fn exchange_kind(&self, name: &str) -> Option<&str> {
         match name {
             "amq.topic" => Some("topic"),
             BUS => Some(crate::bus::BUS_TYPE),

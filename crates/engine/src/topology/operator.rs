@@ -7,7 +7,6 @@ use millpond_broker::{ApplyTo, Missed, PolicyDefinition, PolicyKind, PolicySpec,
 use millpond_model::limits::SHORT_STRING_MAX_BYTES;
 use millpond_model::properties::Properties;
 use millpond_model::table::Table;
-use serde_json::{Map, Value as Json};
 
 /// Properties of a message that are texts.
 const TEXT_PROPERTIES: [&str; 8] = [
@@ -145,20 +144,6 @@ fn read_properties(fields: &Fields<'_>, report: &mut Report) -> Properties {
 fn body_of(node: &Node) -> (Vec<u8>, Option<&'static str>) {
     match &node.kind {
         Kind::Text(text) => (text.as_bytes().to_vec(), Some("text/plain; charset=utf-8")),
-        _ => (json(node).to_string().into_bytes(), Some("application/json")),
-    }
-}
-
-fn json(node: &Node) -> Json {
-    match &node.kind {
-        Kind::Null => Json::Null,
-        Kind::Bool(value) => (*value).into(),
-        Kind::Int(value) => (*value).into(),
-        Kind::Float(value) => (*value).into(),
-        Kind::Text(text) => (**text).into(),
-        Kind::List(items) => items.iter().map(json).collect(),
-        Kind::Map(entries) => Json::Object(
-            entries.iter().map(|it| (it.key.to_string(), json(&it.value))).collect::<Map<_, _>>(),
-        ),
+        _ => (node.to_json().to_string().into_bytes(), Some("application/json")),
     }
 }

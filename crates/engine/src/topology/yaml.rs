@@ -72,6 +72,22 @@ impl Node {
         Self { line, kind, size: 1, depth: 1 }
     }
 
+    /// As JSON.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match &self.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Int(value) => (*value).into(),
+            Kind::Float(value) => (*value).into(),
+            Kind::Text(text) => (**text).into(),
+            Kind::List(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Map(entries) => {
+                Value::Object(entries.iter().map(|it| (it.key.to_string(), it.value.to_json())).collect())
+            }
+        }
+    }
+
     /// JSON as a tree without places, to be shown.
     pub(crate) fn from_json(value: &serde_json::Value) -> Self {
         use serde_json::Value;

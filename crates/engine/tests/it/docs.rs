@@ -1,6 +1,6 @@
 //! The guide's examples are files that are taken, and do what the guide says.
 
-use millpond_engine::{check, dry_run};
+use millpond_engine::{check, dry_run, run_tests};
 use std::path::Path;
 
 /// The blocks of a language in a page of the guide, each with the line where it begins.
@@ -25,7 +25,7 @@ fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn every_example_of_the_guide_is_a_topology() {
-    for page in ["topology.md", "schedules.md", "rules.md", "secrets.md"] {
+    for page in ["topology.md", "schedules.md", "rules.md", "secrets.md", "testing-rules.md"] {
         let examples = blocks(page, "yaml");
         assert!(!examples.is_empty(), "{page} has no examples");
         for (line, example) in examples {
@@ -48,8 +48,17 @@ fn the_dry_run_of_the_guide_is_a_real_one() {
 }
 
 #[test]
-fn the_topology_of_the_orders_example_is_taken() {
+fn the_tests_of_the_guide_pass() {
+    let (_, example) = blocks("testing-rules.md", "yaml").remove(0);
+    let report = run_tests(&check("topology.yaml", &example).unwrap(), None).unwrap();
+    assert!(report.passed() && report.results.len() == 3, "{report}");
+}
+
+#[test]
+fn the_topology_of_the_orders_example_is_taken_and_its_tests_pass() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/orders/topology.yaml");
     let text = std::fs::read_to_string(path).unwrap();
-    check("topology.yaml", &text).unwrap_or_else(|error| panic!("{error}"));
+    let topology = check("topology.yaml", &text).unwrap_or_else(|error| panic!("{error}"));
+    let report = run_tests(&topology, None).unwrap();
+    assert!(report.passed() && !report.results.is_empty(), "{report}");
 }

@@ -14,4 +14,5 @@ mod rules;
 mod secrets;
 mod sources;
 mod support;
+mod testing;
 mod trying;
