@@ -66,8 +66,9 @@ impl Server {
             let stop_timeout = self.options.stop_timeout;
             loops.spawn(accept_loop(listener, broker, options, slots, accept_until.clone(), stop_timeout));
         }
+        let doors = http::Doors::new(broker.clone());
         for listener in self.http {
-            loops.spawn(http::health::serve(listener, broker.clone(), accept_until.clone()));
+            loops.spawn(http::serve(listener, doors.clone(), accept_until.clone()));
         }
         stop.stopped().await;
         accepting.stop();

@@ -5,7 +5,6 @@
 //! | `/health/live` | the process answers | - |
 //! | `/health`, `/health/ready` | the store takes writes | the store is full or poisoned; `reason` says why |
 
-use crate::stop::StopSignal;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -13,27 +12,14 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use millpond_broker::{Broker, StoreStatus};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live; the management API comes later\n";
-
-/// Answers until stopped.
-pub(crate) async fn serve(listener: TcpListener, broker: Broker, mut stop: StopSignal) {
-    let router = Router::new()
+/// The health checks.
+pub(super) fn router(broker: Broker) -> Router {
+    Router::new()
         .route("/health", get(ready))
         .route("/health/ready", get(ready))
         .route("/health/live", get(live))
-        .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
-        .with_state(broker);
-    // Connections that idle must not hold the stop up, so the whole service is dropped.
-    tokio::select! {
-        served = axum::serve(listener, router) => {
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP listener ended");
-            }
-        }
-        () = stop.stopped() => {}
-    }
+        .with_state(broker)
 }
 
 async fn live() -> Json<Value> {

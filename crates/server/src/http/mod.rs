@@ -1,3 +1,46 @@
-//! HTTP front end.
+//! HTTP front end: health checks, and events in and out for programs without AMQP.
 
-pub(crate) mod health;
+mod auth;
+mod events;
+mod health;
+mod refusal;
+
+use crate::stop::StopSignal;
+use axum::Router;
+use axum::http::StatusCode;
+use millpond_broker::Broker;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+
+const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events; the management API comes later\n";
+
+/// What all HTTP listeners of a server share.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    health: Router,
+    events: Router,
+}
+
+impl Doors {
+    pub(crate) fn new(broker: Broker) -> Self {
+        Self { health: health::router(broker.clone()), events: events::router(broker) }
+    }
+}
+
+/// Answers until stopped.
+pub(crate) async fn serve(listener: TcpListener, doors: Doors, mut stop: StopSignal) {
+    let router = Router::new()
+        .merge(doors.health)
+        .merge(doors.events)
+        .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
+        .into_make_service_with_connect_info::<SocketAddr>();
+    // Connections that idle, or wait for events, must not hold the stop up, so the whole service is dropped.
+    tokio::select! {
+        served = axum::serve(listener, router) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP listener ended");
+            }
+        }
+        () = stop.stopped() => {}
+    }
+}

@@ -1,10 +1,11 @@
-//! The AMQP front end as clients meet it: a whole server in this process, frames by hand.
+//! The front ends as clients meet them: a whole server in this process, frames and requests by hand.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod alarms;
 mod channels;
 mod consuming;
+mod events;
 mod framing;
 mod handshake;
 mod health;

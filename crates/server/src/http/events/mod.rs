@@ -1,0 +1,52 @@
+//! Events over HTTP, for programs without AMQP: `POST /events` publishes, `GET /events/NAME` takes, with long polling.
+//!
+//! | Request | Does |
+//! |---|---|
+//! | `POST /events` | publishes one event or a batch to the bus; 202 when they are durable |
+//! | `PUT /events/NAME` | makes a queue and binds it to the bus, by conditions on attributes |
+//! | `GET /events/NAME?wait=30s&max=100` | takes events of a queue, waits for the first |
+//! | `POST /events/NAME/ack`, `/nack` | settles what was taken, by receipts |
+//! | `DELETE /events/NAME` | removes the queue |
+//!
+//! `publish`: in. `subscribe`: queues and their bindings. `pull`: out, over a `puller` a user and queue.
+
+mod publish;
+mod pull;
+mod puller;
+mod query;
+mod sessions;
+mod subscribe;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use millpond_broker::Broker;
+use puller::Pullers;
+use sessions::Sessions;
+use std::sync::Arc;
+
+/// Exchange that events are published to unless the request says otherwise.
+const BUS: &str = "millpond.events";
+
+/// Largest request: a batch of events.
+const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Events {
+    broker: Broker,
+    sessions: Sessions,
+    pullers: Pullers,
+}
+
+/// The doors for events.
+pub(super) fn router(broker: Broker) -> Router {
+    let events = Events { sessions: Sessions::new(broker.clone()), pullers: Pullers::default(), broker };
+    Router::new()
+        .route("/events", post(publish::post))
+        .route("/events/{name}", get(pull::get).merge(put(subscribe::put).delete(subscribe::delete)))
+        .route("/events/{name}/ack", post(pull::ack))
+        .route("/events/{name}/nack", post(pull::nack))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(Arc::new(events))
+}

@@ -1,0 +1,168 @@
+//! Answers that say no, and the one place where the broker's errors become statuses.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use millpond_broker::{
+    BindError, ConsumeError, DeclareQueueError, DeleteQueueError, OpenSessionError, PublishError, QueueError,
+    WriteRefused,
+};
+use serde_json::{Map, Value};
+
+/// Seconds that a client who comes too fast is asked to wait.
+const RETRY_AFTER_S: &str = "1";
+
+/// A request that was not carried out: nothing of it has happened.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    /// Members beside `error` and `reason`.
+    more: Map<String, Value>,
+    reason: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, more: Map::new(), reason: reason.into() }
+    }
+
+    pub(crate) fn bad_request(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, reason)
+    }
+
+    /// Come again later: the broker has all that it can take for now.
+    pub(crate) fn too_fast(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, reason)
+    }
+
+    /// The broker cannot serve this now, or ever again.
+    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+    }
+
+    /// Adds a member to the answer.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let reason = self.status.canonical_reason().unwrap_or("error");
+        let mut body = self.more;
+        body.insert("error".to_owned(), reason.to_lowercase().replace(' ', "_").into());
+        body.insert("reason".to_owned(), self.reason.into());
+        let mut response = (self.status, Json(Value::Object(body))).into_response();
+        let header = match self.status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Basic realm=\"Millpond\"")),
+            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
+            _ => None,
+        };
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl From<OpenSessionError> for Refusal {
+    fn from(error: OpenSessionError) -> Self {
+        let status = match error {
+            OpenSessionError::VhostMissing { .. } => StatusCode::NOT_FOUND,
+            OpenSessionError::Forbidden { .. } => StatusCode::FORBIDDEN,
+            OpenSessionError::TooManySessions { .. }
+            | OpenSessionError::VhostLimit { .. }
+            | OpenSessionError::UserLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            OpenSessionError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        let status = match error {
+            PublishError::ExchangeMissing { .. } => StatusCode::NOT_FOUND,
+            PublishError::InternalExchange { .. } => StatusCode::FORBIDDEN,
+            PublishError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            PublishError::WrongUserId { .. } | PublishError::BadProperty { .. } => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<WriteRefused> for Refusal {
+    fn from(refused: WriteRefused) -> Self {
+        use millpond_broker::CommitError;
+        match refused {
+            WriteRefused::Alarm { .. } | WriteRefused::Store(CommitError::OutOfSpace { .. }) => {
+                Self::too_fast(refused.to_string())
+            }
+            WriteRefused::Store(_) => Self::unavailable(refused.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Refused(refused) => refused.into(),
+            QueueError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            QueueError::Locked { .. } | QueueError::NotForStreams { .. } => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ConsumeError> for Refusal {
+    fn from(error: ConsumeError) -> Self {
+        match error {
+            ConsumeError::Queue(error) => error.into(),
+            ConsumeError::ExclusiveUse { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ConsumeError::BadArgument { .. } | ConsumeError::NoPrefetch { .. } => {
+                Self::bad_request(error.to_string())
+            }
+            ConsumeError::TooMany { .. } => Self::too_fast(error.to_string()),
+            ConsumeError::ReplyInboxExists => Self::new(StatusCode::CONFLICT, error.to_string()),
+        }
+    }
+}
+
+impl From<DeclareQueueError> for Refusal {
+    fn from(error: DeclareQueueError) -> Self {
+        let status = match error {
+            DeclareQueueError::Queue(error) => return error.into(),
+            DeclareQueueError::Inequivalent { .. } => StatusCode::CONFLICT,
+            DeclareQueueError::Reserved { .. } => StatusCode::FORBIDDEN,
+            DeclareQueueError::TooMany { .. } | DeclareQueueError::BadArgument { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<DeleteQueueError> for Refusal {
+    fn from(error: DeleteQueueError) -> Self {
+        match error {
+            DeleteQueueError::Queue(error) => error.into(),
+            DeleteQueueError::InUse { .. } | DeleteQueueError::NotEmpty { .. } => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<BindError> for Refusal {
+    fn from(error: BindError) -> Self {
+        let status = match error {
+            BindError::Queue(error) => return error.into(),
+            BindError::ExchangeMissing { .. } => StatusCode::NOT_FOUND,
+            BindError::BadBinding { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, error.to_string())
+    }
+}
