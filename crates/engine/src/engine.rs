@@ -180,7 +180,8 @@ impl Engine {
             "" => Topology::default(),
             text => check_aside(&file, text).await?,
         };
-        let tools = Tools { broker, vhost, actions };
+        let data_dir = options.data_dir.as_path().into();
+        let tools = Tools { broker, vhost, actions, data_dir };
         if let Err(error) = bus::declare(&tools.broker, &tools.vhost).await {
             tracing::error!(%error, "there is no event bus: events of sources have to wait");
         }

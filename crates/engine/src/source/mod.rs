@@ -10,6 +10,7 @@
 //! never more than a shortcut.
 
 mod desk;
+mod file;
 mod runner;
 mod shape;
 mod thinker;
@@ -39,7 +40,7 @@ pub(crate) const LOOK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) type ReadKind = fn(&Node, &str, &mut Report) -> Option<Arc<dyn Kind>>;
 
 /// Every kind there is. A new one adds its line here and has a file of its own.
-pub(crate) const KINDS: &[(&str, ReadKind)] = &[("timer", timer::read)];
+pub(crate) const KINDS: &[(&str, ReadKind)] = &[("file", file::read), ("timer", timer::read)];
 
 /// A future of a source.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;

@@ -93,6 +93,7 @@ pub(crate) struct Tools {
     pub(crate) broker: Broker,
     pub(crate) vhost: VhostName,
     pub(crate) actions: ActionTools,
+    pub(crate) data_dir: Arc<std::path::Path>,
 }
 
 /// A message that the rule has in hand.

@@ -38,6 +38,19 @@ fn every_example_of_the_guide_is_a_topology() {
 }
 
 #[test]
+fn every_example_of_a_source_is_a_topology() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let names = std::fs::read_dir(guide).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+    let pages: Vec<_> = names.filter(|name| name.starts_with("source")).collect();
+    assert!(pages.len() > 2);
+    for page in pages {
+        for (line, example) in blocks(&page, "yaml") {
+            check(&page, &example).unwrap_or_else(|error| panic!("{page}:{line}:\n{error}"));
+        }
+    }
+}
+
+#[test]
 fn the_dry_run_of_the_guide_is_a_real_one() {
     let (_, example) = blocks("rules.md", "yaml").remove(0);
     let (_, event) = blocks("rules.md", "json").remove(0);

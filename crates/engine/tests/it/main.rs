@@ -12,6 +12,7 @@ mod outside;
 mod planning;
 mod rules;
 mod secrets;
+mod source_file;
 mod sources;
 mod support;
 mod testing;

@@ -52,7 +52,21 @@ fn open_broker(dir: &std::path::Path, clock: millpond_broker::Clock) -> Broker {
     Broker::open(store, recovery, options).unwrap()
 }
 
+/// An engine on what is in a directory.
+pub(crate) async fn open_engine(dir: tempfile::TempDir, clock: millpond_broker::Clock) -> TestEngine {
+    TestEngine::open(dir, clock).await
+}
+
 impl TestEngine {
+    /// Breaks off what the engine does, wherever its tasks stand, as a kill would; what the store has taken is kept.
+    pub(crate) fn break_off(self, runtime: tokio::runtime::Runtime) -> tempfile::TempDir {
+        let Self { engine, broker, dir } = self;
+        runtime.shutdown_timeout(PATIENCE);
+        broker.shut_down();
+        drop((engine, broker));
+        dir
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with_clock(millpond_broker::Clock::system()).await
     }
