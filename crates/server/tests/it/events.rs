@@ -204,7 +204,9 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
     bad_time["time"] = json!("yesterday");
     let batch = json!([event("1", "t"), {"specversion": "1.0", "id": "2", "type": "t"}]).to_string();
     let good = event("1", "t").to_string();
-    let table: &[(&str, &[(&str, &str)], &str, u16, &str)] = &[
+    /// Request, headers, body; status, and what the answer says.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+    let table: &[Case<'_>] = &[
         ("POST /events", &[STRUCTURED], "{", 400, "not JSON"),
         ("POST /events", &[STRUCTURED], &bad_time.to_string(), 400, r#""attribute":"time""#),
         ("POST /events", &[BATCH], &batch, 400, r#""index":1"#),

@@ -14,10 +14,10 @@ use millpond_broker::{
 use millpond_events::Origin;
 use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, QueueName, UserName, VhostName};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -105,7 +105,7 @@ impl Pullers {
         queue: &QueueName,
     ) -> Result<Puller, Refusal> {
         let key = (login.user.clone(), vhost.clone(), queue.clone());
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         if let Some(puller) = running.get(&key).filter(|puller| !puller.0.is_closed()) {
             return Ok(puller.clone());
         }
@@ -130,7 +130,7 @@ impl Pullers {
 
     /// The puller of a user and queue, if it runs.
     pub(super) fn known(&self, login: &Login, vhost: &VhostName, queue: &QueueName) -> Option<Puller> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock();
         running.get(&(login.user.clone(), vhost.clone(), queue.clone())).cloned()
     }
 }

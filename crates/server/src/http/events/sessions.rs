@@ -3,8 +3,8 @@
 use crate::http::refusal::Refusal;
 use millpond_broker::{Broker, Login, OpenSession, Session, SessionEvent};
 use millpond_model::{UserName, VhostName};
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 /// Sessions kept for a user and vhost while nobody uses them.
 const IDLE_MAX: usize = 32;
@@ -27,7 +27,7 @@ impl Sessions {
     pub(super) fn take(&self, login: &Login, vhost: &VhostName) -> Result<Session, Refusal> {
         let key = (login.user.clone(), vhost.clone());
         loop {
-            let kept = lock(&self.idle).get_mut(&key).and_then(Vec::pop);
+            let kept = self.idle.lock().get_mut(&key).and_then(Vec::pop);
             let Some(mut session) = kept else { break };
             if is_open(&mut session) {
                 return Ok(session);
@@ -46,7 +46,7 @@ impl Sessions {
 
     /// Keeps a session whose work has come to its end.
     pub(super) fn put_back(&self, user: &UserName, vhost: &VhostName, session: Session) {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         let kept = idle.entry((user.clone(), vhost.clone())).or_default();
         if kept.len() < IDLE_MAX {
             kept.push(session);
@@ -59,9 +59,4 @@ fn is_open(session: &mut Session) -> bool {
     let mut events = Vec::new();
     session.try_events(&mut events);
     !events.iter().any(|event| matches!(event, SessionEvent::Shutdown | SessionEvent::Closed { .. }))
-}
-
-/// What a panic left behind is a list of sessions all the same.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
