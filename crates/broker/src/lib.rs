@@ -56,7 +56,7 @@ pub struct BrokerOptions {
     pub message_size_max_bytes: u64,
     /// Consumers one channel may have; counted by the front end through `ConsumeRequest`.
     pub consumers_max_per_session: usize,
-    /// Connections accepted at once.
+    /// Connections accepted at once; clients inside the process do not count.
     pub sessions_max: usize,
     /// Bytes that may wait in a consumer's inbox before deliveries to it pause.
     pub inbox_max_bytes: usize,

@@ -19,6 +19,8 @@ pub(crate) struct Sessions(Mutex<State>);
 struct State {
     next: u64,
     open: HashMap<u64, Open>,
+    /// Of them those that count.
+    counted: usize,
     users: HashMap<UserName, UserUse>,
     vhosts: HashMap<VhostName, u64>,
 }
@@ -64,10 +66,10 @@ impl Sessions {
     /// Takes a session in; its key. Errors: a limit of the node, the vhost or the user.
     pub(crate) fn add(&self, new: &Newcomer<'_>) -> Result<u64, OpenSessionError> {
         let mut state = self.0.lock();
-        if state.open.len() >= new.sessions_max {
-            return Err(OpenSessionError::TooManySessions { limit: new.sessions_max });
-        }
         if !new.is_internal {
+            if state.counted >= new.sessions_max {
+                return Err(OpenSessionError::TooManySessions { limit: new.sessions_max });
+            }
             let user = new.user.clone();
             let in_vhost = state.vhosts.get(new.vhost).copied().unwrap_or(0);
             if let Some(limit) = is_reached(new.vhost_limits.connections_max, in_vhost) {
@@ -79,6 +81,7 @@ impl Sessions {
             }
             used.connections += 1;
             *state.vhosts.entry(new.vhost.clone()).or_default() += 1;
+            state.counted += 1;
         }
         state.next += 1;
         let key = state.next;
@@ -96,6 +99,7 @@ impl Sessions {
     pub(crate) fn remove(&self, key: u64) {
         let mut state = self.0.lock();
         let Some(Open { vhost, user: Some(user), channels, .. }) = state.open.remove(&key) else { return };
+        state.counted = state.counted.saturating_sub(1);
         if let Some(used) = state.users.get_mut(&user) {
             used.connections = used.connections.saturating_sub(1);
             used.channels = used.channels.saturating_sub(channels);

@@ -10,6 +10,7 @@ use crate::action::ActionTools;
 use crate::apply::{ApplyError, ApplyReport, Carrier, RulesNow, TopologyPlan, look};
 use crate::bus;
 use crate::dry_run::{DryRun, RuleError, dry_run};
+use crate::pool::Pool;
 use crate::secret::Secrets;
 use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::values;
@@ -181,7 +182,7 @@ impl Engine {
             text => check_aside(&file, text).await?,
         };
         let data_dir = options.data_dir.as_path().into();
-        let tools = Tools { broker, vhost, actions, data_dir };
+        let tools = Tools { broker, vhost, actions, data_dir, pool: Pool::new() };
         if let Err(error) = bus::declare(&tools.broker, &tools.vhost).await {
             tracing::error!(%error, "there is no event bus: events of sources have to wait");
         }

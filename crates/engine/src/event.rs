@@ -1,8 +1,13 @@
 //! Messages as CloudEvents 1.0: what a rule sees. See docs/guide/rules.md, "The event".
 
+use crate::jq::{Needs, name_val, parse_json, text_val, to_json, to_val};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use jaq_json::Val;
 use millpond_broker::Delivery;
-use millpond_events::{Origin, json_of_table, show_time, text_of};
+use millpond_events::{Data, Origin, is_structured, json_of_table, show_time, text_of};
+use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 use serde_json::{Map, Value, json};
 use std::time::SystemTime;
@@ -13,8 +18,8 @@ pub(crate) const HOPS_HEADER: &str = "x-millpond-hops";
 /// What a rule works on.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
-    /// The CloudEvent as JSON, with the AMQP part under `amqp`.
-    pub(crate) json: Value,
+    /// The CloudEvent as jq sees it, with the AMQP part under `amqp`; of its members those that were asked for.
+    pub(crate) val: Val,
     /// Its `id`.
     pub(crate) id: String,
     /// The bytes that came.
@@ -27,17 +32,72 @@ pub(crate) struct Event {
     pub(crate) hops: u64,
 }
 
+/// The members of a message's event that are needed, by name.
+fn members(delivery: &Delivery, origin: Origin<'_>, needs: Needs) -> jaq_json::Map {
+    let message = &delivery.message;
+    let mut event = jaq_json::Map::default();
+    let mut put = |json: Map<String, Value>| {
+        event.extend(json.iter().map(|(name, value)| (text_val(name), to_val(value))));
+    };
+    if is_structured(message) {
+        put(origin.read(message));
+    } else {
+        if needs.some_of(Needs::ATTRIBUTES) {
+            put(origin.attributes(message));
+        }
+        if needs.some_of(Needs::DATA) {
+            put_data(&mut event, message);
+        }
+    }
+    if needs.some_of(Needs::AMQP) {
+        let properties = RawProperties::from_checked(message.properties());
+        event.insert(name_val("amqp"), to_val(&amqp_part(delivery, &properties, origin.queue)));
+    }
+    if needs.some_of(Needs::ATTRIBUTES) {
+        // Sorted, so that the same event has the same text.
+        event.sort_keys();
+    }
+    event
+}
+
+fn put_data(event: &mut jaq_json::Map, message: &Message) {
+    let data = Data::of(message);
+    let body = message.body_bytes();
+    if data == Data::None {
+        return;
+    }
+    if data == Data::Json
+        && let Some(data) = parse_json(&body)
+    {
+        event.insert(name_val("data"), data);
+        return;
+    }
+    match std::str::from_utf8(&body) {
+        Ok(text) if data != Data::Bytes => event.insert(name_val("data"), text_val(text)),
+        _ => event.insert(name_val("data_base64"), text_val(&STANDARD.encode(&body))),
+    };
+}
+
 impl Event {
-    /// Reads a message.
-    pub(crate) fn of_delivery(delivery: &Delivery, origin: Origin<'_>) -> Self {
+    /// What an expression sees of a message, if it looks at nothing but what it `needs`.
+    pub(crate) fn glance(delivery: &Delivery, origin: Origin<'_>, needs: Needs) -> Val {
+        Val::obj(members(delivery, origin, needs))
+    }
+
+    /// Reads a message, as far as it `needs` to be.
+    pub(crate) fn of_delivery(delivery: &Delivery, origin: Origin<'_>, needs: Needs) -> Self {
         let message = &delivery.message;
         let properties = RawProperties::from_checked(message.properties());
-        let mut event = origin.read(message);
-        event.insert("amqp".to_owned(), amqp_part(delivery, &properties, origin.queue));
+        let event = members(delivery, origin, needs);
+        let id = event.get(&name_val("id")).map(val_text);
+        let id = id.unwrap_or_else(|| match origin.id(message) {
+            Value::String(id) => id,
+            other => other.to_string(),
+        });
         let hops = properties.headers().and_then(|headers| headers.get(HOPS_HEADER)?.as_i64()).unwrap_or(0);
         Self {
-            id: id_of(&event),
-            json: Value::Object(event),
+            val: Val::obj(event),
+            id,
             body: message.body_bytes(),
             content_type: properties.content_type().map(text_of).filter(|it| !it.is_empty()),
             routing_key: text_of(message.routing_key()),
@@ -84,9 +144,14 @@ impl Event {
         };
         let stated = event.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
         let hops = event.get("amqp").and_then(|amqp| amqp.pointer("/headers/x-millpond-hops")?.as_u64());
+        let val = to_val(&Value::Object(event));
+        let id = match &val {
+            Val::Obj(event) => event.get(&name_val("id")).map(val_text),
+            _ => None,
+        };
         Self {
-            id: id_of(&event),
-            json: Value::Object(event),
+            id: id.unwrap_or_default(),
+            val,
             body: body.into(),
             content_type: stated.or(content_type),
             routing_key,
@@ -94,21 +159,24 @@ impl Event {
         }
     }
 
-    /// The event as structured CloudEvents carry it: without the AMQP part.
+    /// The event as structured CloudEvents carry it: without what only rules see. Its members must have been asked
+    /// for.
     pub(crate) fn to_cloud_event(&self) -> Value {
-        let mut json = self.json.clone();
+        // Nothing that nests deeper is read.
+        let mut json = to_json(&self.val).unwrap_or_default();
         if let Value::Object(object) = &mut json {
-            object.remove("amqp");
+            for name in ["amqp", "results", "error"] {
+                object.remove(name);
+            }
         }
         json
     }
 }
 
-fn id_of(event: &Map<String, Value>) -> String {
-    match event.get("id") {
-        Some(Value::String(id)) => id.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
+fn val_text(val: &Val) -> String {
+    match val {
+        Val::TStr(text) => String::from_utf8_lossy(text).into_owned(),
+        other => to_json(other).unwrap_or_default().to_string(),
     }
 }
 

@@ -10,7 +10,9 @@ mod dry_run;
 mod engine;
 mod event;
 mod jq;
+mod memory;
 mod plan;
+mod pool;
 mod secret;
 #[allow(dead_code, reason = "kinds of sources that follow use it")]
 mod source;
@@ -22,6 +24,7 @@ mod worker;
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{Engine, EngineOptions, RuleStatus, SourceError, SourceStatus, StartError};
+pub use memory::Allocator;
 pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};
 pub use source::SourceState;
 pub use topology::{Diagnostic, Topology, TopologyError, check};

@@ -14,7 +14,7 @@ mod time;
 
 pub use check::EventError;
 pub use cloud_event::{CloudEvent, EventMessage};
-pub use read::{Origin, json_of_header, json_of_table, media_type, put_data, text_of};
+pub use read::{Data, Origin, is_structured, json_of_header, json_of_table, media_type, put_data, text_of};
 pub use time::show_time;
 
 /// Prefix of the headers that hold attributes, as it is written.

@@ -25,39 +25,107 @@ pub struct Origin<'a> {
     pub now: SystemTime,
 }
 
+/// What the data of a message that is not structured are, as far as its properties say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// There are none.
+    None,
+    /// JSON; if they do not parse, a text if they are UTF-8, bytes otherwise.
+    Json,
+    /// A text; if they are not UTF-8, bytes.
+    Text,
+    /// Bytes.
+    Bytes,
+}
+
+impl Data {
+    /// Looks at content type and encoding, not at the body.
+    pub fn of(message: &Message) -> Self {
+        if message.body().is_empty() {
+            return Self::None;
+        }
+        let properties = RawProperties::from_checked(message.properties());
+        Self::said(properties.content_type(), properties.content_encoding().unwrap_or_default())
+    }
+
+    fn said(content_type: Option<&[u8]>, encoding: &[u8]) -> Self {
+        let is_plain = encoding.is_empty()
+            || [b"utf-8".as_slice(), b"utf8", b"identity"].iter().any(|it| encoding.eq_ignore_ascii_case(it));
+        let content_type = content_type.filter(|it| !it.is_empty());
+        match content_type {
+            _ if !is_plain => Self::Bytes,
+            None | Some(b"application/json") => Self::Json,
+            Some(content_type) => {
+                let media = media_type(&String::from_utf8_lossy(content_type)).to_ascii_lowercase();
+                match () {
+                    () if is_json(&media) => Self::Json,
+                    () if is_text(&media) => Self::Text,
+                    () => Self::Bytes,
+                }
+            }
+        }
+    }
+}
+
 impl Origin<'_> {
     /// A message as an event in the JSON format: attributes, and `data` or `data_base64`.
     ///
     /// What the message does not say as an event follows from it: docs/guide/rules.md, "The event".
     pub fn read(&self, message: &Message) -> Map<String, Value> {
+        let Some(mut event) = structured(message) else {
+            let mut event = self.attributes(message);
+            put(&mut event, Data::of(message), message.body());
+            return event;
+        };
+        self.complete(&mut event, message);
+        event
+    }
+
+    /// As [`Self::read`], without the data of a message that is not structured.
+    pub fn attributes(&self, message: &Message) -> Map<String, Value> {
+        let mut event = Map::new();
+        let properties = RawProperties::from_checked(message.properties());
+        if let Some(headers) = properties.headers() {
+            take_attributes(headers, &mut event);
+        }
+        if let Some(content_type) = properties.content_type().filter(|it| !it.is_empty()) {
+            event.entry("datacontenttype").or_insert_with(|| text_of(content_type).into());
+        }
+        self.complete(&mut event, message);
+        event
+    }
+
+    /// The `id` of a message that is not structured, as [`Self::read`] has it.
+    pub fn id(&self, message: &Message) -> Value {
+        let properties = RawProperties::from_checked(message.properties());
+        let mut stated = Map::new();
+        if let Some(headers) = properties.headers() {
+            take_attributes(headers, &mut stated);
+        }
+        stated.remove("id").unwrap_or_else(|| self.own_id(message, &properties).into())
+    }
+
+    fn own_id(&self, message: &Message, properties: &RawProperties<'_>) -> String {
+        match properties.message_id() {
+            Some(id) if !id.is_empty() => text_of(id),
+            _ => format!("{}/{}-{:016x}", self.queue, self.seq, fingerprint(message.record())),
+        }
+    }
+
+    /// Adds what the event does not say.
+    fn complete(&self, event: &mut Map<String, Value>, message: &Message) {
         // Properties of a stored message were checked when it came in.
         let properties = RawProperties::from_checked(message.properties());
-        let content_type = properties.content_type().map(text_of).filter(|it| !it.is_empty());
-        let routing_key = text_of(message.routing_key());
-        let mut event = structured(content_type.as_deref(), message.body()).unwrap_or_default();
-        if event.is_empty() {
-            if let Some(headers) = properties.headers() {
-                take_attributes(headers, &mut event);
-            }
-            if let Some(content_type) = &content_type {
-                event.entry("datacontenttype").or_insert_with(|| content_type.clone().into());
-            }
-            let encoding = properties.content_encoding().unwrap_or_default();
-            put_data(&mut event, content_type.as_deref(), encoding, message.body());
-        }
-        event.entry("id").or_insert_with(|| match properties.message_id() {
-            Some(id) if !id.is_empty() => text_of(id).into(),
-            _ => format!("{}/{}-{:016x}", self.queue, self.seq, fingerprint(message.record())).into(),
-        });
+        let routing_key = || text_of(message.routing_key());
+        event.entry("id").or_insert_with(|| self.own_id(message, &properties).into());
         event.entry("source").or_insert_with(|| self.source_of(message.exchange()).into());
         event.entry("type").or_insert_with(|| match properties.type_() {
             Some(kind) if !kind.is_empty() => text_of(kind).into(),
-            _ => routing_key.clone().into(),
+            _ => routing_key().into(),
         });
-        event.entry("subject").or_insert_with(|| routing_key.into());
+        event.entry("subject").or_insert_with(|| routing_key().into());
         event.entry("time").or_insert_with(|| show_time(self.time_of(message, &properties)).into());
         event.entry("specversion").or_insert_with(|| SPEC_VERSION.into());
-        event
     }
 
     fn source_of(&self, exchange: &[u8]) -> String {
@@ -80,20 +148,30 @@ pub fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// FNV-1a: tells apart messages of two queues that had the same name one after the other.
+/// Tells apart messages of two queues that had the same name one after the other: as FNV-1a, by words.
 fn fingerprint(record: &[u8]) -> u64 {
-    record.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    let (words, rest) = record.as_chunks::<8>();
+    let hash = words.iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    rest.iter().fold(mix(hash, record.len() as u64), |hash, byte| mix(hash, u64::from(*byte)))
 }
 
-/// A message whose body is the whole event (CloudEvents, structured content mode).
-fn structured(content_type: Option<&str>, body: &[u8]) -> Option<Map<String, Value>> {
-    if !media_type(content_type?).eq_ignore_ascii_case(STRUCTURED) {
+/// Whether the body of a message may be the whole event (CloudEvents, structured content mode).
+pub fn is_structured(message: &Message) -> bool {
+    let properties = RawProperties::from_checked(message.properties());
+    let content_type = properties.content_type().unwrap_or_default();
+    // Long enough, and then looked at closely: most are neither.
+    content_type.len() >= STRUCTURED.len()
+        && std::str::from_utf8(content_type).is_ok_and(|it| media_type(it).eq_ignore_ascii_case(STRUCTURED))
+}
+
+/// The event that the body is; an empty one says nothing.
+fn structured(message: &Message) -> Option<Map<String, Value>> {
+    if !is_structured(message) {
         return None;
     }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Some(object),
+    match serde_json::from_slice(message.body()) {
+        Ok(Value::Object(object)) if !object.is_empty() => Some(object),
         _ => None,
     }
 }
@@ -138,30 +216,23 @@ fn is_text(media: &str) -> bool {
 /// Puts a body of a content type and encoding into an event, as `data` or `data_base64`: JSON parsed, text as text, the
 /// rest as base64; nothing for an empty one.
 pub fn put_data(event: &mut Map<String, Value>, content_type: Option<&str>, encoding: &[u8], body: &[u8]) {
+    put(event, Data::said(content_type.map(str::as_bytes), encoding), body);
+}
+
+fn put(event: &mut Map<String, Value>, data: Data, body: &[u8]) {
     if body.is_empty() {
         return;
     }
-    let media = content_type.map(|it| media_type(it).to_ascii_lowercase());
-    let media = media.as_deref();
-    let is_plain = encoding.is_empty()
-        || encoding.eq_ignore_ascii_case(b"utf-8")
-        || encoding.eq_ignore_ascii_case(b"utf8")
-        || encoding.eq_ignore_ascii_case(b"identity");
-    if is_plain
-        && media.is_none_or(is_json)
+    if data == Data::Json
         && let Ok(data) = serde_json::from_slice(body)
     {
         event.insert("data".to_owned(), data);
         return;
     }
     match std::str::from_utf8(body) {
-        Ok(text) if is_plain && media.is_none_or(|media| is_json(media) || is_text(media)) => {
-            event.insert("data".to_owned(), text.into());
-        }
-        _ => {
-            event.insert("data_base64".to_owned(), STANDARD.encode(body).into());
-        }
-    }
+        Ok(text) if data != Data::Bytes => event.insert("data".to_owned(), text.into()),
+        _ => event.insert("data_base64".to_owned(), STANDARD.encode(body).into()),
+    };
 }
 
 /// A header table as JSON; beyond a depth of 32 the rest is null.

@@ -7,9 +7,11 @@ mod serve;
 mod settings;
 mod watchdog;
 
-/// Small allocations by the million are a broker's life; this allocator is faster at them than the C library's.
+/// Small allocations by the million are a broker's life; this allocator is faster at them than the C library's. What
+/// the evaluations of rules take of it is counted.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millpond_engine::Allocator<mimalloc::MiMalloc> =
+    millpond_engine::Allocator::new(mimalloc::MiMalloc);
 
 fn main() -> std::process::ExitCode {
     cli::run()

@@ -2,9 +2,9 @@
 
 use crate::event::Event;
 use crate::jq::JqError;
+use crate::pool::EvaluationError;
 use crate::topology::Rule;
 use jaq_json::Val;
-use serde_json::Value;
 use std::fmt;
 
 /// Rules a message may come through, one publishing to the next, before it is taken for a loop.
@@ -24,6 +24,9 @@ pub(crate) enum PlanError {
         /// What, and what is needed.
         reason: String,
     },
+    /// The evaluation did not come to an end of its own.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// It has come through too many rules.
     #[error(
         "the message has come through {hops} rules, at most {HOPS_MAX} may follow one another: do they form a loop?"
@@ -51,12 +54,10 @@ impl Context<'_> {
     }
 }
 
-/// A text as it is, anything else as JSON.
-pub(super) fn body_of(value: &Value) -> (Vec<u8>, Option<String>) {
-    match value {
-        Value::String(text) => (text.clone().into_bytes(), Some("text/plain; charset=utf-8".to_owned())),
-        other => (other.to_string().into_bytes(), Some("application/json".to_owned())),
-    }
+/// A result (`Jq::body`) with its content type.
+pub(super) fn body_of((body, is_text): (Vec<u8>, bool)) -> (Vec<u8>, Option<String>) {
+    let content_type = if is_text { "text/plain; charset=utf-8" } else { "application/json" };
+    (body, Some(content_type.to_owned()))
 }
 
 /// Characters that a header cannot carry are percent-encoded.

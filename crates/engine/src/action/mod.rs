@@ -16,6 +16,7 @@ pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use publish::{PublishStep, short, show_value};
 
 use crate::engine::EngineOptions;
+use crate::jq::Needs;
 use crate::secret::Secrets;
 use crate::topology::Node;
 use crate::topology::read::Report;
@@ -98,6 +99,14 @@ impl Action {
             Self::Http(action) => Step::Http(action.fill(context)?),
             Self::File(action) => Step::File(action.fill(context)?),
         })
+    }
+
+    /// What it looks at of the event. The outside costs more than working out all of the event does.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Publish(action) => action.needs(),
+            _ => Needs::ALL,
+        }
     }
 
     /// The exchange it publishes to, with the place that says so.

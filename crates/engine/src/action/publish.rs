@@ -2,7 +2,7 @@
 
 use super::fill::{Context, PlanError, body_of, show_body};
 use crate::event::HOPS_HEADER;
-use crate::jq::{Jq, Template};
+use crate::jq::{Jq, Needs, Template};
 use crate::topology::expression::{HeaderValue, jq_of, read_headers, template};
 use crate::topology::read::{Fields, Report};
 use crate::topology::{Node, named_exchange};
@@ -67,6 +67,17 @@ impl PublishAction {
         })
     }
 
+    /// What it looks at of the event.
+    pub(super) fn needs(&self) -> Needs {
+        let texts = [&self.routing_key, &self.content_type].into_iter().flatten();
+        let headers = self.headers.iter().filter_map(|(_, value)| match value {
+            HeaderValue::Template(template) => Some(template),
+            HeaderValue::Fixed(_) => None,
+        });
+        let texts: Needs = texts.chain(headers).map(Template::needs).collect();
+        texts.with(self.body.as_ref().map_or(Needs::NONE, Jq::needs))
+    }
+
     /// With everything worked out for an event.
     pub(super) fn fill(&self, context: &Context<'_>) -> Result<PublishStep, PlanError> {
         let unusable = |reason: String| PlanError::Unusable { place: self.place.clone(), reason };
@@ -79,7 +90,7 @@ impl PublishAction {
             return Err(unusable(format!("the routing key has {size_bytes} bytes, at most 255 are allowed")));
         }
         let (body, content_type) = match &self.body {
-            Some(jq) => body_of(&jq.one(context.val)?),
+            Some(jq) => body_of(jq.body(context.val)?),
             None => (context.event.body.to_vec(), context.event.content_type.clone()),
         };
         let content_type = match &self.content_type {

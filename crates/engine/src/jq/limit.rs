@@ -7,10 +7,11 @@
 //!
 //! `*` is replaced, because a text times a large number would be made at once, or not fit any memory.
 //!
-//! It is no fence against a hostile expression: one of 8 KiB that doubles a text with each bar makes it as large as
-//! memory.
+//! What an evaluation takes of the memory is looked at with each step (`memory`). A built-in function takes no steps: one
+//! that is given a huge value may take long; then its thread is given up (`pool`).
 
 use super::Data;
+use crate::memory;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::native::{Fun, run, v};
@@ -38,12 +39,20 @@ const UPDATE_DEPTH_MAX: u32 = 10_000;
 thread_local! {
     /// How many updates are being carried out inside each other.
     static UPDATE_DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Whether the evaluation took more memory than it may.
+    static MEMORY_SPENT: Cell<bool> = const { Cell::new(false) };
     /// Of the evaluation that runs on this thread.
     static STEPS_LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Why an evaluation was given up, if it took more steps than it may.
+/// Why an evaluation was given up, if it took more steps or memory than it may.
 pub(super) fn reason() -> String {
+    if MEMORY_SPENT.get() {
+        let limit_mib = memory::SOFT_MAX_BYTES / (1024 * 1024);
+        return format!(
+            "it takes more than {limit_mib} MiB of memory: the event is too large for it, or it never ends"
+        );
+    }
     format!(
         "it takes more than {STEPS_MAX} steps: it never ends, or the event is too large for it; `limit`, `first` and \
          a smaller range help"
@@ -54,13 +63,18 @@ pub(super) fn reason() -> String {
 pub(super) fn evaluate<T>(work: impl FnOnce() -> T) -> Option<T> {
     STEPS_LEFT.set(STEPS_MAX);
     UPDATE_DEPTH.set(0);
-    let result = work();
+    MEMORY_SPENT.set(false);
+    let result = memory::limited(work);
     (STEPS_LEFT.get() > 0).then_some(result)
 }
 
 /// Takes a step and hands on what it is given.
 fn step<'a, T>(given: T) -> Result<T, Exn<'a, Val>> {
-    let left = STEPS_LEFT.get().saturating_sub(1);
+    let mut left = STEPS_LEFT.get().saturating_sub(1);
+    if memory::is_spent() && left > 0 {
+        MEMORY_SPENT.set(true);
+        left = 0;
+    }
     STEPS_LEFT.set(left);
     if left > 0 { Ok(given) } else { Err(Exn::from(Error::str(reason()))) }
 }

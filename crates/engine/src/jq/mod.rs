@@ -5,20 +5,21 @@
 //! expressions are short, define no functions (which could call themselves), and are handled on threads with room:
 //! [`with_deep_stack`].
 
+mod json;
 mod limit;
+mod needs;
 
 use jaq_core::data::JustLut;
 use jaq_core::load::{Arena, File, Loader, lex, parse};
 use jaq_core::native::{Fun, bome, run};
 use jaq_core::{Compiler, Ctx, Filter, Vars};
-use jaq_json::{Num, Val};
+use jaq_json::Val;
+pub(crate) use json::{name_val, parse as parse_json, text_val, to_val};
+pub(crate) use needs::Needs;
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 
 type Data = JustLut<Val>;
-
-/// How deep a result may nest; guards the stack where it is turned into JSON.
-const RESULT_DEPTH_MAX: usize = 128;
 
 /// Longest expression. Bytes.
 const EXPRESSION_MAX_BYTES: usize = 8 * 1024;
@@ -37,6 +38,11 @@ pub(crate) fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// A value of the interpreter as JSON.
+pub(crate) fn to_json(val: &Val) -> Result<Value, String> {
+    json::to_json(val).map_err(|error| error.to_string())
+}
+
 /// A compiled expression. Cloning counts references.
 #[derive(Clone)]
 pub(crate) struct Jq {
@@ -44,6 +50,7 @@ pub(crate) struct Jq {
     /// `FILE:LINE`, for errors at run time.
     place: Arc<str>,
     filter: Arc<Filter<Data>>,
+    needs: Needs,
 }
 
 impl std::fmt::Debug for Jq {
@@ -95,7 +102,7 @@ static DEFINITIONS: LazyLock<Vec<parse::Def<&'static str>>> = LazyLock::new(|| {
     all.map(limit::definition).collect()
 });
 
-fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
+fn compile(code: &str) -> Result<(Filter<Data>, Needs), CompileError> {
     let offset = |part: &str| (part.as_ptr() as usize).saturating_sub(code.as_ptr() as usize).min(code.len());
     let tokens = lex::Lexer::new(code).lex().map_err(|errors| lex_error(&errors, offset))?;
     let term = parse::Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
@@ -105,6 +112,7 @@ fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
             .collect();
         parse_error(&errors, offset)
     })?;
+    let needs = needs::needs(&term);
     // The loader takes code that was changed as definitions only: it gets one, under a name that the expression does
     // not call, and a call of it.
     let name = (0u32..).map(|n| format!("expression{n}")).find(|name| !code.contains(name.as_str()));
@@ -114,7 +122,7 @@ fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
     let modules = Loader::new(DEFINITIONS.iter().cloned().chain([expression]))
         .load(&arena, File { path: (), code: name.as_str() })
         .map_err(|_| CompileError { at: 0, reason: "it cannot be loaded".to_owned() })?;
-    Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
+    let filter = Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         match first {
             Some((found, undefined)) => CompileError {
@@ -123,7 +131,8 @@ fn compile(code: &str) -> Result<Filter<Data>, CompileError> {
             },
             None => CompileError { at: 0, reason: "it does not compile".to_owned() },
         }
-    })
+    })?;
+    Ok((filter, needs))
 }
 
 fn lex_error(errors: &[lex::Error<&str>], offset: impl Fn(&str) -> usize) -> CompileError {
@@ -162,8 +171,13 @@ impl Jq {
             let reason = "found 'def', expected an expression: functions cannot be defined here".to_owned();
             return Err(CompileError { at, reason });
         }
-        let filter = compile(source)?;
-        Ok(Self { source: source.into(), place: place.into(), filter: Arc::new(filter) })
+        let (filter, needs) = compile(source)?;
+        Ok(Self { source: source.into(), place: place.into(), filter: Arc::new(filter), needs })
+    }
+
+    /// What it looks at of the event.
+    pub(crate) fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// The error of a text whose expression gave null.
@@ -198,15 +212,9 @@ impl Jq {
         })
     }
 
-    /// The only result.
-    pub(crate) fn one(&self, event: &Val) -> Result<Value, JqError> {
-        let only = self.maybe(event)?;
-        only.ok_or_else(|| self.error("it gave no result, one is expected".to_owned()))
-    }
-
-    /// The only result, or none.
-    pub(crate) fn maybe(&self, event: &Val) -> Result<Option<Value>, JqError> {
-        let only = self.evaluate(event, |results| {
+    /// The only result or none, as the interpreter has it.
+    fn maybe_val(&self, event: &Val) -> Result<Option<Val>, JqError> {
+        self.evaluate(event, |results| {
             let Some(first) = results.next().map(|result| self.unwrap(result)).transpose()? else {
                 return Ok(None);
             };
@@ -216,8 +224,23 @@ impl Jq {
                 return Err(self.error(reason));
             }
             Ok(Some(first))
-        })?;
-        only.map(|only| self.json(&only)).transpose()
+        })
+    }
+
+    /// The only result, as the interpreter has it.
+    pub(crate) fn one_val(&self, event: &Val) -> Result<Val, JqError> {
+        let only = self.maybe_val(event)?;
+        only.ok_or_else(|| self.error("it gave no result, one is expected".to_owned()))
+    }
+
+    /// The only result.
+    pub(crate) fn one(&self, event: &Val) -> Result<Value, JqError> {
+        self.json(&self.one_val(event)?)
+    }
+
+    /// The only result, or none.
+    pub(crate) fn maybe(&self, event: &Val) -> Result<Option<Value>, JqError> {
+        self.maybe_val(event)?.map(|only| self.json(&only)).transpose()
     }
 
     /// Every result, at most `max`.
@@ -236,67 +259,28 @@ impl Jq {
     }
 
     fn json(&self, val: &Val) -> Result<Value, JqError> {
-        to_json(val, RESULT_DEPTH_MAX)
-            .ok_or_else(|| self.error(format!("its result nests deeper than {RESULT_DEPTH_MAX} levels")))
+        json::to_json(val).map_err(|error| self.error(error.to_string()))
+    }
+
+    /// The only result as the content of a message: a text as it is, anything else as JSON; whether it is a text.
+    pub(crate) fn body(&self, event: &Val) -> Result<(Vec<u8>, bool), JqError> {
+        let mut out = Vec::new();
+        match self.one_val(event)? {
+            Val::TStr(text) | Val::BStr(text) => {
+                out.extend_from_slice(String::from_utf8_lossy(&text).as_bytes());
+                Ok((out, true))
+            }
+            other => {
+                json::write_json(&other, &mut out).map_err(|error| self.error(error.to_string()))?;
+                Ok((out, false))
+            }
+        }
     }
 
     /// Whether the first result is neither null nor false.
     pub(crate) fn is_true(&self, event: &Val) -> Result<bool, JqError> {
         Ok(!matches!(self.first(event)?, None | Some(Val::Null | Val::Bool(false))))
     }
-}
-
-/// JSON as jq sees it.
-pub(crate) fn to_val(json: &Value) -> Val {
-    match json {
-        Value::Null => Val::Null,
-        Value::Bool(value) => Val::Bool(*value),
-        Value::Number(number) => Val::Num(match (number.as_i64(), number.as_u64()) {
-            (Some(value), _) => Num::from_integral(value),
-            (None, Some(value)) => Num::from_integral(value),
-            _ => Num::Float(number.as_f64().unwrap_or(f64::NAN)),
-        }),
-        Value::String(text) => Val::from(text.clone()),
-        Value::Array(items) => items.iter().map(to_val).collect(),
-        Value::Object(fields) => {
-            Val::obj(fields.iter().map(|(key, value)| (Val::from(key.clone()), to_val(value))).collect())
-        }
-    }
-}
-
-fn to_json(val: &Val, depth_left: usize) -> Option<Value> {
-    let depth_left = depth_left.checked_sub(1)?;
-    Some(match val {
-        Val::Null => Value::Null,
-        Val::Bool(value) => Value::Bool(*value),
-        Val::Num(Num::Int(value)) => Value::from(*value as i64),
-        Val::Num(Num::Float(value)) => float(*value),
-        Val::Num(number) => serde_json::from_str(&number.to_string()).unwrap_or(Value::Null),
-        Val::TStr(bytes) | Val::BStr(bytes) => Value::String(String::from_utf8_lossy(bytes).into_owned()),
-        Val::Arr(items) => {
-            Value::Array(items.iter().map(|item| to_json(item, depth_left)).collect::<Option<_>>()?)
-        }
-        Val::Obj(fields) => {
-            let mut object = serde_json::Map::new();
-            for (key, value) in fields.iter() {
-                let key = match key {
-                    Val::TStr(bytes) | Val::BStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                    other => other.to_string(),
-                };
-                object.insert(key, to_json(value, depth_left)?);
-            }
-            Value::Object(object)
-        }
-    })
-}
-
-/// Integers stay integers in JSON's text; what JSON cannot say is null.
-fn float(value: f64) -> Value {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
-        return Value::from(value as i64);
-    }
-    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
 /// Text in which `\( )` holds expressions, as in a jq string.
@@ -351,6 +335,12 @@ impl Template {
     /// Its pieces in their order.
     pub(crate) fn into_parts(self) -> Vec<TemplatePart> {
         self.parts
+    }
+
+    /// What its expressions look at of the event.
+    pub(crate) fn needs(&self) -> Needs {
+        let parts = self.parts.iter();
+        parts.map(|part| if let TemplatePart::Jq(jq) = part { jq.needs() } else { Needs::NONE }).collect()
     }
 
     /// The text, if no expression is in it.

@@ -6,7 +6,7 @@ use super::read::{Fields, Report, entries};
 use super::trigger::{Trigger, read_trigger};
 use super::yaml::{Node, shorten};
 use crate::action::Action;
-use crate::jq::Jq;
+use crate::jq::{Jq, Needs};
 use millpond_broker::{Binding, Destination};
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName};
@@ -30,6 +30,8 @@ pub(crate) struct Rule {
     pub(crate) when: Option<Jq>,
     pub(crate) actions: Vec<Action>,
     pub(crate) retry: Retry,
+    /// What its expressions look at of an event.
+    pub(crate) needs: Needs,
     /// As written, to see whether another file says the same.
     pub(crate) definition: Node,
 }
@@ -150,6 +152,7 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
     let retry = fields
         .get("retry")
         .map_or_else(Retry::default, |node| read_retry(node, &fields.path_of("retry"), report));
+    let needs = actions.iter().map(Action::needs).chain(when.as_ref().map(Jq::needs)).collect();
     Some(Rule {
         name: name.to_owned(),
         line,
@@ -158,6 +161,7 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
         when,
         actions,
         retry,
+        needs,
         definition: node.clone(),
     })
 }

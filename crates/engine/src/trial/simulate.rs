@@ -5,6 +5,7 @@ use super::route::{Address, reached};
 use super::{Came, Given, Trial};
 use crate::action::{PublishStep, Step, header_json};
 use crate::event::Event;
+use crate::jq::Needs;
 use crate::plan::{Plan, plan};
 use crate::topology::{Rule, Topology};
 use millpond_broker::Delivery;
@@ -257,7 +258,7 @@ impl World<'_> {
         for rule in self.chosen(&address) {
             let queue = rule.queue();
             let origin = Origin { vhost: "/", queue: queue.as_str(), seq: delivery.seq, now };
-            let event = Event::of_delivery(&delivery, origin);
+            let event = Event::of_delivery(&delivery, origin, Needs::ALL);
             self.put(self.now, Work::Take(rule, Box::new(event)));
         }
     }

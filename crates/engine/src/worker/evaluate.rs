@@ -1,19 +1,17 @@
-//! Working out what a rule does, on a thread of the rule's own.
-//!
-//! An expression can take long, and needs a deep stack; the runtime's threads serve everybody. One thread a rule, and
-//! not a shared pool, so that an expression that never ends holds up its own rule only.
+//! Working out what a rule does with the messages that came.
 
 use super::Tools;
 use crate::action::PlanError;
-use crate::event::Event;
-use crate::jq::STACK_BYTES;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, plan_delivery};
+use crate::pool::EvaluationError;
 use crate::topology::Rule;
 use millpond_broker::{Delivery, DeliveryId};
 use millpond_events::Origin;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::oneshot;
+
+/// Evaluations that may be lost before the rule waits for somebody: each may have cost a thread.
+const LOST_MAX: u32 = 3;
 
 /// A message with what the rule makes of it.
 #[derive(Debug)]
@@ -23,41 +21,46 @@ pub(super) struct Evaluated {
     pub(super) plan: Result<Plan, PlanError>,
 }
 
-type Batch = Vec<(DeliveryId, Delivery)>;
-type Job = (Batch, oneshot::Sender<Vec<Evaluated>>);
-
-/// The thread; it ends when this is dropped and its batch is done.
+/// A rule's share of the pool: one batch at a time, so that a slow rule holds one thread.
 #[derive(Debug)]
-pub(super) struct Evaluator(mpsc::Sender<Job>);
+pub(super) struct Evaluator {
+    tools: Tools,
+    work: Arc<Work>,
+    lost: u32,
+}
+
+#[derive(Debug)]
+struct Work {
+    rule: Arc<Rule>,
+    queue: String,
+    vhost: String,
+}
 
 impl Evaluator {
-    pub(super) fn start(rule: &Arc<Rule>, tools: &Tools) -> Result<Self, String> {
-        let (sender, jobs) = mpsc::channel::<Job>();
-        let (rule, vhost) = (rule.clone(), tools.vhost.clone());
-        let work = move || {
-            let queue = rule.queue();
-            for (batch, done) in jobs {
-                let now = SystemTime::now();
-                let evaluated = batch.into_iter().map(|(id, delivery)| {
-                    let origin =
-                        Origin { vhost: vhost.as_str(), queue: queue.as_str(), seq: delivery.seq, now };
-                    let plan = plan(&rule, &Event::of_delivery(&delivery, origin));
-                    Evaluated { id, delivery, plan }
-                });
-                // The rule may have been stopped meanwhile.
-                let _ = done.send(evaluated.collect());
-            }
-        };
-        let thread = std::thread::Builder::new().name("millpond-rule".into()).stack_size(STACK_BYTES);
-        thread.spawn(work).map_err(|error| format!("no thread for the rule: {error}"))?;
-        Ok(Self(sender))
+    pub(super) fn new(rule: &Arc<Rule>, tools: &Tools) -> Self {
+        let (queue, vhost) = (rule.queue().as_str().to_owned(), tools.vhost.as_str().to_owned());
+        let work = Work { rule: rule.clone(), queue, vhost };
+        Self { tools: tools.clone(), work: Arc::new(work), lost: 0 }
     }
 
-    /// One batch at a time.
-    pub(super) async fn evaluate(&self, batch: Batch) -> Result<Vec<Evaluated>, String> {
-        let broken = || "the evaluation of a message broke off".to_owned();
-        let (done, evaluated) = oneshot::channel();
-        self.0.send((batch, done)).map_err(|_| broken())?;
-        evaluated.await.map_err(|_| broken())
+    /// Whether so many evaluations did not end that the rule should have no further threads.
+    pub(super) fn is_harmful(&self) -> bool {
+        self.lost >= LOST_MAX
+    }
+
+    pub(super) async fn evaluate(&mut self, batch: Vec<(DeliveryId, Delivery)>) -> Vec<Evaluated> {
+        let work = self.work.clone();
+        let now = SystemTime::now();
+        let evaluate = move |(_, delivery): &(DeliveryId, Delivery)| {
+            let origin = Origin { vhost: &work.vhost, queue: &work.queue, seq: delivery.seq, now };
+            plan_delivery(&work.rule, delivery, origin)
+        };
+        let evaluated = self.tools.pool.each(batch, evaluate).await;
+        let evaluated = evaluated.into_iter().map(|((id, delivery), result)| {
+            self.lost += u32::from(matches!(result, Err(EvaluationError::Lost)));
+            let plan = result.unwrap_or_else(|error| Err(error.into()));
+            Evaluated { id, delivery, plan }
+        });
+        evaluated.collect()
     }
 }

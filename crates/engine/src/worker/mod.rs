@@ -8,6 +8,7 @@ mod retry;
 
 use crate::action::{ActionTools, Answer, PublishStep, Step};
 use crate::plan::Plan;
+use crate::pool::Pool;
 use crate::topology::Rule;
 use commit::Commits;
 pub(crate) use commit::parking_queue;
@@ -94,6 +95,7 @@ pub(crate) struct Tools {
     pub(crate) vhost: VhostName,
     pub(crate) actions: ActionTools,
     pub(crate) data_dir: Arc<std::path::Path>,
+    pub(crate) pool: Pool,
 }
 
 /// A message that the rule has in hand.
@@ -115,6 +117,8 @@ enum End {
     Stopped,
     /// It cannot go on now.
     Broken(String),
+    /// It must not go on until somebody has looked at it.
+    Harmful,
 }
 
 /// Runs a rule until `stop` says true.
@@ -135,6 +139,14 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
         };
         match end {
             End::Stopped => break,
+            End::Harmful => {
+                let reason =
+                    "several evaluations did not end: see its parking queue; stop and start it to go on";
+                tracing::error!(rule = %rule.name, reason, "the rule waits");
+                *vitals.state.lock() = RuleState::Waiting { reason: reason.to_owned() };
+                told_to_stop(&mut stop).await;
+                break;
+            }
             End::Broken(reason) => {
                 let known = *vitals.state.lock() == RuleState::Waiting { reason: reason.clone() };
                 if !known {
@@ -192,7 +204,7 @@ impl<'r> Worker<'r> {
             rule,
             vitals,
             session,
-            evaluator: Evaluator::start(rule, tools)?,
+            evaluator: Evaluator::new(rule, tools),
             commits: Commits::default(),
             outside: Outside::new(rule, tools),
             retries: Retries::default(),
@@ -283,10 +295,13 @@ impl<'r> Worker<'r> {
             if batch.is_empty() {
                 break;
             }
-            for evaluated in self.evaluator.evaluate(batch).await.map_err(End::Broken)? {
+            for evaluated in self.evaluator.evaluate(batch).await {
                 self.begin(evaluated);
             }
             self.commit().await?;
+            if self.evaluator.is_harmful() {
+                return Err(End::Harmful);
+            }
         }
         self.commit().await
     }

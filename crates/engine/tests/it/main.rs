@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+/// As in the binary: what evaluations take is counted.
+#[global_allocator]
+static ALLOCATOR: millpond_engine::Allocator<std::alloc::System> =
+    millpond_engine::Allocator::new(std::alloc::System);
+
 mod applying;
 mod checking;
 mod docs;
+mod evaluating;
 mod events;
 mod https;
 mod listening;

@@ -127,7 +127,7 @@ fn an_expression_that_never_ends_is_given_up() {
         "try last(repeat(1)) catch 1",
         "[.[]?, last(repeat(1))?]",
         "isempty(repeat(empty))",
-        "[range(30)] | map([., .]) | [combinations] | length",
+        "[range(30)] | map([., .]) | combinations | select(false)",
         "[path(repeat(.))]",
         "{a: 1} | (.a, repeat(.a)) |= . + 1",
         "\"\\(last(repeat(1)))\"",

@@ -128,7 +128,7 @@ impl HttpAction {
             )));
         }
         let (body, content_type) = match &self.body {
-            Some(jq) => body_of(&jq.one(context.val)?),
+            Some(jq) => body_of(jq.body(context.val)?),
             None if matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {
                 let json = context.event.to_cloud_event().to_string();
                 (json.into_bytes(), Some("application/cloudevents+json".to_owned()))
