@@ -126,6 +126,13 @@ impl Broker {
         Ok(values.map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
     }
 
+    /// As [`Self::values`], only those whose keys begin so.
+    pub fn values_under(&self, room: &str, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ReadValuesError> {
+        let room = room_prefix(room);
+        let values = self.core.store.values(&[&room, prefix].concat())?.into_iter();
+        Ok(values.map(|(key, value)| (key.slice(room.len()..), value)).collect())
+    }
+
     /// Writes (`Some`) or deletes (`None`) a keyed value of a room; `on_commit` is told, on the log writer's thread,
     /// when it is durable.
     pub fn put_value(

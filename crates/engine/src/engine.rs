@@ -14,6 +14,7 @@ use crate::pool::Pool;
 use crate::secret::Secrets;
 use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::values;
+use crate::window;
 use crate::worker::{self, RuleState, Tools, Vitals};
 use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
@@ -24,7 +25,7 @@ pub use sources::{SourceError, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -117,6 +118,8 @@ struct State {
 struct Running {
     rule: Arc<Rule>,
     vitals: Arc<Vitals>,
+    /// Of the workers behind a rule with memory.
+    inner: Arc<Vitals>,
     task: Option<Task>,
 }
 
@@ -138,7 +141,7 @@ impl Task {
 
 impl Running {
     fn new(rule: Arc<Rule>) -> Self {
-        Self { rule, vitals: Arc::new(Vitals::default()), task: None }
+        Self { rule, vitals: Arc::default(), inner: Arc::default(), task: None }
     }
 
     fn state(&self) -> RuleState {
@@ -146,7 +149,10 @@ impl Running {
             Some(task) if task.handle.is_finished() => {
                 RuleState::Waiting { reason: "its task broke off: stop and start it".to_owned() }
             }
-            _ => self.vitals.state.lock().clone(),
+            _ => match &*self.inner.state.lock() {
+                waiting @ RuleState::Waiting { .. } => waiting.clone(),
+                _ => self.vitals.state.lock().clone(),
+            },
         }
     }
 
@@ -154,8 +160,14 @@ impl Running {
         if self.task.is_none() {
             let (stop, stopped) = watch::channel(false);
             *self.vitals.state.lock() = RuleState::Running;
-            let handle =
-                tokio::spawn(worker::run(self.rule.clone(), tools.clone(), self.vitals.clone(), stopped));
+            let (rule, vitals, tools) = (self.rule.clone(), self.vitals.clone(), tools.clone());
+            let handle = match &rule.memory {
+                None => tokio::spawn(worker::run(rule, tools, vitals, stopped)),
+                Some(memory) => {
+                    let (memory, inner) = (memory.clone(), self.inner.clone());
+                    tokio::spawn(window::run(rule, memory, tools, (vitals, inner), stopped))
+                }
+            };
             self.task = Some(Task { stop, handle });
         }
     }
@@ -248,6 +260,14 @@ impl Engine {
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
             self.keep_stopped(&rule.name, false).await?;
         }
+        for rule in &old.rules {
+            let now = topology.rule(&rule.name).and_then(|rule| rule.memory.as_ref());
+            if let Some(memory) = &rule.memory
+                && !now.is_some_and(|now| memory.is_readable_by(now))
+            {
+                window::forget(broker, &rule.name).await?;
+            }
+        }
         let gone = self.start_new(topology);
         self.forget_sources(&gone).await?;
         Ok(ApplyReport { changes: carrier.done, summary: plan.summary.clone(), plan })
@@ -307,14 +327,17 @@ impl Engine {
             .rules
             .iter()
             .map(|(name, running)| {
-                let vitals = &running.vitals;
+                let (vitals, inner) = (&running.vitals, &running.inner);
+                let both = |of: fn(&Vitals) -> &AtomicU64| {
+                    of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed)
+                };
                 RuleStatus {
                     name: name.clone(),
                     state: running.state(),
                     seen: vitals.seen.load(Ordering::Relaxed),
-                    acted: vitals.acted.load(Ordering::Relaxed),
-                    retried: vitals.retried.load(Ordering::Relaxed),
-                    failed: vitals.failed.load(Ordering::Relaxed),
+                    acted: both(|it| &it.acted),
+                    retried: both(|it| &it.retried),
+                    failed: both(|it| &it.failed),
                 }
             })
             .collect()

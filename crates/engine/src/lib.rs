@@ -19,6 +19,7 @@ mod source;
 mod topology;
 mod trial;
 mod values;
+mod window;
 mod worker;
 
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};

@@ -381,10 +381,12 @@ fn own_names(rule: &Rule) -> Vec<QueueName> {
 }
 
 fn own_queues(rule: &Rule) -> Vec<DeclareQueue> {
-    match rule.on.bound_to() {
+    let mut all = match rule.on.bound_to() {
         Some(_) => vec![plain_queue(rule.queue()), parking_queue(rule)],
         None => vec![parking_queue(rule)],
-    }
+    };
+    all.extend(crate::window::own_queues(rule).into_iter().map(plain_queue));
+    all
 }
 
 fn show_binding(binding: &Binding) -> String {

@@ -2,6 +2,7 @@
 
 mod action;
 pub(crate) mod expression;
+mod memory;
 mod operator;
 pub(crate) mod read;
 mod rule;

@@ -2,11 +2,13 @@
 
 use super::action::read_actions;
 use super::expression::jq;
+use super::memory::read_memory;
 use super::read::{Fields, Report, entries};
 use super::trigger::{Trigger, read_trigger};
 use super::yaml::{Node, shorten};
 use crate::action::Action;
 use crate::jq::{Jq, Needs};
+use crate::window::Memory;
 use millpond_broker::{Binding, Destination};
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName};
@@ -20,7 +22,7 @@ const RULE_NAME_MAX_BYTES: usize = 200;
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A rule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) line: usize,
@@ -28,7 +30,9 @@ pub(crate) struct Rule {
     pub(crate) place: String,
     pub(crate) on: Trigger,
     pub(crate) when: Option<Jq>,
-    pub(crate) actions: Vec<Action>,
+    /// What it remembers of earlier events.
+    pub(crate) memory: Option<Memory>,
+    pub(crate) actions: Arc<Vec<Action>>,
     pub(crate) retry: Retry,
     /// What its expressions look at of an event.
     pub(crate) needs: Needs,
@@ -110,12 +114,18 @@ impl Rule {
 
     /// Exchanges that it publishes to, with the places that say so.
     pub(crate) fn publishes_to(&self) -> impl Iterator<Item = (&str, &ExchangeName)> {
-        self.actions.iter().filter_map(Action::publishes_to)
+        self.all_actions().filter_map(Action::publishes_to)
     }
 
     /// Files of authorities that its requests trust, with the places that say so.
     pub(crate) fn ca_files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.actions.iter().filter_map(Action::ca_file)
+        self.all_actions().filter_map(Action::ca_file)
+    }
+
+    /// Its actions, and those done when time is up.
+    pub(crate) fn all_actions(&self) -> impl Iterator<Item = &Action> {
+        let late = self.memory.iter().flat_map(|memory| memory.on_timeout.iter());
+        self.actions.iter().chain(late)
     }
 }
 
@@ -141,9 +151,26 @@ pub(super) fn read_rules(node: &Node, report: &mut Report) -> Vec<Arc<Rule>> {
 }
 
 fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Report) -> Option<Rule> {
-    let fields = Fields::read(node, path, &["on", "when", "do", "retry"], report);
-    let on = fields.required("on", "'on': which messages it acts on", report);
-    let on = on.and_then(|node| read_trigger(node, &fields.path_of("on"), report));
+    let fields = Fields::read(
+        node,
+        path,
+        &["on", "when", "all_of", "count", "debounce", "throttle", "do", "retry"],
+        report,
+    );
+    let (memory, joined) = read_memory(&fields, report);
+    let on = match (fields.get("on"), fields.get("all_of")) {
+        (Some(_), Some(node)) => {
+            let text =
+                "found 'on' beside 'all_of', expected 'all_of' alone: its events are what it listens to";
+            report.add(node.line, path, text);
+            None
+        }
+        (_, Some(_)) => joined,
+        _ => {
+            let on = fields.required("on", "'on': which messages it acts on", report);
+            on.and_then(|node| read_trigger(node, &fields.path_of("on"), report))
+        }
+    };
     let when = fields.get("when").and_then(|node| jq(node, &fields.path_of("when"), report));
     let actions = match fields.required("do", "'do': a list of actions", report) {
         Some(node) => read_actions(node, &fields.path_of("do"), report),
@@ -159,7 +186,8 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
         place: format!("{}:{line}", report.file),
         on: on?,
         when,
-        actions,
+        memory,
+        actions: Arc::new(actions),
         retry,
         needs,
         definition: node.clone(),

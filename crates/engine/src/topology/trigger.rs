@@ -114,29 +114,27 @@ fn read_events(
         return None;
     }
     let fields = Fields::of(all, node.line, path);
-    let bus = match fields.get("bus") {
-        None => ExchangeName::new(BUS).ok(),
-        Some(node) => {
-            let text = fields.text("bus", "the name of an x-events exchange", report)?;
-            exchange_name(text, node.line, &fields.path_of("bus"), report)
-        }
-    };
-    let conditions = read_conditions(all.iter().filter(|entry| &*entry.key != "bus"), path, report)?;
-    if let Err(reason) = check_event_conditions(&conditions) {
-        report.add(node.line, path, reason);
-        return None;
-    }
+    let bus = read_bus(&fields, report);
+    let conditions = read_conditions(all, node.line, path, report)?;
     Some(Trigger::Events { bus: bus?, any_of: vec![conditions] })
 }
 
-/// Conditions on attributes, as the arguments of a binding say them.
-fn read_conditions<'n>(
-    entries: impl Iterator<Item = &'n Entry>,
+/// The exchange that `bus` names.
+pub(super) fn read_bus(fields: &Fields<'_>, report: &mut Report) -> Option<ExchangeName> {
+    let Some(node) = fields.get("bus") else { return ExchangeName::new(BUS).ok() };
+    let text = fields.text("bus", "the name of an x-events exchange", report)?;
+    exchange_name(text, node.line, &fields.path_of("bus"), report)
+}
+
+/// Conditions on attributes, as the arguments of a binding say them; `bus` is none.
+pub(super) fn read_conditions(
+    entries: &[Entry],
+    line: usize,
     path: &str,
     report: &mut Report,
 ) -> Option<Table> {
     let mut conditions = Some(Table::new());
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| &*entry.key != "bus") {
         let path = format!("{path}.{}", entry.key);
         let guess = match ATTRIBUTES.contains(&&*entry.key) {
             true => String::new(),
@@ -171,7 +169,12 @@ fn read_conditions<'n>(
             _ => conditions = None,
         }
     }
-    conditions
+    let conditions = conditions?;
+    if let Err(reason) = check_event_conditions(&conditions) {
+        report.add(line, path, reason);
+        return None;
+    }
+    Some(conditions)
 }
 
 fn read_condition(node: &Node, path: &str, report: &mut Report) -> Option<Value> {

@@ -3,7 +3,7 @@
 mod commit;
 mod evaluate;
 mod outside;
-mod parking;
+pub(crate) mod parking;
 mod retry;
 
 use crate::action::{ActionTools, Answer, PublishStep, Step};
@@ -33,7 +33,7 @@ pub(crate) const IN_HAND_MAX: u32 = 1000;
 const EVALUATE_MAX: usize = 256;
 
 /// How long a rule that cannot work waits before it tries again.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a rule that is stopped waits for actions that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -164,7 +164,7 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
 }
 
 /// Ready when the rule is to stop, or nobody is there any more to say so.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

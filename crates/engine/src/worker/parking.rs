@@ -11,7 +11,7 @@ use millpond_model::table::{RawValue, TableBuf};
 const ERROR_MAX_CHARS: usize = 2000;
 
 /// What the parking queue gets: the message as it came, and headers that say why.
-pub(super) fn message(rule: &Rule, delivery: &Delivery, attempts: u32, reason: &str) -> Message {
+pub(crate) fn message(rule: &Rule, delivery: &Delivery, attempts: u32, reason: &str) -> Message {
     let message = &delivery.message;
     let properties = RawProperties::from_checked(message.properties());
     let reason: String = reason.chars().take(ERROR_MAX_CHARS).collect();

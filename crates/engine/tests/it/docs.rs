@@ -25,7 +25,7 @@ fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn every_example_of_the_guide_is_a_topology() {
-    for page in ["topology.md", "schedules.md", "rules.md", "secrets.md", "testing-rules.md"] {
+    for page in ["topology.md", "schedules.md", "rules.md", "windows.md", "secrets.md", "testing-rules.md"] {
         let examples = blocks(page, "yaml");
         assert!(!examples.is_empty(), "{page} has no examples");
         for (line, example) in examples {

@@ -23,3 +23,4 @@ mod sources;
 mod support;
 mod testing;
 mod trying;
+mod windows;
