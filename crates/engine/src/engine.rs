@@ -294,6 +294,7 @@ impl Engine {
     fn start_new(&self, topology: Arc<Topology>) -> Vec<String> {
         let mut state = self.inner.state.lock();
         let state = &mut *state;
+        self.inner.tools.actions.databases.set(&topology.databases);
         for rule in &topology.rules {
             if state.rules.contains_key(&rule.name) {
                 continue;

@@ -1,5 +1,6 @@
 //! Why actions fail.
 
+use crate::database::DatabaseError;
 use std::time::Duration;
 
 /// Why an attempt at an action on the outside failed; it may be tried again.
@@ -53,6 +54,14 @@ pub(crate) enum ActionError {
         /// What went wrong.
         reason: String,
     },
+    /// A statement was not done, or its answer is not usable.
+    #[error("{place}: {error}")]
+    Sql {
+        /// `FILE:LINE` of the rule.
+        place: String,
+        /// What went wrong.
+        error: DatabaseError,
+    },
 }
 
 impl ActionError {
@@ -60,6 +69,7 @@ impl ActionError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Http { .. } | Self::Status { .. } | Self::File { .. } | Self::Secret { .. } => true,
+            Self::Sql { error, .. } => error.is_retryable(),
         }
     }
 
@@ -68,7 +78,7 @@ impl ActionError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
-            Self::Http { .. } | Self::File { .. } | Self::Secret { .. } => None,
+            Self::Http { .. } | Self::File { .. } | Self::Secret { .. } | Self::Sql { .. } => None,
         }
     }
 
@@ -79,6 +89,7 @@ impl ActionError {
             Self::Http { .. } => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::File { .. } | Self::Secret { .. } => false,
+            Self::Sql { error, .. } => error.is_of_database(),
         }
     }
 }

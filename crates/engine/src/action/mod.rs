@@ -9,12 +9,14 @@ mod file;
 mod fill;
 mod http;
 mod publish;
+mod sql;
 
 pub(crate) use error::ActionError;
 pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use publish::{PublishStep, short, show_value};
 
+use crate::database::Databases;
 use crate::engine::EngineOptions;
 use crate::jq::Needs;
 use crate::secret::Secrets;
@@ -25,13 +27,14 @@ use http::{HttpAction, HttpClient, HttpStep};
 use millpond_model::ExchangeName;
 use publish::PublishAction;
 use serde_json::Value;
+use sql::{SqlAction, SqlStep};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 /// The kinds, as a file names them.
-pub(crate) const KINDS: [&str; 3] = ["publish", "http", "file"];
+pub(crate) const KINDS: [&str; 4] = ["publish", "http", "file", "sql"];
 
 /// What a rule does.
 #[derive(Debug)]
@@ -39,6 +42,7 @@ pub(crate) enum Action {
     Publish(PublishAction),
     Http(HttpAction),
     File(FileAction),
+    Sql(SqlAction),
 }
 
 /// One action with everything filled in.
@@ -47,6 +51,7 @@ pub(crate) enum Step {
     Publish(PublishStep),
     Http(HttpStep),
     File(FileStep),
+    Sql(SqlStep),
 }
 
 /// What an action on the outside gave: the answer, which later actions may look at.
@@ -61,6 +66,7 @@ pub(crate) struct ActionTools {
     pub(crate) http: HttpClient,
     pub(crate) files: FileWriter,
     pub(crate) secrets: Secrets,
+    pub(crate) databases: Databases,
 }
 
 impl ActionTools {
@@ -69,6 +75,7 @@ impl ActionTools {
         Self {
             http: HttpClient::new(options.data_dir.clone()),
             files: FileWriter::start(options.data_dir.join("files")),
+            databases: Databases::new(options.data_dir.clone(), secrets.clone()),
             secrets,
         }
     }
@@ -88,6 +95,7 @@ impl Action {
             "publish" => PublishAction::read(node, line, path, report).map(Self::Publish),
             "http" => HttpAction::read(node, line, path, report).map(Self::Http),
             "file" => FileAction::read(node, line, path, report).map(Self::File),
+            "sql" => SqlAction::read(node, line, path, report).map(Self::Sql),
             _ => None,
         }
     }
@@ -98,6 +106,7 @@ impl Action {
             Self::Publish(action) => Step::Publish(action.fill(context)?),
             Self::Http(action) => Step::Http(action.fill(context)?),
             Self::File(action) => Step::File(action.fill(context)?),
+            Self::Sql(action) => Step::Sql(action.fill(context)?),
         })
     }
 
@@ -125,11 +134,19 @@ impl Action {
         }
     }
 
+    /// The database it needs, with the place that says so.
+    pub(crate) fn database(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Sql(action) => Some((action.place.as_str(), &action.database)),
+            _ => None,
+        }
+    }
+
     /// Whether it waits for somebody else's answer, so that few are to be under way at once.
     pub(crate) fn waits_for_others(&self) -> bool {
         match self {
             Self::Publish(_) | Self::File(_) => false,
-            Self::Http(_) => true,
+            Self::Http(_) | Self::Sql(_) => true,
         }
     }
 }
@@ -142,6 +159,7 @@ impl Step {
         match self {
             Self::Publish(_) | Self::File(_) => None,
             Self::Http(step) => Some(step.target()),
+            Self::Sql(step) => Some(step.target()),
         }
     }
 
@@ -151,6 +169,15 @@ impl Step {
         match &**self {
             Self::Publish(_) => Box::pin(std::future::ready(Ok(Value::Null))),
             Self::File(step) => Box::pin(tools.files.append(step.clone())),
+            Self::Sql(_) => {
+                let (step, databases) = (self.clone(), tools.databases.clone());
+                Box::pin(async move {
+                    match &*step {
+                        Self::Sql(step) => step.run(&databases).await,
+                        _ => Ok(Value::Null),
+                    }
+                })
+            }
             Self::Http(_) => {
                 let (step, tools) = (self.clone(), tools.clone());
                 Box::pin(async move {
@@ -170,6 +197,7 @@ impl fmt::Display for Step {
             Self::Publish(step) => step.fmt(f),
             Self::Http(step) => step.fmt(f),
             Self::File(step) => step.fmt(f),
+            Self::Sql(step) => step.fmt(f),
         }
     }
 }

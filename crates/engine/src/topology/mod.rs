@@ -8,7 +8,7 @@ pub(crate) mod read;
 mod rule;
 mod source;
 mod trigger;
-mod yaml;
+pub(crate) mod yaml;
 
 pub(crate) use operator::read_missed;
 pub use read::{Diagnostic, TopologyError};
@@ -18,6 +18,7 @@ pub(crate) use source::SourceSpec;
 pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};
 
+use crate::database::{DatabaseSpec, read_databases};
 use crate::jq::with_deep_stack;
 use crate::trial::{Trial, read_trials};
 use millpond_broker::{
@@ -61,6 +62,7 @@ pub struct Topology {
     pub(crate) user_policies: Vec<Placed<PolicySpec>>,
     pub(crate) operator_policies: Vec<Placed<PolicySpec>>,
     pub(crate) schedules: Vec<Placed<ScheduleSpec>>,
+    pub(crate) databases: Vec<Arc<DatabaseSpec>>,
     pub(crate) sources: Vec<Arc<SourceSpec>>,
     pub(crate) trials: Vec<Trial>,
 }
@@ -94,6 +96,7 @@ impl fmt::Display for Topology {
         for (count, one, many) in [
             (policies, "policy", "policies"),
             (self.schedules.len(), "schedule", "schedules"),
+            (self.databases.len(), "database", "databases"),
             (self.sources.len(), "source", "sources"),
         ] {
             match count {
@@ -162,6 +165,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         "policies",
         "operator_policies",
         "schedules",
+        "databases",
         "sources",
         "rules",
         "tests",
@@ -196,6 +200,9 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     if let Some(node) = fields.get("schedules") {
         topology.schedules = read_schedules(node, &mut report);
     }
+    if let Some(node) = fields.get("databases") {
+        topology.databases = read_databases(node, &mut report);
+    }
     if let Some(node) = fields.get("sources") {
         topology.sources = with_deep_stack(|| source::read_sources(node, &mut report));
     }
@@ -206,6 +213,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         topology.trials = read_trials(node, &topology.rules, &mut report);
     }
     topology.check_triggers(&mut report);
+    topology.check_databases(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }
 }
 
@@ -222,6 +230,25 @@ impl Topology {
                 .iter()
                 .find(|exchange| exchange.it.name.as_str() == name)
                 .map(|exchange| &*exchange.it.kind),
+        }
+    }
+
+    /// Whether the databases that rules use are in the file.
+    fn check_databases(&self, report: &mut Report) {
+        for rule in &self.rules {
+            for (place, name) in rule.actions.iter().filter_map(|action| action.database()) {
+                if self.databases.iter().any(|database| database.name == name) {
+                    continue;
+                }
+                let line = place.rsplit(':').next().and_then(|line| line.parse().ok()).unwrap_or(rule.line);
+                let known = self.databases.iter().map(|database| database.name.as_str());
+                let guess = did_you_mean(name, known);
+                let text = format!(
+                    "found database '{}', expected one of the section 'databases'{guess}",
+                    shorten(name)
+                );
+                report.add(line, &format!("rules.{}.do", rule.name), text);
+            }
         }
     }
 

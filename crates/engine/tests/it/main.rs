@@ -9,6 +9,7 @@ static ALLOCATOR: millpond_engine::Allocator<std::alloc::System> =
 
 mod applying;
 mod checking;
+mod databases;
 mod docs;
 mod evaluating;
 mod events;
@@ -20,6 +21,7 @@ mod rules;
 mod secrets;
 mod source_file;
 mod sources;
+mod servers;
 mod support;
 mod testing;
 mod trying;
