@@ -2,7 +2,7 @@
 
 use super::ActionError;
 use super::fill::{Context, PlanError};
-use crate::database::{Databases, Statement, read_range, show_range};
+use crate::database::{ANSWER_MAX_BYTES, Databases, Statement, read_range, show_range};
 use crate::jq::Jq;
 use crate::topology::expression::jq;
 use crate::topology::read::{Fields, Report};
@@ -96,6 +96,7 @@ impl SqlAction {
                 text: self.statement.clone(),
                 parameters: parameters?,
                 rows_max: self.rows_max,
+                bytes_max: ANSWER_MAX_BYTES,
                 expect_rows: self.expect_rows.clone(),
             },
         })

@@ -40,6 +40,8 @@ pub(crate) struct Statement {
     pub(crate) parameters: Vec<Value>,
     /// Rows of the answer that are kept.
     pub(crate) rows_max: usize,
+    /// Rows are kept until they have so many bytes as JSON.
+    pub(crate) bytes_max: usize,
     /// How many rows it has to give or change; done in a transaction that is undone otherwise.
     pub(crate) expect_rows: Option<RangeInclusive<u64>>,
 }
@@ -47,7 +49,13 @@ pub(crate) struct Statement {
 impl Statement {
     /// One whose whole answer is wanted.
     pub(crate) fn new(text: impl Into<Arc<str>>, parameters: Vec<Value>) -> Self {
-        Self { text: text.into(), parameters, rows_max: usize::MAX, expect_rows: None }
+        Self {
+            text: text.into(),
+            parameters,
+            rows_max: usize::MAX,
+            bytes_max: ANSWER_MAX_BYTES,
+            expect_rows: None,
+        }
     }
 }
 
@@ -174,35 +182,27 @@ impl Database {
 
 /// Counts an answer's rows and bytes while it comes.
 #[derive(Debug)]
-struct Collected<'s> {
-    spec: &'s DatabaseSpec,
+struct Collected {
     answer: Answer,
     rows_max: usize,
+    bytes_max: usize,
     size_bytes: usize,
 }
 
-impl<'s> Collected<'s> {
-    fn new(spec: &'s DatabaseSpec, rows_max: usize) -> Self {
-        Self { spec, answer: Answer::default(), rows_max, size_bytes: 0 }
+impl Collected {
+    fn new(statement: &Statement) -> Self {
+        let (rows_max, bytes_max) = (statement.rows_max, statement.bytes_max);
+        Self { answer: Answer::default(), rows_max, bytes_max, size_bytes: 0 }
     }
 
-    /// Whether another row is to be read.
+    /// Whether another row is kept.
     fn has_room(&self) -> bool {
-        self.answer.rows.len() < self.rows_max
+        self.answer.rows.len() < self.rows_max && self.size_bytes < self.bytes_max
     }
 
-    fn add(&mut self, row: Map<String, Value>) -> Result<(), DatabaseError> {
+    fn add(&mut self, row: Map<String, Value>) {
         self.size_bytes += row.iter().map(|(name, value)| name.len() + size_of_value(value)).sum::<usize>();
-        if self.size_bytes > ANSWER_MAX_BYTES {
-            return Err(DatabaseError::Value {
-                database: self.spec.name.clone(),
-                reason: format!(
-                    "the answer is larger than {ANSWER_MAX_BYTES} bytes: ask for fewer rows or columns"
-                ),
-            });
-        }
         self.answer.rows.push(row);
-        Ok(())
     }
 }
 

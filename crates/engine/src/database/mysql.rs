@@ -74,7 +74,7 @@ impl MySql {
         };
         let mut rows = self.connection.exec_iter(prepared, parameters).await.map_err(failed)?;
         let columns = rows.columns();
-        let mut collected = Collected::new(&spec, statement.rows_max);
+        let mut collected = Collected::new(statement);
         let mut count = 0;
         while let Some(row) = rows.next().await.map_err(failed)? {
             count += 1;
@@ -84,11 +84,9 @@ impl MySql {
             }
             let columns = columns.as_deref().unwrap_or_default();
             let object = columns.iter().zip(row.unwrap());
-            collected.add(
-                object
-                    .map(|(column, value)| (column.name_str().into_owned(), to_json(column, value)))
-                    .collect(),
-            )?;
+            let object =
+                object.map(|(column, value)| (column.name_str().into_owned(), to_json(column, value)));
+            collected.add(object.collect());
         }
         let mut answer = collected.answer;
         answer.affected = match columns {

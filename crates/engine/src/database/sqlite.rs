@@ -137,7 +137,7 @@ fn execute(
     let names: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
     let is_read = prepared.readonly();
     let before = connection.total_changes();
-    let mut collected = Collected::new(spec, statement.rows_max);
+    let mut collected = Collected::new(statement);
     let mut rows = prepared.query(rusqlite::params_from_iter(parameters)).map_err(failed)?;
     let mut count = 0;
     while let Some(row) = rows.next().map_err(failed)? {
@@ -153,7 +153,7 @@ fn execute(
         let columns = names.iter().enumerate();
         let object: Result<_, rusqlite::Error> =
             columns.map(|(at, name)| Ok((name.clone(), to_json(row.get_ref(at)?)))).collect();
-        collected.add(object.map_err(failed)?)?;
+        collected.add(object.map_err(failed)?);
     }
     let mut answer = collected.answer;
     answer.affected = if is_read { count } else { connection.total_changes().saturating_sub(before) };

@@ -126,7 +126,7 @@ impl Postgres {
         let parameters: Vec<_> = statement.parameters.iter().map(Parameter).collect();
         let rows = self.client.query_raw(prepared, parameters).await;
         let mut rows = pin!(rows.map_err(|error| failed(&self.spec, &error))?);
-        let mut collected = Collected::new(&self.spec, statement.rows_max);
+        let mut collected = Collected::new(statement);
         while let Some(row) = rows.next().await {
             let row = row.map_err(|error| failed(&self.spec, &error))?;
             // The rest is read all the same: how many there were comes at the end.
@@ -137,7 +137,7 @@ impl Postgres {
             let object: Result<Map<_, _>, _> = row_to_json(&row).collect();
             let object =
                 object.map_err(|reason| DatabaseError::Value { database: self.spec.name.clone(), reason })?;
-            collected.add(object)?;
+            collected.add(object);
         }
         let mut answer = collected.answer;
         answer.affected = rows.rows_affected().unwrap_or_default();
