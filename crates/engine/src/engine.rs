@@ -20,7 +20,7 @@ use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sources::Sources;
+use sources::{Gone, Sources};
 pub use sources::{SourceError, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -290,8 +290,8 @@ impl Engine {
     }
 
     /// Takes a topology over: rules and sources that are not there yet come, and those that are not stopped start.
-    /// Names of sources that went.
-    fn start_new(&self, topology: Arc<Topology>) -> Vec<String> {
+    /// What is left of sources that went.
+    fn start_new(&self, topology: Arc<Topology>) -> Gone {
         let mut state = self.inner.state.lock();
         let state = &mut *state;
         self.inner.tools.actions.databases.set(&topology.databases);

@@ -14,6 +14,7 @@ mod sql;
 pub(crate) use error::ActionError;
 pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
+pub(crate) use http::with_causes;
 pub(crate) use publish::{PublishStep, short, show_value};
 
 use crate::database::Databases;

@@ -5,7 +5,8 @@ use crate::source::{self, CURSOR_PREFIX, KeptCursor, SourceState, SourceVitals};
 use crate::topology::{SourceSpec, Topology, did_you_mean};
 use crate::worker::Tools;
 use bytes::Bytes;
-use millpond_broker::CommitError;
+use millpond_broker::{CommitError, OpenSession};
+use millpond_model::QueueName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,6 +62,15 @@ pub(super) struct Sources {
     stopped: BTreeSet<String>,
     /// Of sources that are not running yet.
     cursors: BTreeMap<String, KeptCursor>,
+}
+
+/// What a topology that was taken over left behind.
+#[derive(Debug)]
+pub(super) struct Gone {
+    /// Of sources that are not there any more.
+    names: Vec<String>,
+    /// Of sources that need them no more.
+    queues: Vec<QueueName>,
 }
 
 /// A source of the topology.
@@ -129,12 +139,16 @@ impl Sources {
         self.running.values_mut().filter_map(|running| running.task.take()).collect()
     }
 
-    /// Takes a topology over, after [`Self::take_changed`] and the end of the tasks it gave; names of sources that
-    /// went.
-    pub(super) fn start_new(&mut self, topology: &Topology, tools: &Tools) -> Vec<String> {
+    /// Takes a topology over, after [`Self::take_changed`] and the end of the tasks it gave; what went.
+    pub(super) fn start_new(&mut self, topology: &Topology, tools: &Tools) -> Gone {
         let mut gone = Vec::new();
-        self.running.retain(|name, _| {
-            let stays = topology.source(name).is_some();
+        let mut queues = Vec::new();
+        self.running.retain(|name, running| {
+            let new = topology.source(name);
+            let stays = new.is_some();
+            let own = running.spec.kind.own_queue(name);
+            queues
+                .extend(own.filter(|own| new.is_none_or(|it| it.kind.own_queue(name).as_ref() != Some(own))));
             if !stays {
                 gone.push(name.clone());
             }
@@ -159,7 +173,7 @@ impl Sources {
             }
             self.running.insert(name.clone(), running);
         }
-        gone
+        Gone { names: gone, queues }
     }
 
     /// Names of those that are stopped.
@@ -234,13 +248,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets what was kept of sources that went.
-    pub(super) async fn forget_sources(&self, names: &[String]) -> Result<(), CommitError> {
-        for name in names {
+    /// Forgets what was kept of sources that went. Their queues are deleted if nothing is in them.
+    pub(super) async fn forget_sources(&self, gone: &Gone) -> Result<(), CommitError> {
+        self.delete_queues(&gone.queues);
+        for name in &gone.names {
             self.put(format!("{CURSOR_PREFIX}{name}").as_bytes(), None).await?;
             self.keep_source_stopped(name, false).await?;
         }
         Ok(())
+    }
+
+    fn delete_queues(&self, queues: &[QueueName]) {
+        if queues.is_empty() {
+            return;
+        }
+        let Tools { broker, vhost, .. } = &self.inner.tools;
+        let request =
+            OpenSession { login: broker.internal_login(), vhost: vhost.clone(), name: "topology".into() };
+        let Ok(mut session) = broker.open_session(request) else { return };
+        for queue in queues {
+            match session.delete_queue(queue, false, true) {
+                Ok(_) => tracing::info!(queue = queue.as_str(), "the queue of a source is deleted"),
+                Err(error) => tracing::warn!(queue = queue.as_str(), %error, "the queue of a source is left"),
+            }
+        }
     }
 
     async fn keep_source_stopped(&self, name: &str, stopped: bool) -> Result<(), CommitError> {

@@ -11,7 +11,7 @@ mod text;
 
 pub use key::KeyError;
 pub use table::{SecretError, Secrets};
-pub(crate) use text::{Scrub, SecretTemplate, SecretText};
+pub(crate) use text::{Hidden, Scrub, SecretTemplate, SecretText};
 
 /// Longest value of a secret, wherever it comes from. Bytes.
 pub const SECRET_MAX_BYTES: usize = 64 * 1024;

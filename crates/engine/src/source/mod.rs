@@ -11,6 +11,8 @@
 
 mod desk;
 mod file;
+mod http;
+mod messages;
 mod runner;
 mod shape;
 mod thinker;
@@ -21,6 +23,7 @@ use crate::worker::Tools;
 use bytes::Bytes;
 pub(crate) use desk::Desk;
 use millpond_broker::{DeliveryId, Outcome};
+use millpond_model::QueueName;
 use parking_lot::Mutex;
 pub(crate) use runner::run;
 use serde_json::Value;
@@ -40,7 +43,8 @@ pub(crate) const LOOK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) type ReadKind = fn(&Node, &str, &mut Report) -> Option<Arc<dyn Kind>>;
 
 /// Every kind there is. A new one adds its line here and has a file of its own.
-pub(crate) const KINDS: &[(&str, ReadKind)] = &[("file", file::read), ("timer", timer::read)];
+pub(crate) const KINDS: &[(&str, ReadKind)] =
+    &[("file", file::read), ("http", http::read), ("messages", messages::read), ("timer", timer::read)];
 
 /// A future of a source.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;
@@ -55,6 +59,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
 
     /// The type of its events, unless the file or an item says another.
     fn event_type(&self) -> String;
+
+    /// The queue that comes and goes with a source of that name.
+    fn own_queue(&self, _source: &str) -> Option<QueueName> {
+        None
+    }
 
     /// Makes ready to look. Called when the source starts, and again after every error.
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError>;
@@ -117,8 +126,11 @@ pub(crate) struct Item {
     pub(crate) data: Payload,
     /// Further attributes (CloudEvents' extensions): lower case letters and digits, scalars.
     pub(crate) attributes: Vec<(String, Value)>,
-    /// For an item that was a CloudEvent already: its `source`; its `id` is then taken as it is.
+    /// For an item that was an event already: its `source`; its `id` is then taken as it is, and its `time` is among
+    /// the attributes.
     pub(crate) origin: Option<String>,
+    /// Rules and sources that it has come through in the broker; 0 for what comes from outside.
+    pub(crate) hops: u64,
 }
 
 impl Item {
@@ -132,6 +144,7 @@ impl Item {
             data: Payload::Json(data),
             attributes: Vec::new(),
             origin: None,
+            hops: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::thinker::Thinker;
 use super::{Item, Payload, SourceError};
 use crate::action::short;
+use crate::event::HOPS_HEADER;
 use crate::jq::{JqError, Template, to_val};
 use crate::topology::SourceSpec;
 use bytes::Bytes;
@@ -57,7 +58,7 @@ fn shape_one(spec: &SourceSpec, item: Item, now_ms: u64) -> Shaped {
         Some(_) => item.id.clone(),
         None => short(format!("{}/{}", spec.name, item.id)),
     };
-    let source = item.origin.clone().unwrap_or_else(|| spec.source.clone());
+    let source = spec.source.clone().or_else(|| item.origin.clone()).unwrap_or_else(|| spec.default_source());
     let time_ms = item.time_ms.unwrap_or(now_ms);
     let mut event = Draft { id, source, time_ms, item };
     let shaped = event.fill(spec).and_then(|filled| {
@@ -74,7 +75,7 @@ fn shape_one(spec: &SourceSpec, item: Item, now_ms: u64) -> Shaped {
 /// What tells of an event that the broker does not take.
 pub(super) fn refused(spec: &SourceSpec, ready: &Ready, reason: &str, now_ms: u64) -> Option<Ready> {
     let item = Item::json(String::new(), String::from_utf8_lossy(&ready.body).into());
-    Draft { id: ready.id.clone(), source: spec.source.clone(), time_ms: now_ms, item }.failed(reason)
+    Draft { id: ready.id.clone(), source: spec.default_source(), time_ms: now_ms, item }.failed(reason)
 }
 
 /// An event in the making.
@@ -133,7 +134,7 @@ impl Draft {
         event.insert("id".to_owned(), self.id.clone().into());
         event.insert("source".to_owned(), self.source.clone().into());
         event.insert("type".to_owned(), event_type.into());
-        event.insert("time".to_owned(), self.time().into());
+        event.entry("time").or_insert_with(|| self.time().into());
         if let Some(subject) = &self.item.subject {
             event.insert("subject".to_owned(), subject.clone().into());
         }
@@ -161,11 +162,11 @@ impl Draft {
             Payload::Raw { content_type, bytes } => (content_type.clone(), bytes.clone()),
         };
         let mut attributes: Map<String, Value> = self.item.attributes.iter().cloned().collect();
+        attributes.entry("time").or_insert_with(|| self.time().into());
         let own = [
             ("id", Some(self.id.clone())),
             ("source", Some(self.source.clone())),
             ("type", Some(event_type)),
-            ("time", Some(self.time())),
             ("subject", subject.filter(|subject| !subject.is_empty())),
             ("datacontenttype", content_type.filter(|it| !it.is_empty())),
         ];
@@ -174,6 +175,9 @@ impl Draft {
         }
         let event = CloudEvent::new(attributes, body).map_err(|error| error.to_string())?;
         let mut message = event.to_message(self.time_ms / 1000);
+        if self.item.hops > 0 {
+            message.properties.headers.set(HOPS_HEADER, i64::try_from(self.item.hops).unwrap_or(i64::MAX));
+        }
         message.properties.message_id = Some(short(self.id.clone()).into());
         let properties = message.encode_properties().map_err(|error| error.to_string())?;
         let (size, max) = (properties.len(), millpond_model::limits::PROPERTIES_MAX_BYTES);
@@ -194,7 +198,7 @@ impl Draft {
         };
         let at = (0..=FAILED_SHOWN_MAX_BYTES.min(shown.len())).rev().find(|at| shown.is_char_boundary(*at));
         let data = json!({"error": reason, "data": shown[..at.unwrap_or(0)], "size": shown.len()});
-        let item = Item::json(String::new(), data);
+        let item = Item { hops: self.item.hops, ..Item::json(String::new(), data) };
         let draft = Draft { id: self.id.clone(), source: self.source.clone(), time_ms: self.time_ms, item };
         draft.encode(FAILED_TYPE.to_owned(), None).ok()
     }

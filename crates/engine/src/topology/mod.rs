@@ -424,13 +424,13 @@ pub(crate) fn named_exchange(fields: &Fields<'_>, key: &str, report: &mut Report
     exchange_name(text, line, &fields.path_of(key), report)
 }
 
-fn named_queue(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<QueueName> {
+pub(crate) fn named_queue(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<QueueName> {
     let text = fields.text(key, "the name of a queue", report)?;
     let line = fields.get(key).map_or(fields.line, |node| node.line);
     queue_name(text, line, &fields.path_of(key), report)
 }
 
-fn routing_key(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<Box<[u8]>> {
+pub(crate) fn routing_key(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<Box<[u8]>> {
     let text = fields.text(key, "a binding key", report)?;
     if text.len() > millpond_model::limits::SHORT_STRING_MAX_BYTES {
         let line = fields.get(key).map_or(fields.line, |node| node.line);
@@ -449,7 +449,7 @@ fn arguments(fields: &Fields<'_>, report: &mut Report) -> Table {
 }
 
 /// YAML as a field table.
-fn read_table(node: &Node, path: &str, report: &mut Report) -> Table {
+pub(crate) fn read_table(node: &Node, path: &str, report: &mut Report) -> Table {
     let table: Table = entries(node, path, "a mapping", report)
         .iter()
         .map(|entry| (entry.key.clone(), to_value(&entry.value)))

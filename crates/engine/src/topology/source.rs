@@ -39,8 +39,8 @@ pub(crate) struct SourceSpec {
     /// Else the item's or the kind's.
     pub(crate) event_type: Option<Template>,
     pub(crate) subject: Option<Template>,
-    /// The events' attribute `source`.
-    pub(crate) source: String,
+    /// The events' attribute `source`; else the item's, or [`Self::default_source`].
+    pub(crate) source: Option<String>,
     pub(crate) data: Option<Jq>,
     pub(crate) exchange: ExchangeName,
     /// As written, to see whether another file says the same.
@@ -48,6 +48,11 @@ pub(crate) struct SourceSpec {
 }
 
 impl SourceSpec {
+    /// The attribute `source` of what knows no better.
+    pub(crate) fn default_source(&self) -> String {
+        format!("/sources/{}", self.name)
+    }
+
     /// Whether anything of its events is worked out by jq.
     pub(crate) fn has_expressions(&self) -> bool {
         let dynamic =
@@ -112,7 +117,7 @@ fn read_source(entry: &Entry, report: &mut Report) -> Option<SourceSpec> {
         kind,
         event_type,
         subject,
-        source: source.map_or_else(|| format!("/sources/{name}"), str::to_owned),
+        source: source.map(str::to_owned),
         data,
         exchange: exchange.unwrap_or_else(|| ExchangeName::new(BUS).expect("a short name")),
         definition: entry.value.clone(),

@@ -21,6 +21,8 @@ mod rules;
 mod secrets;
 mod servers;
 mod source_file;
+mod source_http;
+mod source_messages;
 mod sources;
 mod support;
 mod testing;

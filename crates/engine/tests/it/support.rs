@@ -379,18 +379,7 @@ struct Script {
 impl Script {
     /// Reads one request and answers it, then closes.
     async fn answer(&mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut bytes = Vec::new();
-        let request = loop {
-            let mut block = [0; 4096];
-            let read = stream.read(&mut block).await.unwrap_or(0);
-            bytes.extend_from_slice(&block[..read]);
-            if let Some(request) = whole(&bytes) {
-                break request;
-            }
-            if read == 0 {
-                return;
-            }
-        };
+        let Some((request, bytes)) = read_whole(&mut stream).await else { return };
         self.status = self.statuses.next().unwrap_or(&self.status);
         // A test that has ended looks at no more requests.
         let _ = self.requests.send(request);
@@ -402,6 +391,26 @@ impl Script {
             format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{said}");
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
+    }
+}
+
+/// One request; `None` if the client went before it was whole.
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
+    read_whole(stream).await.map(|(request, _)| request)
+}
+
+async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Request, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut block = [0; 4096];
+        let read = stream.read(&mut block).await.unwrap_or(0);
+        bytes.extend_from_slice(&block[..read]);
+        if let Some(request) = whole(&bytes) {
+            return Some((request, bytes));
+        }
+        if read == 0 {
+            return None;
+        }
     }
 }
 

@@ -86,10 +86,14 @@ impl HttpClient {
         build(Some(&self.0.base.join(ca_file))).map(drop)
     }
 
-    /// The client for a step, with its `ca_file` as that is now.
-    async fn client(&self, step: &HttpStep) -> Result<reqwest::Client, String> {
-        let trust = match &step.ca_file {
-            _ if step.url.scheme() == "http" => Trust::Nobody,
+    /// The client for requests with TLS or without, with their `ca_file` as that is now.
+    pub(crate) async fn client_for(
+        &self,
+        is_tls: bool,
+        ca_file: Option<&Arc<str>>,
+    ) -> Result<reqwest::Client, String> {
+        let trust = match ca_file {
+            _ if !is_tls => Trust::Nobody,
             None => Trust::System,
             Some(file) => Trust::File(file.clone()),
         };
@@ -128,7 +132,8 @@ impl HttpClient {
             url: step.url.to_string(),
             reason,
         };
-        let client = self.client(step).await.map_err(failed)?;
+        let is_tls = step.url.scheme() != "http";
+        let client = self.client_for(is_tls, step.ca_file.as_ref()).await.map_err(failed)?;
         let request = client
             .request(step.method.clone(), step.url.clone())
             .headers(sent)
@@ -298,7 +303,7 @@ fn show_ranges(ranges: &[RangeInclusive<u16>]) -> String {
 }
 
 /// The error and what caused it: reqwest's own text says only which phase failed.
-fn with_causes(error: &reqwest::Error) -> String {
+pub(crate) fn with_causes(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {

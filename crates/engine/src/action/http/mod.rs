@@ -8,7 +8,7 @@ use crate::secret::{SecretTemplate, SecretText};
 use crate::topology::expression::{jq_of, read_secret_headers, template};
 use crate::topology::read::{Fields, Report};
 use crate::topology::{Kind, Node, shorten};
-pub(crate) use client::HttpClient;
+pub(crate) use client::{HttpClient, with_causes};
 use reqwest::header::HeaderName;
 use std::fmt;
 use std::ops::RangeInclusive;
