@@ -32,7 +32,7 @@ struct Timer {
 /// When it is due.
 #[derive(Debug, Clone)]
 enum Moments {
-    Cron(Calendar),
+    Cron(Box<Calendar>),
     /// Multiples since 1970, so that a restart shifts nothing. Milliseconds.
     Every(u64),
 }
@@ -62,7 +62,7 @@ pub(super) fn read(node: &Node, path: &str, report: &mut Report) -> Option<Arc<d
             let text = fields.text("cron", "a cron expression", report)?;
             let zone = fields.text("zone", "a time zone", report).unwrap_or_default();
             match Calendar::new(text, zone) {
-                Ok(calendar) => Moments::Cron(calendar),
+                Ok(calendar) => Moments::Cron(Box::new(calendar)),
                 Err(error) => {
                     report.add(cron.line, path, error.to_string());
                     return None;

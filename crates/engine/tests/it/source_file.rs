@@ -260,7 +260,9 @@ fn lines_come_once_through_breaks_at_random_places() {
         drop(client);
         for _ in 0..rand::random_range(1..6) {
             writer.write(rand::random_range(1..150));
-            std::thread::sleep(std::time::Duration::from_micros(rand::random_range(0..4000)));
+            // Where it is cut is left to chance.
+            let pause = std::time::Duration::from_micros(rand::random_range(0..4000));
+            runtime.block_on(tokio::time::sleep(pause));
         }
         data = it.break_off(runtime);
         // What is written while it is down.
