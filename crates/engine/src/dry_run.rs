@@ -38,6 +38,24 @@ pub enum RuleError {
         /// Why.
         reason: String,
     },
+    /// It takes from a queue that is not its own.
+    #[error(
+        "rule '{rule}' takes from queue '{queue}', which others fill: it cannot be drained; pause it, or stop who publishes"
+    )]
+    NotItsQueue {
+        /// Which.
+        rule: String,
+        /// The queue.
+        queue: String,
+    },
+    /// The bindings of its queue could not be changed.
+    #[error("rule '{rule}': the bindings of its queue could not be changed: {reason}")]
+    NotBound {
+        /// Which.
+        rule: String,
+        /// Why.
+        reason: String,
+    },
     /// The engine has shut down.
     #[error("the engine has shut down")]
     ShutDown,

@@ -1,9 +1,12 @@
 //! The engine: which rules there are, which run, and what is kept of it.
 //!
 //! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML}`, and
-//! `stopped/RULE` (empty) for every rule that was stopped; of sources, `source/NAME` (its cursor) and
+//! `stopped/RULE` for every rule that does not simply run (empty: stopped; `paused`, `draining`, `drained`);
+//! `version/RULE`, its versions as JSON; of sources, `source/NAME` (its cursor) and
 //! `source-stopped/NAME`.
 
+mod history;
+mod rules;
 mod sources;
 
 use crate::action::ActionTools;
@@ -12,20 +15,24 @@ use crate::bus;
 use crate::dry_run::{DryRun, RuleError, dry_run};
 use crate::pool::Pool;
 use crate::secret::Secrets;
-use crate::topology::{Rule, Topology, TopologyError, check};
+use crate::topology::{Topology, TopologyError, check};
 use crate::values;
 use crate::window;
-use crate::worker::{self, RuleState, Tools, Vitals};
+use crate::worker::Tools;
+use history::Histories;
+pub use history::RuleVersion;
 use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
+pub use rules::RuleStatus;
+use rules::{Rest, Running, read_resting};
 use serde_json::{Value, json};
 use sources::{Gone, Sources};
 pub use sources::{SourceError, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -40,6 +47,9 @@ const STOPPED_PREFIX: &str = "stopped/";
 
 /// Prefix of the keys of stopped sources.
 const STOPPED_SOURCE_PREFIX: &str = "source-stopped/";
+
+/// How long a rule of an earlier version may take to finish what it has in hand; the rest comes to the next version.
+const VERSION_GRACE: Duration = Duration::from_secs(60);
 
 /// Settings of the engine.
 #[derive(Debug, Clone)]
@@ -74,23 +84,6 @@ pub enum StartError {
     Values(#[from] ReadValuesError),
 }
 
-/// A rule with its counts since the start of the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleStatus {
-    /// Its name.
-    pub name: String,
-    /// What it is doing.
-    pub state: RuleState,
-    /// Messages taken from its queue.
-    pub seen: u64,
-    /// Messages whose actions were all done.
-    pub acted: u64,
-    /// Attempts that failed and were made again.
-    pub retried: u64,
-    /// Messages moved to the parking queue.
-    pub failed: u64,
-}
-
 /// The running engine; cloning counts a reference.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -108,19 +101,13 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     topology: Arc<Topology>,
-    stopped: BTreeSet<String>,
+    /// Rules that do not simply run.
+    resting: BTreeMap<String, Rest>,
     rules: BTreeMap<String, Running>,
     sources: Sources,
-}
-
-/// A rule of the topology.
-#[derive(Debug)]
-struct Running {
-    rule: Arc<Rule>,
-    vitals: Arc<Vitals>,
-    /// Of the workers behind a rule with memory.
-    inner: Arc<Vitals>,
-    task: Option<Task>,
+    histories: Histories,
+    /// Rules of earlier versions that finish what they have in hand.
+    finishing: Vec<Task>,
 }
 
 #[derive(Debug)]
@@ -130,45 +117,20 @@ struct Task {
 }
 
 impl Task {
+    /// Stops it then, if it has not ended by itself.
+    fn stop_after(&self, time: Duration) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            let _ = stop.send(true);
+        });
+    }
+
     async fn stop(self) {
         // A task that has ended needs no telling.
         let _ = self.stop.send(true);
         if let Err(error) = self.handle.await {
             tracing::error!(%error, "the task of a rule or source broke off");
-        }
-    }
-}
-
-impl Running {
-    fn new(rule: Arc<Rule>) -> Self {
-        Self { rule, vitals: Arc::default(), inner: Arc::default(), task: None }
-    }
-
-    fn state(&self) -> RuleState {
-        match &self.task {
-            Some(task) if task.handle.is_finished() => {
-                RuleState::Waiting { reason: "its task broke off: stop and start it".to_owned() }
-            }
-            _ => match &*self.inner.state.lock() {
-                waiting @ RuleState::Waiting { .. } => waiting.clone(),
-                _ => self.vitals.state.lock().clone(),
-            },
-        }
-    }
-
-    fn start(&mut self, tools: &Tools) {
-        if self.task.is_none() {
-            let (stop, stopped) = watch::channel(false);
-            *self.vitals.state.lock() = RuleState::Running;
-            let (rule, vitals, tools) = (self.rule.clone(), self.vitals.clone(), tools.clone());
-            let handle = match &rule.memory {
-                None => tokio::spawn(worker::run(rule, tools, vitals, stopped)),
-                Some(memory) => {
-                    let (memory, inner) = (memory.clone(), self.inner.clone());
-                    tokio::spawn(window::run(rule, memory, tools, (vitals, inner), stopped))
-                }
-            };
-            self.task = Some(Task { stop, handle });
         }
     }
 }
@@ -180,13 +142,7 @@ impl Engine {
         let actions = ActionTools::start(&options, secrets);
         let vhost = VhostName::new("/").expect("a short name");
         let values = broker.values(values::ROOM)?;
-        let stopped = values
-            .iter()
-            .filter_map(|(key, _)| {
-                let name = std::str::from_utf8(key).ok()?.strip_prefix(STOPPED_PREFIX)?;
-                Some(name.to_owned())
-            })
-            .collect();
+        let resting = read_resting(&values);
         let kept = values.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
         let (file, text) = kept.transpose()?.unwrap_or_default();
         let topology = match text.as_str() {
@@ -199,16 +155,18 @@ impl Engine {
             tracing::error!(%error, "there is no event bus: events of sources have to wait");
         }
         if !text.is_empty()
-            && let Err(error) = declare(&tools, &file, &topology).await
+            && let Err(error) = declare(&tools, &file, &topology, &resting).await
         {
             // Clients may have changed what is there; that is no reason to keep them out.
             tracing::error!(%error, "the kept topology does not fit the broker: apply it again when it does");
         }
         let state = State {
             topology: Arc::new(Topology::default()),
-            stopped,
+            resting: resting.clone(),
             rules: BTreeMap::new(),
             sources: Sources::read(&values),
+            histories: Histories::read(&values),
+            finishing: Vec::new(),
         };
         let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
         let engine = Self { inner: Arc::new(inner) };
@@ -230,7 +188,7 @@ impl Engine {
         let Tools { broker, vhost, actions, .. } = &self.inner.tools;
         let (old, stopped) = {
             let state = self.inner.state.lock();
-            let stopped = Resting { rules: state.stopped.clone(), sources: state.sources.stopped() };
+            let stopped = Resting { rules: state.resting.clone(), sources: state.sources.stopped() };
             (state.topology.clone(), stopped)
         };
         let mut plan = look(broker, vhost, file, (&old, topology), &stopped)?;
@@ -258,7 +216,7 @@ impl Engine {
         self.stop_changed(&topology).await;
         carrier.remove(&plan).await?;
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
-            self.keep_stopped(&rule.name, false).await?;
+            self.keep_resting(&rule.name, None).await?;
         }
         for rule in &old.rules {
             let now = topology.rule(&rule.name).and_then(|rule| rule.memory.as_ref());
@@ -268,22 +226,37 @@ impl Engine {
                 window::forget(broker, &rule.name).await?;
             }
         }
+        self.keep_versions(file, &topology).await?;
         let gone = self.start_new(topology);
         self.forget_sources(&gone).await?;
         Ok(ApplyReport { changes: carrier.done, summary: plan.summary.clone(), plan })
     }
 
-    /// Stops the rules and sources that another topology says differently, or not at all.
+    /// Stops the sources and rules that another topology says differently, or not at all. A rule that stays and takes
+    /// from the same queue finishes what it has in hand beside its next version.
     async fn stop_changed(&self, topology: &Topology) {
         let mut stopping = Vec::new();
-        self.inner.state.lock().rules.retain(|name, running| {
-            let stays = topology.rule(name).is_some_and(|rule| rule.definition == running.rule.definition);
-            if !stays {
-                stopping.extend(running.task.take());
-            }
-            stays
-        });
-        stopping.extend(self.inner.state.lock().sources.take_changed(topology));
+        {
+            let mut state = self.inner.state.lock();
+            let state = &mut *state;
+            state.finishing.retain(|task| !task.handle.is_finished());
+            state.rules.retain(|name, running| {
+                let next = topology.rule(name);
+                let stays = next.is_some_and(|rule| rule.definition == running.rule.definition);
+                let finishes = next.is_some_and(|rule| running.may_finish_beside(rule));
+                match running.task.take() {
+                    task if stays => running.task = task,
+                    Some(task) if finishes => {
+                        running.finish();
+                        task.stop_after(VERSION_GRACE);
+                        state.finishing.push(task);
+                    }
+                    task => stopping.extend(task),
+                }
+                stays
+            });
+            stopping.extend(state.sources.take_changed(topology));
+        }
         for task in stopping {
             task.stop().await;
         }
@@ -300,8 +273,12 @@ impl Engine {
                 continue;
             }
             let mut running = Running::new(rule.clone());
-            if !state.stopped.contains(&rule.name) {
+            let rest = state.resting.get(&rule.name).copied();
+            if rest.is_none_or(Rest::works) {
                 running.start(&self.inner.tools);
+            }
+            if rest == Some(Rest::Draining) {
+                self.watch_drain(&rule.name);
             }
             state.rules.insert(rule.name.clone(), running);
         }
@@ -321,60 +298,6 @@ impl Engine {
         &self.inner.tools.actions.secrets
     }
 
-    /// Every rule, sorted by name.
-    pub fn rules(&self) -> Vec<RuleStatus> {
-        let state = self.inner.state.lock();
-        state
-            .rules
-            .iter()
-            .map(|(name, running)| {
-                let (vitals, inner) = (&running.vitals, &running.inner);
-                let both = |of: fn(&Vitals) -> &AtomicU64| {
-                    of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed)
-                };
-                RuleStatus {
-                    name: name.clone(),
-                    state: running.state(),
-                    seen: vitals.seen.load(Ordering::Relaxed),
-                    acted: both(|it| &it.acted),
-                    retried: both(|it| &it.retried),
-                    failed: both(|it| &it.failed),
-                }
-            })
-            .collect()
-    }
-
-    /// Starts a stopped rule; kept over restarts. One that runs is left alone.
-    pub async fn start_rule(&self, rule: &str) -> Result<(), RuleError> {
-        let changing = self.inner.changing.lock().await;
-        if *changing {
-            return Err(RuleError::ShutDown);
-        }
-        self.find(rule)?;
-        self.keep_stopped(rule, false).await.map_err(|error| not_kept(rule, &error))?;
-        let mut state = self.inner.state.lock();
-        if let Some(running) = state.rules.get_mut(rule) {
-            running.start(&self.inner.tools);
-        }
-        Ok(())
-    }
-
-    /// Stops a rule; its queue goes on collecting. Kept over restarts. When this returns, the rule has let go of its
-    /// messages.
-    pub async fn stop_rule(&self, rule: &str) -> Result<(), RuleError> {
-        let changing = self.inner.changing.lock().await;
-        if *changing {
-            return Err(RuleError::ShutDown);
-        }
-        self.find(rule)?;
-        self.keep_stopped(rule, true).await.map_err(|error| not_kept(rule, &error))?;
-        let task = self.inner.state.lock().rules.get_mut(rule).and_then(|running| running.task.take());
-        if let Some(task) = task {
-            task.stop().await;
-        }
-        Ok(())
-    }
-
     /// Stops every source and rule and waits until each has let go of its messages. They start again with the next engine.
     pub async fn shut_down(&self) {
         let mut changing = self.inner.changing.lock().await;
@@ -383,6 +306,7 @@ impl Engine {
             let mut state = self.inner.state.lock();
             let mut tasks = state.sources.take_all();
             tasks.extend(state.rules.values_mut().filter_map(|running| running.task.take()));
+            tasks.append(&mut state.finishing);
             tasks
         };
         for task in &tasks {
@@ -391,28 +315,6 @@ impl Engine {
         for task in tasks {
             task.stop().await;
         }
-    }
-
-    fn find(&self, rule: &str) -> Result<(), RuleError> {
-        let state = self.inner.state.lock();
-        match state.rules.contains_key(rule) {
-            true => Ok(()),
-            false => Err(RuleError::missing(rule, state.rules.keys().map(String::as_str))),
-        }
-    }
-
-    async fn keep_stopped(&self, rule: &str, stopped: bool) -> Result<(), CommitError> {
-        let known = self.inner.state.lock().stopped.contains(rule);
-        if known != stopped {
-            let key = format!("{STOPPED_PREFIX}{rule}");
-            self.put(key.as_bytes(), stopped.then_some(b"".as_slice())).await?;
-        }
-        let mut state = self.inner.state.lock();
-        match stopped {
-            true => state.stopped.insert(rule.to_owned()),
-            false => state.stopped.remove(rule),
-        };
-        Ok(())
     }
 
     /// Writes a keyed value and waits until it is durable.
@@ -450,13 +352,17 @@ async fn refused_authorities(actions: &ActionTools, topology: &Arc<Topology>) ->
 /// Rules and sources that are stopped.
 #[derive(Debug, Default)]
 struct Resting {
-    rules: BTreeSet<String>,
+    rules: BTreeMap<String, Rest>,
     sources: BTreeSet<String>,
 }
 
 impl RulesNow for Resting {
     fn resting(&self, rule: &str) -> Option<&'static str> {
-        self.rules.contains(rule).then_some("stopped")
+        self.rules.get(rule).map(|rest| rest.as_str())
+    }
+
+    fn is_unbound(&self, rule: &str) -> bool {
+        self.rules.get(rule).is_some_and(|rest| rest.is_unbound())
     }
 
     fn resting_source(&self, source: &str) -> Option<&'static str> {
@@ -465,15 +371,22 @@ impl RulesNow for Resting {
 }
 
 /// Makes the kept topology so again.
-async fn declare(tools: &Tools, file: &str, topology: &Topology) -> Result<(), ApplyError> {
+async fn declare(
+    tools: &Tools,
+    file: &str,
+    topology: &Topology,
+    rules: &BTreeMap<String, Rest>,
+) -> Result<(), ApplyError> {
     let Tools { broker, vhost, .. } = tools;
-    let plan = look(broker, vhost, file, (topology, topology), &Resting::default())?;
+    let plan = look(
+        broker,
+        vhost,
+        file,
+        (topology, topology),
+        &Resting { rules: rules.clone(), sources: BTreeSet::new() },
+    )?;
     plan.check()?;
     Carrier::open(broker, vhost)?.add(&plan).await
-}
-
-fn not_kept(rule: &str, error: &CommitError) -> RuleError {
-    RuleError::NotKept { rule: rule.to_owned(), reason: error.to_string() }
 }
 
 /// File name and text of the kept topology.

@@ -26,7 +26,7 @@ mod worker;
 
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
-pub use engine::{Engine, EngineOptions, RuleStatus, SourceError, SourceStatus, StartError};
+pub use engine::{Engine, EngineOptions, RuleStatus, RuleVersion, SourceError, SourceStatus, StartError};
 pub use memory::Allocator;
 pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};
 pub use source::SourceState;

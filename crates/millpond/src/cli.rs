@@ -4,6 +4,7 @@
 mod admin;
 mod delayed;
 mod messages;
+mod rules;
 mod schedules;
 mod secrets;
 mod sources;
@@ -32,35 +33,6 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn command() -> Command {
-    let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
-    let rules = Command::new("rules")
-        .about("List, start, stop and try rules")
-        .subcommand_required(true)
-        .subcommand(in_data_dir(Command::new("list").about("Show every rule, its state and its counts")))
-        .subcommand(in_data_dir(
-            Command::new("start").about("Start a rule; what waits in its queue is acted on").arg(rule()),
-        ))
-        .subcommand(in_data_dir(
-            Command::new("stop").about("Stop a rule; its queue goes on collecting").arg(rule()),
-        ))
-        .subcommand(in_data_dir(
-            Command::new("test")
-                .about("Show what a rule would do with an event, without doing it")
-                .arg(rule())
-                .args([
-                    Arg::new("event")
-                        .long("event")
-                        .value_name("FILE")
-                        .required(true)
-                        .value_parser(clap::value_parser!(PathBuf))
-                        .help("The event as JSON: a CloudEvent, or {data: ...}; - for standard input"),
-                    Arg::new("topology")
-                        .long("topology")
-                        .value_name("FILE")
-                        .value_parser(clap::value_parser!(PathBuf))
-                        .help("Take the rule from this file instead of from the running broker"),
-                ]),
-        ));
     Command::new("millpond")
         .about("A message broker that any RabbitMQ client talks to, and an engine that acts on the messages")
         .version(env!("CARGO_PKG_VERSION"))
@@ -68,7 +40,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("serve").about("Start the broker")))
         .subcommands(topology::commands())
-        .subcommand(rules)
+        .subcommand(rules::command())
         .subcommands(admin::commands())
         .subcommand(delayed::command())
         .subcommand(messages::command())
@@ -127,7 +99,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
             print(&millpond_store::Store::repair(&data_dir_of(matches)?)?.to_string())
         }
         Some(("settings", _)) => print(settings::table().trim_end()),
-        Some(("rules", matches)) => rules(matches),
+        Some(("rules", matches)) => rules::dispatch(matches),
         Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
             admin::dispatch(noun, matches)
         }
@@ -136,27 +108,6 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("schedules", matches)) => schedules::dispatch(matches),
         Some(("secrets", matches)) => secrets::dispatch(matches),
         Some(("sources", matches)) => sources::dispatch(matches),
-        _ => Ok(()),
-    }
-}
-
-fn rules(matches: &ArgMatches) -> Result<()> {
-    let name = |matches: &ArgMatches| matches.get_one::<String>("rule").cloned().unwrap_or_default();
-    match matches.subcommand() {
-        Some(("list", matches)) => ask(matches, &Request::ListRules),
-        Some(("start", matches)) => ask(matches, &Request::StartRule { rule: name(matches) }),
-        Some(("stop", matches)) => ask(matches, &Request::StopRule { rule: name(matches) }),
-        Some(("test", matches)) => {
-            let event = read(path(matches, "event"))?;
-            let event = serde_json::from_str(&event).context("the event is not JSON")?;
-            match matches.get_one::<PathBuf>("topology") {
-                None => ask(matches, &Request::TestRule { rule: name(matches), event }),
-                Some(file) => {
-                    let topology = millpond_engine::check(&file.display().to_string(), &read(file)?)?;
-                    print(&millpond_engine::dry_run(&topology, &name(matches), &event)?.to_string())
-                }
-            }
-        }
         _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod delayed;
 mod messages;
 mod pace;
+mod rules;
 mod schedules;
 mod secrets;
 mod sources;
@@ -20,10 +21,10 @@ pub(crate) use delayed::DelayedRequest;
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
+pub(crate) use rules::RuleRequest;
 pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 pub(crate) use sources::SourceRequest;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -58,24 +59,10 @@ pub(crate) enum Request {
         /// The answer is JSON instead of text.
         json: bool,
     },
-    /// Every rule with its state.
-    ListRules,
-    /// Start a rule.
-    StartRule {
-        /// Its name.
-        rule: String,
-    },
-    /// Stop a rule.
-    StopRule {
-        /// Its name.
-        rule: String,
-    },
-    /// What a rule would do.
-    TestRule {
-        /// Its name.
-        rule: String,
-        /// The event.
-        event: Value,
+    /// What is asked about rules.
+    Rules {
+        /// What.
+        ask: RuleRequest,
     },
     /// What an operator asks of the broker.
     Admin {
@@ -231,45 +218,12 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
                 refused: !plan.refusals.is_empty(),
             })?)
         }
-        Request::ListRules => Ok(rule_table(engine)),
-        Request::StartRule { rule } => {
-            engine.start_rule(&rule).await?;
-            Ok(format!("rule {rule} is started"))
-        }
-        Request::StopRule { rule } => {
-            engine.stop_rule(&rule).await?;
-            Ok(format!("rule {rule} is stopped; its queue goes on collecting"))
-        }
+        Request::Rules { ask } => rules::carry_out(ask, engine).await,
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
         Request::Sources { ask } => sources::carry_out(ask, engine).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
-        Request::TestRule { rule, event } => Ok(engine.dry_run(&rule, &event)?.to_string()),
     }
-}
-
-fn rule_table(engine: &Engine) -> String {
-    let rules = engine.rules();
-    if rules.is_empty() {
-        return "no rules: `millpond apply FILE` brings them".to_owned();
-    }
-    let width = rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0).max("RULE".len());
-    let mut lines = vec![format!(
-        "{:width$}  {:8}  {:>10}  {:>10}  {:>8}  {:>8}",
-        "RULE", "STATE", "SEEN", "ACTED", "RETRIED", "FAILED"
-    )];
-    lines.extend(rules.iter().map(|rule| {
-        format!(
-            "{:width$}  {:8}  {:>10}  {:>10}  {:>8}  {:>8}",
-            rule.name,
-            rule.state.to_string(),
-            rule.seen,
-            rule.acted,
-            rule.retried,
-            rule.failed
-        )
-    }));
-    lines.join("\n")
 }

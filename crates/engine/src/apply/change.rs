@@ -160,10 +160,13 @@ impl fmt::Display for TopologyPlan {
             write!(f, "{} {} {}", change.kind.sign(), change.what, change.name)?;
             match change.kind {
                 ChangeKind::Leave => write!(f, ": {}", change.done)?,
-                _ if change.done.ends_with(", stopped") || change.done.ends_with(", paused") => {
-                    write!(f, " (stays {})", change.done.rsplit(' ').next().unwrap_or_default())?;
+                _ => {
+                    if let Some((_, state @ ("stopped" | "paused" | "draining" | "drained"))) =
+                        change.done.split_once(", ")
+                    {
+                        write!(f, " (stays {state})")?;
+                    }
                 }
-                _ => {}
             }
             for line in &change.difference {
                 write!(f, "\n    {line}")?;

@@ -15,10 +15,13 @@ use serde_json::{Value, json};
 
 /// What the engine knows of its rules that no topology says.
 pub(crate) trait RulesNow {
-    /// `stopped` or `paused`, if the rule stays so.
+    /// `stopped`, `paused`, ..., if the rule stays so.
     fn resting(&self, rule: &str) -> Option<&'static str>;
 
-    /// The same of a source.
+    /// Whether the rule is to have no bindings now.
+    fn is_unbound(&self, rule: &str) -> bool;
+
+    /// As [`Self::resting`], of a source.
     fn resting_source(&self, source: &str) -> Option<&'static str>;
 }
 
@@ -38,7 +41,7 @@ pub(crate) fn look(
     let mut looker = Looker { broker, vhost, session, old, new, plan };
     looker.definitions();
     looker.named();
-    looker.bindings();
+    looker.bindings(rules);
     looker.policies();
     looker.schedules();
     looker.gone();
@@ -204,10 +207,11 @@ impl Looker<'_> {
         }
     }
 
-    fn bindings(&mut self) {
+    fn bindings(&mut self, now: &dyn RulesNow) {
         let (file, new) = (self.plan.file.clone(), self.new);
         let own = new.bindings.iter().map(|binding| (binding.it.clone(), place_of(&file, binding)));
-        let of_rules = new.rules.iter().flat_map(|rule| {
+        let bound = new.rules.iter().filter(|rule| !now.is_unbound(&rule.name));
+        let of_rules = bound.flat_map(|rule| {
             rule.bindings().into_iter().map(|it| (it, format!("{}: rules.{}.on", rule.place, rule.name)))
         });
         for (binding, place) in own.chain(of_rules) {

@@ -57,6 +57,17 @@ pub(crate) async fn run(
     (vitals, inner): (Arc<Vitals>, Arc<Vitals>),
     stop: watch::Receiver<bool>,
 ) {
+    // It keeps nothing in hand for long: to finish is to stop, for what remembers.
+    let (front_stop, front_stopped) = watch::channel(false);
+    let mut finish = vitals.finish.subscribe();
+    let mut stopping = stop.clone();
+    let tell = async move {
+        tokio::select! {
+            () = told_to_stop(&mut stopping) => {}
+            () = told_to_stop(&mut finish) => {}
+        }
+        let _ = front_stop.send(true);
+    };
     let due = Arc::new(acting(&rule, due_queue(&rule), &rule.actions));
     let due = worker::run(due, tools.clone(), inner.clone(), stop.clone());
     let late = Arc::new(acting(&rule, late_queue(&rule), &memory.on_timeout));
@@ -66,7 +77,7 @@ pub(crate) async fn run(
             worker::run(late, tools.clone(), inner.clone(), stop.clone()).await;
         }
     };
-    tokio::join!(remember(&rule, &memory, &tools, &vitals, stop.clone()), due, late);
+    tokio::join!(tell, remember(&rule, &memory, &tools, &vitals, front_stopped), due, late);
 }
 
 /// Forgets all that a rule remembers.

@@ -74,6 +74,11 @@ pub(crate) fn late_queue(rule: &Rule) -> QueueName {
     QueueName::new(&format!("rule.{}.late", rule.name)).expect("rule names are limited")
 }
 
+/// All queues from which a rule works.
+pub(crate) fn worked_queues(rule: &Rule) -> Vec<QueueName> {
+    std::iter::once(rule.queue()).chain(own_queues(rule)).collect()
+}
+
 /// The queues that a rule with memory has beside those of every rule.
 pub(crate) fn own_queues(rule: &Rule) -> Vec<QueueName> {
     match &rule.memory {

@@ -14,7 +14,7 @@ use commit::Commits;
 pub(crate) use commit::parking_queue;
 use evaluate::{Evaluated, Evaluator};
 use millpond_broker::{
-    Broker, ConsumeRequest, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
+    Broker, ConsumeRequest, ConsumerId, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
 };
 use millpond_model::{ConsumerTag, VhostName};
 use outside::Outside;
@@ -45,6 +45,14 @@ pub enum RuleState {
     Running,
     /// It was stopped; its queue collects.
     Stopped,
+    /// It was paused: it takes no more messages, and finishes those in hand.
+    Pausing,
+    /// It was paused, and has nothing in hand; its queue collects.
+    Paused,
+    /// Nothing new comes to its queue; what is there is worked off.
+    Draining,
+    /// It was drained: its queue is empty, and nothing comes.
+    Drained,
     /// It cannot act now and tries again by itself.
     Waiting {
         /// What for.
@@ -57,6 +65,10 @@ impl std::fmt::Display for RuleState {
         match self {
             Self::Running => f.pad("running"),
             Self::Stopped => f.pad("stopped"),
+            Self::Pausing => f.pad("pausing"),
+            Self::Paused => f.pad("paused"),
+            Self::Draining => f.pad("draining"),
+            Self::Drained => f.pad("drained"),
             Self::Waiting { reason } => write!(f, "waiting: {reason}"),
         }
     }
@@ -66,6 +78,8 @@ impl std::fmt::Display for RuleState {
 #[derive(Debug)]
 pub(crate) struct Vitals {
     pub(crate) state: Mutex<RuleState>,
+    /// It is to take no more messages, and to end when it has finished those in hand.
+    pub(crate) finish: watch::Sender<bool>,
     pub(crate) seen: AtomicU64,
     pub(crate) acted: AtomicU64,
     pub(crate) retried: AtomicU64,
@@ -76,6 +90,7 @@ impl Default for Vitals {
     fn default() -> Self {
         Self {
             state: Mutex::new(RuleState::Stopped),
+            finish: watch::Sender::new(false),
             seen: AtomicU64::new(0),
             acted: AtomicU64::new(0),
             retried: AtomicU64::new(0),
@@ -124,6 +139,10 @@ enum End {
 /// Runs a rule until `stop` says true.
 pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut stop: watch::Receiver<bool>) {
     loop {
+        if *vitals.finish.borrow() {
+            // What it had in hand it has lost.
+            break;
+        }
         let worker = match Worker::new(&rule, &tools, &vitals) {
             Ok(worker) => Ok(worker),
             Err(reason) => Err(End::Broken(reason)),
@@ -172,6 +191,8 @@ struct Worker<'r> {
     rule: &'r Arc<Rule>,
     vitals: &'r Arc<Vitals>,
     session: Session,
+    /// None: it takes no more.
+    consumer: Option<ConsumerId>,
     evaluator: Evaluator,
     commits: Commits,
     outside: Outside,
@@ -199,8 +220,9 @@ impl<'r> Worker<'r> {
             cookie: 0,
             arguments: rule.consume_arguments(),
         };
-        session.consume(consume).map_err(|error| error.to_string())?;
+        let consumer = session.consume(consume).map_err(|error| error.to_string())?;
         Ok(Self {
+            consumer: Some(consumer),
             rule,
             vitals,
             session,
@@ -213,7 +235,12 @@ impl<'r> Worker<'r> {
     }
 
     async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> End {
+        let mut finish = self.vitals.finish.subscribe();
         loop {
+            if self.consumer.is_none() && self.outside.is_idle() && self.retries.next().is_none() {
+                return End::Stopped;
+            }
+            let takes = self.consumer.is_some();
             let due = self.retries.next();
             let wait = async move {
                 match due {
@@ -221,10 +248,15 @@ impl<'r> Worker<'r> {
                     None => std::future::pending().await,
                 }
             };
-            let Self { session, events, outside, .. } = &mut *self;
+            let Self { session, events, outside, consumer, .. } = &mut *self;
             tokio::select! {
                 biased;
                 () = told_to_stop(stop) => return End::Stopped,
+                _ = finish.wait_for(|finish| *finish), if takes => {
+                    if let Some(consumer) = consumer.take() {
+                        session.cancel(consumer);
+                    }
+                }
                 done = outside.next() => match done {
                     Ok((held, result)) => self.outside_done(held, result),
                     Err(reason) => return End::Broken(reason),

@@ -46,6 +46,11 @@ impl Outside {
         self.waiting.clear();
     }
 
+    /// Nothing is under way, and nothing waits for its turn.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         !self.running.is_empty()
     }

@@ -17,6 +17,7 @@ mod https;
 mod listening;
 mod outside;
 mod planning;
+mod resting;
 mod rules;
 mod secrets;
 mod servers;

@@ -12,10 +12,16 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .subcommand(in_data_dir(Command::new("list").about("Show every source, its state and its counts")))
         .subcommand(in_data_dir(
-            Command::new("start").about("Start a source; it goes on where it was stopped").arg(source()),
+            Command::new("start")
+                .visible_alias("resume")
+                .about("Start a source; it goes on where it was stopped")
+                .arg(source()),
         ))
         .subcommand(in_data_dir(
-            Command::new("stop").about("Stop a source, also over restarts").arg(source()),
+            Command::new("stop")
+                .visible_alias("pause")
+                .about("Stop a source, also over restarts")
+                .arg(source()),
         ))
 }
 

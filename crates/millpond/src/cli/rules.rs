@@ -1,0 +1,66 @@
+//! `millpond rules`.
+
+use super::{ask, in_data_dir, path, print, read};
+use crate::control::{Request, RuleRequest};
+use anyhow::{Context, Result};
+use clap::{Arg, ArgMatches, Command};
+use std::path::PathBuf;
+
+pub(super) fn command() -> Command {
+    let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
+    let of_rule =
+        |name: &'static str, about: &'static str| in_data_dir(Command::new(name).about(about).arg(rule()));
+    let file = |name: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(clap::value_parser!(PathBuf))
+    };
+    Command::new("rules")
+        .about("List, start, stop, pause, drain and try rules")
+        .subcommand_required(true)
+        .subcommand(in_data_dir(
+            Command::new("list").about("Show every rule: its state, its version, its queue, its counts"),
+        ))
+        .subcommand(
+            of_rule("start", "Start a rule; what waits in its queue is acted on").visible_alias("resume"),
+        )
+        .subcommand(of_rule("stop", "Stop a rule at once; its queue goes on collecting"))
+        .subcommand(of_rule(
+            "pause",
+            "Let a rule finish what it has in hand, and take no more; its queue goes on collecting",
+        ))
+        .subcommand(of_rule(
+            "drain",
+            "Let nothing more come to a rule's queue; it works off what is there, then rests",
+        ))
+        .subcommand(of_rule("history", "Show the versions of a rule, and what differs between them"))
+        .subcommand(
+            of_rule("test", "Show what a rule would do with an event, without doing it").args([
+                file("event")
+                    .required(true)
+                    .help("The event as JSON: a CloudEvent, or {data: ...}; - for standard input"),
+                file("topology").help("Take the rule from this file instead of from the running broker"),
+            ]),
+        )
+}
+
+pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
+    let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
+    let rule = matches.try_get_one::<String>("rule").ok().flatten().cloned().unwrap_or_default();
+    let request = match verb {
+        "start" => RuleRequest::Start { rule },
+        "stop" => RuleRequest::Stop { rule },
+        "pause" => RuleRequest::Pause { rule },
+        "drain" => RuleRequest::Drain { rule },
+        "history" => RuleRequest::History { rule },
+        "test" => {
+            let event = read(path(matches, "event"))?;
+            let event = serde_json::from_str(&event).context("the event is not JSON")?;
+            if let Some(file) = matches.get_one::<PathBuf>("topology") {
+                let topology = millpond_engine::check(&file.display().to_string(), &read(file)?)?;
+                return print(&millpond_engine::dry_run(&topology, &rule, &event)?.to_string());
+            }
+            RuleRequest::Test { rule, event }
+        }
+        _ => RuleRequest::List,
+    };
+    ask(matches, &Request::Rules { ask: request })
+}

@@ -1,0 +1,113 @@
+//! What is asked about rules.
+
+use anyhow::Result;
+use millpond_engine::Engine;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What may be asked about rules.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RuleRequest {
+    /// Every rule with its state.
+    List,
+    /// Start one.
+    Start {
+        /// Its name.
+        rule: String,
+    },
+    /// Stop one.
+    Stop {
+        /// Its name.
+        rule: String,
+    },
+    /// Let one finish what it has in hand, and take no more.
+    Pause {
+        /// Its name.
+        rule: String,
+    },
+    /// Let nothing more come to one, and let it work off what is there.
+    Drain {
+        /// Its name.
+        rule: String,
+    },
+    /// The versions of one.
+    History {
+        /// Its name.
+        rule: String,
+    },
+    /// What one would do.
+    Test {
+        /// Its name.
+        rule: String,
+        /// The event.
+        event: Value,
+    },
+}
+
+pub(super) async fn carry_out(ask: RuleRequest, engine: &Engine) -> Result<String> {
+    Ok(match ask {
+        RuleRequest::List => table(engine),
+        RuleRequest::Start { rule } => {
+            engine.start_rule(&rule).await?;
+            format!("rule {rule} is started")
+        }
+        RuleRequest::Stop { rule } => {
+            engine.stop_rule(&rule).await?;
+            format!("rule {rule} is stopped; its queue goes on collecting")
+        }
+        RuleRequest::Pause { rule } => match engine.pause_rule(&rule).await? {
+            true => format!("rule {rule} is paused; its queue goes on collecting"),
+            false => format!("rule {rule} takes no more messages and is finishing those it has in hand"),
+        },
+        RuleRequest::Drain { rule } => {
+            engine.drain_rule(&rule).await?;
+            format!("rule {rule} gets no more messages; it rests when its queue is worked off")
+        }
+        RuleRequest::History { rule } => history(engine, &rule)?,
+        RuleRequest::Test { rule, event } => engine.dry_run(&rule, &event)?.to_string(),
+    })
+}
+
+fn table(engine: &Engine) -> String {
+    let rules = engine.rules();
+    if rules.is_empty() {
+        return "no rules: `millpond apply FILE` brings them".to_owned();
+    }
+    let width = rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0).max("RULE".len());
+    let mut lines = vec![format!(
+        "{:width$}  {:8}  {:>7}  {:>8}  {:>7}  {:>10}  {:>10}  {:>8}  {:>8}  {:>6}",
+        "RULE", "STATE", "VERSION", "READY", "IN HAND", "SEEN", "ACTED", "RETRIED", "FAILED", "PARKED"
+    )];
+    lines.extend(rules.iter().map(|rule| {
+        format!(
+            "{:width$}  {:8}  {:>7}  {:>8}  {:>7}  {:>10}  {:>10}  {:>8}  {:>8}  {:>6}",
+            rule.name,
+            rule.state.to_string(),
+            rule.version,
+            rule.ready,
+            rule.unacked,
+            rule.seen,
+            rule.acted,
+            rule.retried,
+            rule.failed,
+            rule.parked
+        )
+    }));
+    lines.join("\n")
+}
+
+fn history(engine: &Engine, rule: &str) -> Result<String> {
+    let mut lines = Vec::new();
+    for version in engine.rule_history(rule)? {
+        let at = millpond_events::show_time(UNIX_EPOCH + Duration::from_millis(version.since_ms));
+        lines.push(format!("version {} ({}) since {at}, of {}", version.number, version.hash, version.file));
+        let shown = match version.difference.is_empty() {
+            true => version.definition.iter().map(|line| format!("    {line}")).collect(),
+            false => version.difference.iter().map(|line| format!("  {line}")).collect::<Vec<_>>(),
+        };
+        lines.extend(shown);
+    }
+    Ok(lines.join("\n"))
+}
