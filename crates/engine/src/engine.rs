@@ -58,12 +58,14 @@ pub struct EngineOptions {
     pub data_dir: PathBuf,
     /// The file of the key that the table of secrets is sealed with; nothing: `secrets.key` in the data directory.
     pub secrets_key: Option<PathBuf>,
+    /// Programs that rules may run, by their absolute paths.
+    pub exec_allow: Vec<PathBuf>,
 }
 
 impl EngineOptions {
     /// With this data directory, and nothing else said.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), secrets_key: None }
+        Self { data_dir: data_dir.into(), secrets_key: None, exec_allow: Vec::new() }
     }
 }
 
@@ -192,7 +194,7 @@ impl Engine {
             (state.topology.clone(), stopped)
         };
         let mut plan = look(broker, vhost, file, (&old, topology), &stopped)?;
-        plan.refusals.extend(refused_authorities(actions, topology).await);
+        plan.refusals.extend(refused_authorities(actions, file, topology).await);
         Ok(plan)
     }
 
@@ -265,6 +267,7 @@ impl Engine {
     /// Takes a topology over: rules and sources that are not there yet come, and those that are not stopped start.
     /// What is left of sources that went.
     fn start_new(&self, topology: Arc<Topology>) -> Gone {
+        self.inner.tools.actions.define(&topology);
         let mut state = self.inner.state.lock();
         let state = &mut *state;
         self.inner.tools.actions.databases.set(&topology.databases);
@@ -332,10 +335,11 @@ async fn check_aside(file: &str, text: &str) -> Result<Topology, TopologyError> 
     }
 }
 
-/// Whether requests can be sent with the authorities that rules name. Asked when a topology is applied and not at a
+/// Whether requests can be sent with the authorities that rules name, and their programs be run. Asked when a topology is applied and not at a
 /// start: a file that has gone since holds up the requests that need it, and nothing else.
-async fn refused_authorities(actions: &ActionTools, topology: &Arc<Topology>) -> Vec<String> {
-    let (http, topology) = (actions.http.clone(), topology.clone());
+async fn refused_authorities(actions: &ActionTools, file: &str, topology: &Arc<Topology>) -> Vec<String> {
+    let (http, programs) = (actions.http.clone(), actions.programs.clone());
+    let (file, topology) = (file.to_owned(), topology.clone());
     let looked = tokio::task::spawn_blocking(move || {
         let mut refused = Vec::new();
         for rule in &topology.rules {
@@ -343,6 +347,10 @@ async fn refused_authorities(actions: &ActionTools, topology: &Arc<Topology>) ->
                 let reason = http.check(ca_file).err();
                 refused.extend(reason.map(|reason| format!("{place}: rules.{}.do: {reason}", rule.name)));
             }
+        }
+        for (line, path, program) in topology.programs() {
+            let reason = programs.check(program).err();
+            refused.extend(reason.map(|reason| format!("{file}:{line}: {path}: {reason}")));
         }
         refused
     });

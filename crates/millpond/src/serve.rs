@@ -62,7 +62,11 @@ async fn serve(settings: &Settings) -> Result<()> {
 }
 
 fn engine_options(settings: &Settings) -> EngineOptions {
-    EngineOptions { secrets_key: settings.secrets_key_file.clone(), ..EngineOptions::new(&settings.data_dir) }
+    EngineOptions {
+        secrets_key: settings.secrets_key_file.clone(),
+        exec_allow: settings.exec_allow.clone(),
+        ..EngineOptions::new(&settings.data_dir)
+    }
 }
 
 fn announce(settings: &Settings, server: &Server) -> Result<()> {

@@ -44,6 +44,44 @@ pub(crate) enum ActionError {
         /// Which, and where to set it; never its value.
         reason: String,
     },
+    /// A mail was not taken.
+    #[error("{place}: mail server '{server}': {reason}")]
+    Email {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its name in the file.
+        server: String,
+        /// What went wrong.
+        reason: String,
+        /// Whether it was about this moment.
+        is_retryable: bool,
+        /// Whether it was about the server and not the mail.
+        is_of_target: bool,
+    },
+    /// A provider did not do it.
+    #[error("{place}: provider '{provider}': {reason}")]
+    Provider {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its name in the file.
+        provider: String,
+        /// What went wrong.
+        reason: String,
+        /// Whether it was about this moment.
+        is_retryable: bool,
+    },
+    /// A program was not started, or did not do it.
+    #[error("{place}: {program}: {reason}")]
+    Exec {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its path.
+        program: String,
+        /// What went wrong.
+        reason: String,
+        /// Whether it was about this moment.
+        is_retryable: bool,
+    },
     /// A line could not be appended.
     #[error("{place}: {path}: {reason}")]
     File {
@@ -70,6 +108,9 @@ impl ActionError {
         match self {
             Self::Http { .. } | Self::Status { .. } | Self::File { .. } | Self::Secret { .. } => true,
             Self::Sql { error, .. } => error.is_retryable(),
+            Self::Email { is_retryable, .. }
+            | Self::Provider { is_retryable, .. }
+            | Self::Exec { is_retryable, .. } => *is_retryable,
         }
     }
 
@@ -78,7 +119,7 @@ impl ActionError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
-            Self::Http { .. } | Self::File { .. } | Self::Secret { .. } | Self::Sql { .. } => None,
+            _ => None,
         }
     }
 
@@ -88,8 +129,9 @@ impl ActionError {
         match self {
             Self::Http { .. } => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
-            Self::File { .. } | Self::Secret { .. } => false,
             Self::Sql { error, .. } => error.is_of_database(),
+            Self::Email { is_of_target, .. } => *is_of_target,
+            Self::File { .. } | Self::Secret { .. } | Self::Provider { .. } | Self::Exec { .. } => false,
         }
     }
 }

@@ -3,29 +3,39 @@
 //! An [`Action`] is what a rule says; a [`Step`] is that with everything worked out for one event. To add a kind: a
 //! module with its `read`, `fill`, `Display` and run, its name in [`KINDS`], and its arms in the dispatch below.
 
+mod email;
 mod error;
+mod exec;
 mod facts;
 mod file;
 mod fill;
 mod http;
+mod log;
+mod provider;
 mod publish;
 mod sql;
 
+pub(crate) use email::{MailServer, read_servers};
 pub(crate) use error::ActionError;
 pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use http::with_causes;
+pub(crate) use provider::{Provider, read_providers};
 pub(crate) use publish::{PublishStep, short, show_value};
 
 use crate::database::Databases;
 use crate::engine::EngineOptions;
 use crate::jq::Needs;
 use crate::secret::Secrets;
-use crate::topology::Node;
 use crate::topology::read::Report;
+use crate::topology::{Node, Topology};
+use email::{EmailAction, EmailStep, Mailer};
+use exec::{ExecAction, ExecStep, Programs};
 use file::{FileAction, FileStep, FileWriter};
 use http::{HttpAction, HttpClient, HttpStep};
+use log::{LogAction, LogStep};
 use millpond_model::ExchangeName;
+use provider::{Means, ProviderAction, ProviderStep, Providers};
 use publish::PublishAction;
 use serde_json::Value;
 use sql::{SqlAction, SqlStep};
@@ -35,7 +45,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// The kinds, as a file names them.
-pub(crate) const KINDS: [&str; 4] = ["publish", "http", "file", "sql"];
+pub(crate) const KINDS: [&str; 9] =
+    ["publish", "http", "email", "sms", "voice", "sql", "file", "exec", "log"];
 
 /// What a rule does.
 #[derive(Debug)]
@@ -44,6 +55,10 @@ pub(crate) enum Action {
     Http(HttpAction),
     File(FileAction),
     Sql(SqlAction),
+    Email(EmailAction),
+    Provider(ProviderAction),
+    Exec(ExecAction),
+    Log(LogAction),
 }
 
 /// One action with everything filled in.
@@ -53,6 +68,10 @@ pub(crate) enum Step {
     Http(HttpStep),
     File(FileStep),
     Sql(SqlStep),
+    Email(EmailStep),
+    Provider(ProviderStep),
+    Exec(ExecStep),
+    Log(LogStep),
 }
 
 /// What an action on the outside gave: the answer, which later actions may look at.
@@ -68,6 +87,9 @@ pub(crate) struct ActionTools {
     pub(crate) files: FileWriter,
     pub(crate) secrets: Secrets,
     pub(crate) databases: Databases,
+    pub(crate) programs: Programs,
+    mail: Mailer,
+    providers: Providers,
 }
 
 impl ActionTools {
@@ -78,7 +100,16 @@ impl ActionTools {
             files: FileWriter::start(options.data_dir.join("files")),
             databases: Databases::new(options.data_dir.clone(), secrets.clone()),
             secrets,
+            programs: Programs::new(&options.exec_allow),
+            mail: Mailer::new(options.data_dir.clone()),
+            providers: Providers::default(),
         }
+    }
+
+    /// Works with what this topology names from now on; running rules too.
+    pub(crate) fn define(&self, topology: &Topology) {
+        self.mail.define(&topology.mail);
+        self.providers.define(&topology.providers);
     }
 }
 
@@ -97,6 +128,11 @@ impl Action {
             "http" => HttpAction::read(node, line, path, report).map(Self::Http),
             "file" => FileAction::read(node, line, path, report).map(Self::File),
             "sql" => SqlAction::read(node, line, path, report).map(Self::Sql),
+            "email" => EmailAction::read(node, line, path, report).map(Self::Email),
+            "sms" => ProviderAction::read(Means::Sms, node, line, path, report).map(Self::Provider),
+            "voice" => ProviderAction::read(Means::Voice, node, line, path, report).map(Self::Provider),
+            "exec" => ExecAction::read(node, line, path, report).map(Self::Exec),
+            "log" => LogAction::read(node, line, path, report).map(Self::Log),
             _ => None,
         }
     }
@@ -108,6 +144,10 @@ impl Action {
             Self::Http(action) => Step::Http(action.fill(context)?),
             Self::File(action) => Step::File(action.fill(context)?),
             Self::Sql(action) => Step::Sql(action.fill(context)?),
+            Self::Email(action) => Step::Email(action.fill(context)?),
+            Self::Provider(action) => Step::Provider(action.fill(context)?),
+            Self::Exec(action) => Step::Exec(action.fill(context)?),
+            Self::Log(action) => Step::Log(action.fill(context)?),
         })
     }
 
@@ -146,8 +186,8 @@ impl Action {
     /// Whether it waits for somebody else's answer, so that few are to be under way at once.
     pub(crate) fn waits_for_others(&self) -> bool {
         match self {
-            Self::Publish(_) | Self::File(_) => false,
-            Self::Http(_) | Self::Sql(_) => true,
+            Self::Publish(_) | Self::File(_) | Self::Log(_) => false,
+            Self::Http(_) | Self::Email(_) | Self::Provider(_) | Self::Exec(_) | Self::Sql(_) => true,
         }
     }
 }
@@ -158,9 +198,11 @@ impl Step {
     #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
     pub(crate) fn target(&self) -> Option<String> {
         match self {
-            Self::Publish(_) | Self::File(_) => None,
+            Self::Publish(_) | Self::File(_) | Self::Log(_) | Self::Exec(_) => None,
             Self::Http(step) => Some(step.target()),
             Self::Sql(step) => Some(step.target()),
+            Self::Email(step) => Some(step.target()),
+            Self::Provider(step) => Some(step.target()),
         }
     }
 
@@ -170,23 +212,26 @@ impl Step {
         match &**self {
             Self::Publish(_) => Box::pin(std::future::ready(Ok(Value::Null))),
             Self::File(step) => Box::pin(tools.files.append(step.clone())),
-            Self::Sql(_) => {
-                let (step, databases) = (self.clone(), tools.databases.clone());
-                Box::pin(async move {
-                    match &*step {
-                        Self::Sql(step) => step.run(&databases).await,
-                        _ => Ok(Value::Null),
-                    }
-                })
-            }
-            Self::Http(_) => {
+            _ => {
                 let (step, tools) = (self.clone(), tools.clone());
-                Box::pin(async move {
-                    match &*step {
-                        Self::Http(step) => tools.http.send(step, &tools.secrets).await,
-                        _ => Ok(Value::Null),
-                    }
-                })
+                Box::pin(async move { step.run(&tools).await })
+            }
+        }
+    }
+
+    /// Does what needs no order among messages.
+    async fn run(&self, tools: &ActionTools) -> Answer {
+        match self {
+            Self::Publish(_) => Ok(Value::Null),
+            Self::File(step) => tools.files.append(step.clone()).await,
+            Self::Http(step) => tools.http.send(step, &tools.secrets).await,
+            Self::Email(step) => tools.mail.send(step, &tools.secrets).await,
+            Self::Provider(step) => tools.providers.send(step, &tools.http, &tools.secrets).await,
+            Self::Sql(step) => step.run(&tools.databases).await,
+            Self::Exec(step) => tools.programs.run(step, &tools.secrets).await,
+            Self::Log(step) => {
+                step.run();
+                Ok(Value::Null)
             }
         }
     }
@@ -199,6 +244,10 @@ impl fmt::Display for Step {
             Self::Http(step) => step.fmt(f),
             Self::File(step) => step.fmt(f),
             Self::Sql(step) => step.fmt(f),
+            Self::Email(step) => step.fmt(f),
+            Self::Provider(step) => step.fmt(f),
+            Self::Exec(step) => step.fmt(f),
+            Self::Log(step) => step.fmt(f),
         }
     }
 }

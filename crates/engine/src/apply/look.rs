@@ -3,6 +3,7 @@
 use super::change::{Change, ChangeKind, Op, TopologyPlan};
 use super::lines::{difference, json_lines, node_lines};
 use super::place_of;
+use crate::action::{MailServer, Provider};
 use crate::topology::{Node, Rule, SourceSpec, Topology, Trigger, did_you_mean};
 use crate::worker::parking_queue;
 use millpond_broker::{
@@ -309,6 +310,9 @@ impl Looker<'_> {
     fn rules(&mut self, now: &dyn RulesNow) {
         let (old, new) = (self.old, self.new);
         let resting = |rule: &str| now.resting(rule).map_or(String::new(), |state| format!(", {state}"));
+        let told = |_: &str| String::new();
+        self.defined("mail server", &old.mail_servers(), &new.mail_servers(), "removed", &told);
+        self.defined("provider", &old.providers(), &new.providers(), "removed", &told);
         self.defined("rule", &old.rules(), &new.rules(), "removed", &resting);
     }
 
@@ -351,6 +355,18 @@ impl Looker<'_> {
 }
 
 impl Topology {
+    fn mail_servers(&self) -> Vec<Defined<'_>> {
+        let servers = self.mail.iter();
+        let place = |it: &MailServer| format!("{}: mail.{}", it.place, it.name);
+        servers.map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition }).collect()
+    }
+
+    fn providers(&self) -> Vec<Defined<'_>> {
+        let providers = self.providers.iter();
+        let place = |it: &Provider| format!("{}: providers.{}", it.place, it.name);
+        providers.map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition }).collect()
+    }
+
     fn sources(&self) -> Vec<Defined<'_>> {
         let place = |it: &'_ SourceSpec| format!("{}: sources.{}", it.place, it.name);
         self.sources

@@ -10,9 +10,10 @@ use crate::values;
 use millpond_broker::{Broker, CommitError, ReadValuesError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
 
 /// Prefix of the keys of secrets.
 const SECRET_PREFIX: &str = "secret/";
@@ -180,11 +181,15 @@ impl Secrets {
             }
             SecretRef::File(file) => {
                 let path = self.0.base.join(&**file);
-                read_file(&path).await.map_err(|reason| SecretError::NoFile {
-                    file: file.to_string(),
-                    path,
-                    reason,
-                })
+                {
+                    let read = {
+                        let path = path.clone();
+                        move || read_file(&path)
+                    };
+                    let read = tokio::task::spawn_blocking(read).await;
+                    let read = read.unwrap_or_else(|error| Err(error.to_string()));
+                    read.map_err(|reason| SecretError::NoFile { file: file.to_string(), path, reason })
+                }
             }
             SecretRef::Table(name) => {
                 let sealed = self.0.sealed.lock().get(&**name).cloned();
@@ -225,15 +230,14 @@ fn check_name(name: &str) -> Result<(), SecretError> {
     }
 }
 
-/// The text of a file without the line end at its end.
-async fn read_file(path: &Path) -> Result<String, String> {
-    let read = async {
-        let file = tokio::fs::File::open(path).await?;
+/// The text of a file without the line end at its end; blocks on the disk.
+fn read_file(path: &Path) -> Result<String, String> {
+    let read = || {
         let mut bytes = Vec::new();
-        file.take(SECRET_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
+        File::open(path)?.take(SECRET_MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok::<_, std::io::Error>(bytes)
     };
-    let bytes = read.await.map_err(|error| error.to_string())?;
+    let bytes = read().map_err(|error| error.to_string())?;
     if bytes.len() > SECRET_MAX_BYTES {
         return Err(format!("it has more than {SECRET_MAX_BYTES} bytes"));
     }

@@ -74,7 +74,6 @@ impl SecretText {
     }
 
     /// As [`Self::parse`], of a file.
-    #[allow(dead_code, reason = "for sections of the file, which come")]
     pub(crate) fn read(node: &Node, path: &str, expected: &str, report: &mut Report) -> Option<Self> {
         let source = text(node, path, expected, report)?;
         Self::parse(source).map_err(|wrong| report.add(node.line, path, wrong)).ok()

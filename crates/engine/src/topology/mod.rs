@@ -8,6 +8,7 @@ pub(crate) mod read;
 mod rule;
 mod source;
 mod trigger;
+pub(crate) mod used;
 pub(crate) mod yaml;
 
 pub(crate) use operator::read_missed;
@@ -18,6 +19,7 @@ pub(crate) use source::SourceSpec;
 pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};
 
+use crate::action::{MailServer, Provider};
 use crate::database::{DatabaseSpec, read_databases};
 use crate::jq::with_deep_stack;
 use crate::trial::{Trial, read_trials};
@@ -30,6 +32,7 @@ use operator::{read_policies, read_schedules};
 use read::{entries, list};
 use std::fmt;
 use std::sync::Arc;
+use used::Used;
 
 /// The file version written here.
 const VERSION: i64 = 1;
@@ -65,6 +68,10 @@ pub struct Topology {
     pub(crate) databases: Vec<Arc<DatabaseSpec>>,
     pub(crate) sources: Vec<Arc<SourceSpec>>,
     pub(crate) trials: Vec<Trial>,
+    pub(crate) mail: Vec<Arc<MailServer>>,
+    pub(crate) providers: Vec<Arc<Provider>>,
+    /// What actions need of other sections and of the settings.
+    pub(crate) used: Vec<Used>,
 }
 
 /// Something with its place in the file.
@@ -167,6 +174,8 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         "schedules",
         "databases",
         "sources",
+        "mail",
+        "providers",
         "rules",
         "tests",
     ];
@@ -203,9 +212,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     if let Some(node) = fields.get("databases") {
         topology.databases = read_databases(node, &mut report);
     }
-    if let Some(node) = fields.get("sources") {
-        topology.sources = with_deep_stack(|| source::read_sources(node, &mut report));
-    }
+    topology.read_services(&fields, &mut report);
     if let Some(node) = fields.get("rules") {
         topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));
     }
@@ -214,6 +221,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     }
     topology.check_triggers(&mut report);
     topology.check_databases(&mut report);
+    topology.check_used(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }
 }
 

@@ -1,5 +1,6 @@
 //! Reading a tree with a memory for everything that is wrong.
 
+use super::used::Used;
 use super::yaml::{Entry, Kind, Node};
 use std::fmt;
 use std::time::Duration;
@@ -57,11 +58,13 @@ pub(crate) struct Report {
     pub(crate) file: String,
     expressions: usize,
     found: Vec<Diagnostic>,
+    /// What actions need of other sections.
+    pub(crate) used: Vec<Used>,
 }
 
 impl Report {
     pub(crate) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), expressions: 0, found: Vec::new() }
+        Self { file: file.to_owned(), expressions: 0, found: Vec::new(), used: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, line: usize, path: &str, text: impl Into<String>) {

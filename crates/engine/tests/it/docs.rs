@@ -51,6 +51,19 @@ fn every_example_of_the_guide_is_a_topology() {
 }
 
 #[test]
+fn every_example_of_an_action_is_a_topology() {
+    for page in ["actions.md", "action-email.md", "action-sms-voice.md", "action-exec.md"] {
+        let examples = blocks(page, "yaml");
+        assert!(!examples.is_empty(), "{page} has no examples");
+        for (line, example) in examples {
+            if let Err(error) = check(page, &example) {
+                panic!("{page}:{line}:\n{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_example_of_a_source_is_a_topology() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
     let names = std::fs::read_dir(guide).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());

@@ -82,6 +82,16 @@ impl TestEngine {
         Self { engine, broker, dir }
     }
 
+    /// Whose rules may run these programs.
+    pub(crate) async fn allowing(programs: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = open_broker(dir.path(), millpond_broker::Clock::system());
+        let exec_allow = programs.iter().map(PathBuf::from).collect();
+        let options = EngineOptions { exec_allow, ..EngineOptions::new(dir.path()) };
+        let engine = Engine::start(broker.clone(), options).await.unwrap();
+        Self { engine, broker, dir }
+    }
+
     /// With this topology.
     pub(crate) async fn with(topology: &str) -> Self {
         let it = Self::new().await;
@@ -384,6 +394,13 @@ impl Script {
         // A test that has ended looks at no more requests.
         let _ = self.requests.send(request);
         let status = self.status;
+        if let Some((status, said)) = status.split_once(" Json ") {
+            let length = said.len();
+            let head = format!("HTTP/1.1 {status} Json\r\ncontent-length: {length}\r\nconnection: close");
+            let _ = stream.write_all(format!("{head}\r\n\r\n{said}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+            return;
+        }
         // Some servers answer with what they were sent.
         let said = if status.ends_with("Echo") { String::from_utf8_lossy(&bytes) } else { "said".into() };
         let length = said.len();

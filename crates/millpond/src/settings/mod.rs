@@ -94,6 +94,8 @@ settings! {
     topology: Option<PathBuf> = [];
     /// File of the key that `millpond secrets` seals its table with; where none is named, `secrets.key` in the data directory, made when the first secret is set.
     secrets_key_file: Option<PathBuf> = [];
+    /// Programs that rules may run with the action `exec`, by their absolute paths; none: no rule runs any.
+    exec_allow: Vec<PathBuf> = [];
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter by module such as `info,millpond_store=debug`.
     log: String = ["info"];
     /// The user that exists from the start, with all permissions.

@@ -49,6 +49,21 @@ impl SettingValue for Option<PathBuf> {
     }
 }
 
+impl SettingValue for Vec<PathBuf> {
+    const SHAPE: &'static str = "PATH";
+    const REPEATS: bool = true;
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.starts_with('/') {
+            true => Ok(vec![text.into()]),
+            false => Err(format!("must be an absolute path such as /usr/local/bin/tool, not `{text}`")),
+        }
+    }
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        let parsed: Result<Vec<Self>, String> = values.iter().map(|text| Self::parse(text)).collect();
+        Ok(parsed?.concat())
+    }
+}
+
 impl SettingValue for String {
     const SHAPE: &'static str = "TEXT";
     fn parse(text: &str) -> Result<Self, String> {

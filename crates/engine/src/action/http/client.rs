@@ -124,7 +124,11 @@ impl HttpClient {
 
     /// Sends one request and judges the answer's status.
     pub(crate) async fn send(&self, step: &HttpStep, secrets: &Secrets) -> Answer {
-        let mut scrub = Scrub::default();
+        self.send_with(step, secrets, Scrub::default()).await
+    }
+
+    /// The same of a request with secrets in its body, which `scrub` knows.
+    pub(crate) async fn send_with(&self, step: &HttpStep, secrets: &Secrets, mut scrub: Scrub) -> Answer {
         let sent = resolve_headers(step, secrets, &mut scrub).await?;
         let failed = |reason: String| ActionError::Http {
             place: step.place.clone(),

@@ -58,15 +58,7 @@ impl HttpAction {
     pub(super) fn read(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<Self> {
         let known = ["method", "endpoint", "headers", "basic_auth", "body", "expect", "timeout", "ca_file"];
         let fields = Fields::read(node, path, &known, report);
-        let method = match fields.text("method", "an HTTP method", report) {
-            None => reqwest::Method::POST,
-            Some(text) => reqwest::Method::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
-                let line = fields.get("method").map_or(node.line, |node| node.line);
-                let found = format!("found '{}', expected an HTTP method such as POST", shorten(text));
-                report.add(line, &fields.path_of("method"), found);
-                reqwest::Method::POST
-            }),
-        };
+        let method = read_method(&fields, report);
         fields.required("endpoint", "'endpoint', an http or https URL", report);
         let endpoint = template(&fields, "endpoint", report);
         if let (Some(template), Some(node)) = (&endpoint, fields.get("endpoint")) {
@@ -83,17 +75,7 @@ impl HttpAction {
             .get("basic_auth")
             .and_then(|node| read_basic_auth(node, &fields.path_of("basic_auth"), report));
         let body = jq_of(&fields, "body", report);
-        let expect = fields.get("expect").map_or_else(
-            || vec![200..=299],
-            |node| {
-                let path = fields.path_of("expect");
-                statuses(node).unwrap_or_else(|| {
-                    let expected = "statuses such as 200, 200-299 or a list of them";
-                    report.expected(node, &path, expected);
-                    Vec::new()
-                })
-            },
-        );
+        let expect = read_statuses(&fields, report);
         let ca_file = fields.text("ca_file", CA_FILE, report).filter(|path| {
             if path.is_empty() {
                 let line = fields.get("ca_file").map_or(node.line, |node| node.line);
@@ -195,6 +177,26 @@ impl fmt::Display for HttpStep {
     }
 }
 
+/// The method; POST if the file says none.
+pub(super) fn read_method(fields: &Fields<'_>, report: &mut Report) -> reqwest::Method {
+    let Some(text) = fields.text("method", "an HTTP method", report) else { return reqwest::Method::POST };
+    reqwest::Method::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
+        let line = fields.get("method").map_or(fields.line, |node| node.line);
+        let found = format!("found '{}', expected an HTTP method such as POST", shorten(text));
+        report.add(line, &fields.path_of("method"), found);
+        reqwest::Method::POST
+    })
+}
+
+/// The statuses that mean it was done; 200-299 if the file says none.
+pub(super) fn read_statuses(fields: &Fields<'_>, report: &mut Report) -> Vec<RangeInclusive<u16>> {
+    let Some(node) = fields.get("expect") else { return vec![200..=299] };
+    statuses(node).unwrap_or_else(|| {
+        report.expected(node, &fields.path_of("expect"), "statuses such as 200, 200-299 or a list of them");
+        Vec::new()
+    })
+}
+
 /// User and password.
 pub(super) fn read_basic_auth(
     node: &Node,
@@ -212,7 +214,7 @@ pub(super) fn read_basic_auth(
 }
 
 /// Whether an endpoint can become a URL.
-fn check_endpoint(template: &Template, node: &Node, path: &str, report: &mut Report) {
+pub(super) fn check_endpoint(template: &Template, node: &Node, path: &str, report: &mut Report) {
     let good = match template.as_fixed() {
         Some(fixed) => reqwest::Url::parse(fixed)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()),
