@@ -10,9 +10,10 @@ use millpond_broker::{
     Binding, Broker, DeclareExchange, DeclareExchangeError, DeclareQueue, Destination, OpenSession,
     OpenSessionError, PolicySpec, ScheduleSpec, Session,
 };
-use millpond_model::table::Table;
+use millpond_model::table::{Table, TableBuf};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What the engine knows of its rules that no topology says.
 pub(crate) trait RulesNow {
@@ -39,7 +40,8 @@ pub(crate) fn look(
     let session = broker.open_session(request)?;
     let plan =
         TopologyPlan { file: file.to_owned(), summary: format!("{file}: {new}"), ..TopologyPlan::default() };
-    let mut looker = Looker { broker, vhost, session, old, new, plan };
+    let in_file = InFile::of(new);
+    let mut looker = Looker { broker, vhost, session, old, new, in_file, plan };
     looker.definitions();
     looker.named();
     looker.bindings(rules);
@@ -57,7 +59,23 @@ struct Looker<'a> {
     session: Session,
     old: &'a Topology,
     new: &'a Topology,
+    in_file: InFile<'a>,
     plan: TopologyPlan,
+}
+
+/// Names that the new topology declares: thousands of rules ask for them.
+struct InFile<'a> {
+    exchanges: HashSet<&'a str>,
+    queues: HashSet<QueueName>,
+}
+
+impl<'a> InFile<'a> {
+    fn of(topology: &'a Topology) -> Self {
+        let exchanges = topology.exchanges.iter().map(|exchange| exchange.it.name.as_str()).collect();
+        let queues = topology.queues.iter().map(|queue| queue.it.name.clone());
+        let of_rules = topology.rules.iter().flat_map(|rule| own_names(rule));
+        Self { exchanges, queues: queues.chain(of_rules).collect() }
+    }
 }
 
 /// Something that stands in a file under a name.
@@ -133,12 +151,11 @@ impl Looker<'_> {
 
     /// What to say of an exchange that is neither in the file nor in the broker.
     fn missing_exchange(&self, name: &ExchangeName) -> Option<String> {
-        let in_file = self.new.exchanges.iter().map(|exchange| exchange.it.name.as_str());
-        let known = name.is_empty() || in_file.clone().any(|it| it == name.as_str());
+        let known = name.is_empty() || self.in_file.exchanges.contains(name.as_str());
         if known || self.session.has_exchange(name.as_str()) {
             return None;
         }
-        let guess = did_you_mean(name.as_str(), in_file);
+        let guess = did_you_mean(name.as_str(), self.in_file.exchanges.iter().copied());
         Some(format!("found exchange '{name}', expected one of the file or of the broker{guess}"))
     }
 
@@ -164,12 +181,10 @@ impl Looker<'_> {
     }
 
     fn missing_queue(&self, name: &QueueName) -> Option<String> {
-        let declared = self.new.queues.iter().map(|queue| queue.it.name.clone());
-        let known: Vec<_> = declared.chain(self.new.rules.iter().flat_map(|rule| own_names(rule))).collect();
-        if known.contains(name) || self.session.ready_count(name).is_some() {
+        if self.in_file.queues.contains(name) || self.session.ready_count(name).is_some() {
             return None;
         }
-        let guess = did_you_mean(name.as_str(), known.iter().map(QueueName::as_str));
+        let guess = did_you_mean(name.as_str(), self.in_file.queues.iter().map(QueueName::as_str));
         Some(format!("found queue '{name}', expected one of the file or of the broker{guess}"))
     }
 
@@ -215,9 +230,9 @@ impl Looker<'_> {
         let of_rules = bound.flat_map(|rule| {
             rule.bindings().into_iter().map(|it| (it, format!("{}: rules.{}.on", rule.place, rule.name)))
         });
+        let mut planned = BTreeSet::new();
         for (binding, place) in own.chain(of_rules) {
-            let planned = |change: &Change| change.op == Op::Bind(binding.clone());
-            if !self.session.has_binding(&binding) && !self.plan.changes.iter().any(planned) {
+            if !self.session.has_binding(&binding) && planned.insert(identity(&binding)) {
                 let name = show_binding(&binding);
                 self.add(ChangeKind::Add, "binding", &name, "made", Op::Bind(binding)).place = place;
             }
@@ -263,14 +278,14 @@ impl Looker<'_> {
     /// What the topology before said, and this one does not.
     fn gone(&mut self) {
         let (old, new) = (self.old, self.new);
-        let kept: Vec<_> = new.all_bindings().collect();
-        for binding in old.all_bindings().filter(|old| !kept.contains(old)) {
+        let kept: BTreeSet<_> = new.all_bindings().map(|binding| identity(&binding)).collect();
+        for binding in old.all_bindings().filter(|old| !kept.contains(&identity(old))) {
             if self.session.has_binding(&binding) {
                 let name = show_binding(&binding);
                 self.add(ChangeKind::Remove, "binding", &name, "removed", Op::Unbind(binding));
             }
         }
-        let own: Vec<QueueName> = new.rules.iter().flat_map(|rule| own_names(rule)).collect();
+        let own: HashSet<QueueName> = new.rules.iter().flat_map(|rule| own_names(rule)).collect();
         for queue in old.rules.iter().flat_map(|rule| own_names(rule)).filter(|queue| !own.contains(queue)) {
             match self.session.ready_count(&queue) {
                 None => {}
@@ -333,11 +348,13 @@ impl Looker<'_> {
         removed: &str,
         note: &dyn Fn(&str) -> String,
     ) {
-        for gone in old.iter().filter(|old| !new.iter().any(|new| new.name == old.name)) {
+        let stays: HashSet<_> = new.iter().map(|it| it.name).collect();
+        let known: HashMap<_, _> = old.iter().map(|it| (it.name, it)).collect();
+        for gone in old.iter().filter(|old| !stays.contains(old.name)) {
             self.add(ChangeKind::Remove, what, &gone.name, removed, Op::Engine);
         }
         for it in new {
-            let before = old.iter().find(|old| old.name == it.name);
+            let before = known.get(it.name).copied();
             if before.is_some_and(|before| before.definition == it.definition) {
                 continue;
             }
@@ -407,6 +424,13 @@ fn own_queues(rule: &Rule) -> Vec<DeclareQueue> {
     };
     all.extend(crate::window::own_queues(rule).into_iter().map(plain_queue));
     all
+}
+
+/// What tells a binding from others.
+fn identity(binding: &Binding) -> (ExchangeName, Destination, Box<[u8]>, Vec<u8>) {
+    // Tables of a file were encoded when it was checked.
+    let arguments = binding.arguments.encode().map(TableBuf::into_bytes).unwrap_or_default();
+    (binding.source.clone(), binding.destination.clone(), binding.key.clone(), arguments)
 }
 
 fn show_binding(binding: &Binding) -> String {

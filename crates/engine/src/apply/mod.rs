@@ -13,6 +13,7 @@ pub(crate) use look::{RulesNow, look};
 
 use crate::topology::{Placed, TopologyError};
 use millpond_broker::{CommitError, OpenSessionError};
+use std::collections::HashSet;
 use std::fmt;
 
 /// What an apply changed; as text, one line a change.
@@ -29,8 +30,8 @@ pub struct ApplyReport {
 impl ApplyReport {
     /// Lines for what came otherwise than planned, each behind a line end; nearly always none.
     pub fn told_otherwise(&self) -> String {
-        let planned: Vec<_> = self.plan.changes.iter().map(Change::line).collect();
-        let others = self.changes.iter().filter(|line| !planned.contains(line));
+        let planned: HashSet<_> = self.plan.changes.iter().map(Change::line).collect();
+        let others = self.changes.iter().filter(|line| !planned.contains(*line));
         others.map(|line| format!("\n{line}")).collect()
     }
 }

@@ -8,6 +8,7 @@
 mod json;
 mod limit;
 mod needs;
+mod used;
 
 use jaq_core::data::JustLut;
 use jaq_core::load::{Arena, File, Loader, lex, parse};
@@ -18,6 +19,7 @@ pub(crate) use json::{name_val, parse as parse_json, text_val, to_val};
 pub(crate) use needs::Needs;
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
+use used::Library;
 
 type Data = JustLut<Val>;
 
@@ -97,9 +99,9 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
 }
 
 /// jq's own definitions, parsed once.
-static DEFINITIONS: LazyLock<Vec<parse::Def<&'static str>>> = LazyLock::new(|| {
+static DEFINITIONS: LazyLock<Library> = LazyLock::new(|| {
     let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    all.map(limit::definition).collect()
+    Library::new(all.map(limit::definition))
 });
 
 fn compile(code: &str) -> Result<(Filter<Data>, Needs), CompileError> {
@@ -117,12 +119,15 @@ fn compile(code: &str) -> Result<(Filter<Data>, Needs), CompileError> {
     // not call, and a call of it.
     let name = (0u32..).map(|n| format!("expression{n}")).find(|name| !code.contains(name.as_str()));
     let name = name.expect("a text holds a limited number of names");
-    let expression = parse::Def { name: name.as_str(), args: Vec::new(), body: limit::term(term) };
+    let body = limit::term(term);
+    let (definitions, called) = DEFINITIONS.used(&body);
+    let expression = parse::Def { name: name.as_str(), args: Vec::new(), body };
     let arena = Arena::default();
-    let modules = Loader::new(DEFINITIONS.iter().cloned().chain([expression]))
+    let modules = Loader::new(definitions.into_iter().chain([expression]))
         .load(&arena, File { path: (), code: name.as_str() })
         .map_err(|_| CompileError { at: 0, reason: "it cannot be loaded".to_owned() })?;
-    let filter = Compiler::default().with_funs(functions()).compile(modules).map_err(|errors| {
+    let used = functions().filter(|function| called.contains(function.0));
+    let filter = Compiler::default().with_funs(used).compile(modules).map_err(|errors| {
         let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
         match first {
             Some((found, undefined)) => CompileError {

@@ -30,6 +30,7 @@ use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName};
 use operator::{read_policies, read_schedules};
 use read::{entries, list};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use used::Used;
@@ -62,6 +63,8 @@ pub struct Topology {
     pub(crate) queues: Vec<Placed<DeclareQueue>>,
     pub(crate) bindings: Vec<Placed<Binding>>,
     pub(crate) rules: Vec<Arc<Rule>>,
+    /// Where in `rules` each stands.
+    rules_by_name: HashMap<String, usize>,
     pub(crate) user_policies: Vec<Placed<PolicySpec>>,
     pub(crate) operator_policies: Vec<Placed<PolicySpec>>,
     pub(crate) schedules: Vec<Placed<ScheduleSpec>>,
@@ -119,7 +122,7 @@ impl fmt::Display for Topology {
 impl Topology {
     /// The rule of that name.
     pub(crate) fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
-        self.rules.iter().find(|rule| rule.name == name)
+        self.rules.get(*self.rules_by_name.get(name)?)
     }
 
     /// The source of that name.
@@ -140,10 +143,10 @@ impl Topology {
 
     /// Exchanges and queues of this one that `other` does not name.
     pub(crate) fn left_by(&self, other: &Self) -> Vec<(&'static str, String)> {
-        let exchanges = self.exchanges.iter().map(|it| &it.it.name);
-        let exchanges = exchanges.filter(|name| !other.exchanges.iter().any(|it| it.it.name == **name));
-        let queues = self.queues.iter().map(|it| &it.it.name);
-        let queues = queues.filter(|name| !other.queues.iter().any(|it| it.it.name == **name));
+        let known: HashSet<_> = other.exchanges.iter().map(|it| &it.it.name).collect();
+        let exchanges = self.exchanges.iter().map(|it| &it.it.name).filter(|name| !known.contains(name));
+        let known: HashSet<_> = other.queues.iter().map(|it| &it.it.name).collect();
+        let queues = self.queues.iter().map(|it| &it.it.name).filter(|name| !known.contains(name));
         let exchanges = exchanges.map(|name| ("exchange", name.to_string()));
         exchanges.chain(queues.map(|name| ("queue", name.to_string()))).collect()
     }
@@ -180,15 +183,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         "tests",
     ];
     let fields = Fields::read(&root, "", &known, &mut report);
-    if let Some(version) = fields.get("version")
-        && version.kind != Kind::Int(VERSION)
-    {
-        report.expected(
-            version,
-            "version",
-            &format!("{VERSION}: this file is for another version of Millpond"),
-        );
-    }
+    check_version(&fields, &mut report);
     let mut topology = Topology::default();
     if let Some(node) = fields.get("exchanges") {
         topology.exchanges = read_exchanges(node, &mut report);
@@ -215,6 +210,8 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     topology.read_services(&fields, &mut report);
     if let Some(node) = fields.get("rules") {
         topology.rules = with_deep_stack(|| rule::read_rules(node, &mut report));
+        let names = topology.rules.iter().map(|rule| rule.name.clone());
+        topology.rules_by_name = names.zip(0..).collect();
     }
     if let Some(node) = fields.get("tests") {
         topology.trials = read_trials(node, &topology.rules, &mut report);
@@ -223,6 +220,15 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
     topology.check_databases(&mut report);
     topology.check_used(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }
+}
+
+fn check_version(fields: &Fields<'_>, report: &mut Report) {
+    if let Some(version) = fields.get("version")
+        && version.kind != Kind::Int(VERSION)
+    {
+        let expected = format!("{VERSION}: this file is for another version of Millpond");
+        report.expected(version, "version", &expected);
+    }
 }
 
 impl Topology {
