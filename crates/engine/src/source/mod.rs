@@ -15,6 +15,7 @@ mod http;
 mod messages;
 mod runner;
 mod shape;
+mod syslog;
 mod thinker;
 mod timer;
 
@@ -43,8 +44,13 @@ pub(crate) const LOOK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) type ReadKind = fn(&Node, &str, &mut Report) -> Option<Arc<dyn Kind>>;
 
 /// Every kind there is. A new one adds its line here and has a file of its own.
-pub(crate) const KINDS: &[(&str, ReadKind)] =
-    &[("file", file::read), ("http", http::read), ("messages", messages::read), ("timer", timer::read)];
+pub(crate) const KINDS: &[(&str, ReadKind)] = &[
+    ("file", file::read),
+    ("http", http::read),
+    ("messages", messages::read),
+    ("syslog", syslog::read),
+    ("timer", timer::read),
+];
 
 /// A future of a source.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;

@@ -27,6 +27,7 @@ mod servers;
 mod source_file;
 mod source_http;
 mod source_messages;
+mod source_syslog;
 mod sources;
 mod support;
 mod testing;
