@@ -6,7 +6,6 @@
 mod action;
 mod apply;
 mod bus;
-#[allow(dead_code, reason = "what sources use comes with them")]
 mod database;
 mod dry_run;
 mod engine;

@@ -24,9 +24,6 @@ const URL_EXPECTED: &str = "a URL: postgres://USER@HOST/DATABASE, mysql://USER@H
 #[derive(Debug)]
 pub(crate) struct DatabaseSpec {
     pub(crate) name: String,
-    pub(crate) line: usize,
-    /// `FILE:LINE`.
-    pub(crate) place: String,
     pub(crate) kind: Kind,
     pub(crate) password: Option<SecretText>,
     pub(crate) tls: Tls,
@@ -72,15 +69,6 @@ fn read_password(text: &str) -> Option<SecretText> {
 }
 
 impl DatabaseSpec {
-    /// The placeholder of a parameter, counted from 1.
-    pub(crate) fn placeholder(&self, number: usize) -> String {
-        match self.kind {
-            Kind::Postgres { .. } => format!("${number}"),
-            Kind::MySql { .. } => "?".to_owned(),
-            Kind::Sqlite { .. } => format!("?{number}"),
-        }
-    }
-
     /// What the URL's scheme says.
     pub(crate) fn product(&self) -> &'static str {
         match self.kind {
@@ -137,8 +125,6 @@ pub(crate) fn read_databases(node: &Node, report: &mut Report) -> Vec<Arc<Databa
         }
         out.push(Arc::new(DatabaseSpec {
             name: entry.key.to_string(),
-            line: entry.line,
-            place: format!("{}:{}", report.file, entry.line),
             kind,
             password: own.or(password),
             tls,

@@ -26,7 +26,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 /// What [`base64`] wrote, with or without its padding.
-pub(super) fn base64_bytes(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn base64_bytes(text: &str) -> Result<Vec<u8>, String> {
     let bytes = STANDARD_NO_PAD.decode(text.trim_end_matches('='));
     bytes.map_err(|error| format!("found '{}', expected base64: {error}", shorten(text)))
 }

@@ -13,9 +13,11 @@ mod desk;
 mod file;
 mod http;
 mod messages;
+mod replication;
 mod runner;
 mod shape;
 mod syslog;
+mod table;
 mod thinker;
 mod timer;
 
@@ -49,6 +51,9 @@ pub(crate) const KINDS: &[(&str, ReadKind)] = &[
     ("http", http::read),
     ("messages", messages::read),
     ("syslog", syslog::read),
+    ("mysql", table::read_mysql),
+    ("postgres", table::read_postgres),
+    ("sqlite", table::read_sqlite),
     ("timer", timer::read),
 ];
 

@@ -53,6 +53,16 @@ impl SourceSpec {
         format!("/sources/{}", self.name)
     }
 
+    /// The database that its kind's part names, with the name of the kind.
+    pub(crate) fn database(&self) -> Option<(&str, &str)> {
+        let kind = self.kind.name();
+        let name = self.definition.entry(kind)?.entry("database")?;
+        match &name.kind {
+            super::Kind::Text(name) => Some((kind, name)),
+            _ => None,
+        }
+    }
+
     /// Whether anything of its events is worked out by jq.
     pub(crate) fn has_expressions(&self) -> bool {
         let dynamic =

@@ -88,6 +88,14 @@ impl Node {
         }
     }
 
+    /// The value of a key, if this is a mapping that has it.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Self> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|it| &*it.key == key).map(|it| &it.value),
+            _ => None,
+        }
+    }
+
     /// JSON as a tree without places, to be shown.
     pub(crate) fn from_json(value: &serde_json::Value) -> Self {
         use serde_json::Value;

@@ -14,6 +14,9 @@ const PAGES: &[&str] = &[
     "testing-rules.md",
     "databases.md",
     "action-sql.md",
+    "source-postgres.md",
+    "source-mysql.md",
+    "source-sqlite.md",
 ];
 
 /// The blocks of a language in a page of the guide, each with the line where it begins.

@@ -28,6 +28,7 @@ mod source_file;
 mod source_http;
 mod source_messages;
 mod source_syslog;
+mod source_tables;
 mod sources;
 mod support;
 mod testing;

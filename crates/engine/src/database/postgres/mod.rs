@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL.
 
+pub(crate) mod text;
 mod tls;
 pub(crate) mod value;
 
@@ -54,8 +55,11 @@ impl Postgres {
     pub(super) async fn open(spec: &Arc<DatabaseSpec>, home: &Home) -> Result<Self, DatabaseError> {
         let (client, driver) = connect(spec, home, None).await?;
         let it = Self { spec: spec.clone(), client, prepared: HashMap::new(), _driver: driver };
-        let limit =
-            format!("SET statement_timeout = {}; SET TimeZone = 'UTC'", spec.statement_timeout.as_millis());
+        let limit = format!(
+            "SET statement_timeout = {}; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; \
+             SET extra_float_digits = 1; SET bytea_output = 'hex'",
+            spec.statement_timeout.as_millis()
+        );
         it.client.batch_execute(&limit).await.map_err(|error| connect_error(spec, &error))?;
         Ok(it)
     }
