@@ -21,6 +21,9 @@ const FILES_MAX: usize = 1000;
 /// Directories that are watched.
 const DIRS_MAX: usize = 1000;
 
+/// How often a directory is listed before a file counts as gone.
+const LISTINGS: usize = 10;
+
 /// Told by the watcher.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
@@ -102,12 +105,12 @@ impl Tail {
         for kept in kept {
             let id = (kept.dev, kept.ino);
             let named = matches.files.iter().find(|(_, it)| (it.dev(), it.ino()) == id);
-            let path = named.map(|(path, _)| path.clone()).or_else(|| find_in_dir(Path::new(&kept.path), id));
-            let old_path = kept.path.clone();
-            let Some(file) = path.as_ref().and_then(|path| File::open(path).ok()) else {
-                tracing::warn!(path = old_path, "a followed file is gone: what was not read of it is lost");
+            let Some(file) = open_again(named.map(|(path, _)| path.as_path()), Path::new(&kept.path), id)
+            else {
+                tracing::warn!(path = kept.path, "a followed file is gone: what was not read of it is lost");
                 continue;
             };
+            let old_path = kept.path.clone();
             match Follow::resume(kept, file) {
                 Ok(mut follow) => {
                     follow.matched = named.is_some();
@@ -148,6 +151,8 @@ impl Tail {
             let begun = File::open(path)
                 .and_then(|file| Follow::begin(file, shown.clone().into_owned(), self.next, line_max));
             match begun {
+                // It got this name while the names were listed.
+                Ok(follow) if self.follows(&follow) => {}
                 Ok(follow) => {
                     take(&mut self.next);
                     self.files.push(follow);
@@ -159,6 +164,11 @@ impl Tail {
             tracing::warn!(limit = FILES_MAX, "a source of files matches more than it follows");
         }
         self.too_many = too_many;
+    }
+
+    /// Whether that file is followed already.
+    fn follows(&self, other: &Follow) -> bool {
+        self.files.iter().any(|it| (it.kept.dev, it.kept.ino) == (other.kept.dev, other.kept.ino))
     }
 
     fn watch(&mut self, dirs: &[PathBuf]) {
@@ -241,7 +251,16 @@ fn watcher(wake: &Arc<Wake>) -> Option<RecommendedWatcher> {
     }
 }
 
-/// A file by its number, in the directory of the path that it had.
+/// Opens a file that is known by its number: under the name it has, or under any in the directory of the one it had.
+/// A name that changes while a directory is listed may be in no listing, and another file may have it when it is
+/// opened: a file is gone only if several looks do not find it.
+fn open_again(named: Option<&Path>, old: &Path, id: (u64, u64)) -> Option<File> {
+    let is_it = |file: &File| file.metadata().is_ok_and(|it| (it.dev(), it.ino()) == id);
+    let open = |path: &Path| File::open(path).ok().filter(is_it);
+    named.and_then(open).or_else(|| (0..LISTINGS).find_map(|_| open(&find_in_dir(old, id)?)))
+}
+
+/// A file by its number, in the directory of a path.
 fn find_in_dir(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
     let entries = std::fs::read_dir(path.parent()?).ok()?;
     entries
