@@ -36,6 +36,7 @@ fuzz: build ## Feed generated inputs to every decoder, FUZZ_SECONDS each
 
 crash: build ## Kill the broker with -9, CRASH_ROUNDS times, and look for lost messages
 	$(CARGO) run $(PROFILE) --package millpond-crash -- --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
+	$(CARGO) run $(PROFILE) --package millpond-crash -- --engine --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
 
 conformance: build ## Stock clients in Python, Node, Java and Rust against the binary
 	bash conformance/run

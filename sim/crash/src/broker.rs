@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 pub(crate) struct Broker {
     child: Child,
     port: u16,
+    http_port: u16,
     binary: PathBuf,
     data_dir: PathBuf,
 }
@@ -23,14 +24,14 @@ impl Broker {
         flags: &[String],
         patience: Duration,
     ) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        let [port, http_port] = free_ports().await?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("broker.log"))?;
         let mut child = Command::new(binary)
             .arg("serve")
             .arg("--data-dir")
             .arg(dir.join("data"))
             .arg(format!("--amqp-listen=127.0.0.1:{port}"))
-            .arg("--http-listen=127.0.0.1:0")
+            .arg(format!("--http-listen=127.0.0.1:{http_port}"))
             .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -48,12 +49,17 @@ impl Broker {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(Self { child, port, binary: binary.into(), data_dir: dir.join("data") })
+        Ok(Self { child, port, http_port, binary: binary.into(), data_dir: dir.join("data") })
     }
 
     /// Where clients connect.
     pub(crate) fn uri(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=0", self.port)
+    }
+
+    /// Where events are posted.
+    pub(crate) fn http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// Brings what a queue remembers to another one.
@@ -72,4 +78,10 @@ impl Broker {
         }
         self.child.kill().await.context("kill -9")
     }
+}
+
+/// Two ports that nobody listens on.
+async fn free_ports() -> Result<[u16; 2]> {
+    let listeners = [TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }

@@ -11,8 +11,11 @@
 //! comes once; what a queue takes once by its id is there once, although its publisher repeats ids after each kill; what
 //! was acked where that is remembered is in the queue or among those remembered; a stream keeps every confirmed message
 //! in order, at an offset that never changes.
+//!
+//! `--engine` does the same to the engine (`events`).
 
 mod broker;
+mod events;
 mod ledger;
 mod load;
 mod stream;
@@ -45,6 +48,9 @@ struct Arguments {
     /// Longest time under load before a kill.
     #[arg(long, default_value_t = 700)]
     load_ms_max: u64,
+    /// Load the engine instead of the queues: events, a rule, calls to the outside.
+    #[arg(long)]
+    engine: bool,
     /// More flags for `serve`, such as `--sync=os`.
     #[arg(long = "serve-flag")]
     serve_flags: Vec<String>,
@@ -57,7 +63,10 @@ async fn main() -> Result<()> {
     say(&format!("seed {seed}, {} rounds", arguments.rounds));
     let folder = tempfile::tempdir().context("a data directory")?;
     let ledger = Arc::new(Ledger::default());
-    let verdict = run(&arguments, seed, folder.path(), &ledger).await;
+    let verdict = match arguments.engine {
+        true => events::run(&arguments, seed, folder.path()).await,
+        false => run(&arguments, seed, folder.path(), &ledger).await,
+    };
     if verdict.is_err() {
         let kept = folder.keep();
         say(&format!("the data directory is kept: {}", kept.display()));
