@@ -1,5 +1,7 @@
 //! A test carried out: messages, attempts and delays in the order of a clock that the test moves.
 
+mod memory;
+
 use super::read::PARKED;
 use super::route::{Address, reached};
 use super::{Came, Given, Trial};
@@ -8,6 +10,7 @@ use crate::event::Event;
 use crate::jq::Needs;
 use crate::plan::{Plan, plan};
 use crate::topology::{Rule, Topology};
+use crate::window::Pretended;
 use millpond_broker::Delivery;
 use millpond_events::Origin;
 use millpond_model::Message;
@@ -33,6 +36,7 @@ pub(super) fn run(topology: &Topology, trial: &Trial) -> Result<Vec<Came>, Strin
         number: 0,
         came: Vec::new(),
         asked: BTreeMap::new(),
+        memories: BTreeMap::new(),
     };
     for given in &trial.given {
         match given {
@@ -54,6 +58,8 @@ enum Work {
     Take(Arc<Rule>, Box<Event>),
     /// A message goes on with what is left to be done.
     Go(Held),
+    /// A rule with memory is due.
+    Fire(Arc<Rule>),
     /// A published message is routed.
     Route(Box<Published>),
 }
@@ -86,6 +92,8 @@ struct World<'t> {
     came: Vec<Came>,
     /// How many answers of each kind were given.
     asked: BTreeMap<String, usize>,
+    /// Of rules with memory, by name.
+    memories: BTreeMap<String, Pretended>,
 }
 
 impl World<'_> {
@@ -111,6 +119,7 @@ impl World<'_> {
             match work {
                 Work::Take(rule, event) => self.take(rule, &event),
                 Work::Go(held) => self.go(held),
+                Work::Fire(rule) => self.fire(&rule),
                 Work::Route(published) => self.route(*published),
             }
         }
@@ -155,6 +164,9 @@ impl World<'_> {
     }
 
     fn take(&mut self, rule: Arc<Rule>, event: &Event) {
+        if rule.memory.is_some() {
+            return self.remember(&rule, event);
+        }
         match plan(&rule, event) {
             Ok(Plan::Skip) => {}
             Err(error) => self.park(&rule, 1, &error.to_string()),

@@ -64,11 +64,24 @@ pub(super) fn look(
 ) -> Result<Look, LookError> {
     let needs = memory.by.iter().chain(&rule.when).map(Jq::needs).collect();
     let event = Event::of_delivery(delivery, origin, needs);
-    let val = &event.val;
+    let Some(key) = key_of(rule, memory, &event)? else { return Ok(Look::Skip) };
+    let (is, kept) = match memory.kind {
+        Kind::Count { .. } | Kind::Throttle { .. } => (Vec::new(), Bytes::new()),
+        Kind::Debounce { .. } => (Vec::new(), delivery.message.record().clone()),
+        Kind::AllOf { .. } => match part_of(memory, origin.read(&delivery.message), event.hops) {
+            Some(part) => part,
+            None => return Ok(Look::Skip),
+        },
+    };
+    Ok(Look::Fact(Fact { key, is, kept }))
+}
+
+/// The key of an event; `None`: `when` does not hold.
+pub(super) fn key_of(rule: &Rule, memory: &Memory, event: &Event) -> Result<Option<Box<str>>, LookError> {
     if let Some(when) = &rule.when
-        && !when.is_true(val)?
+        && !when.is_true(&event.val)?
     {
-        return Ok(Look::Skip);
+        return Ok(None);
     }
     if event.hops >= HOPS_MAX {
         return Err(LookError::Loop { hops: event.hops });
@@ -76,31 +89,24 @@ pub(super) fn look(
     let place = || rule.place.clone();
     let key: Box<str> = match &memory.by {
         None => "".into(),
-        Some(by) => match by.one(val)? {
+        Some(by) => match by.one(&event.val)? {
             Value::Null => return Err(LookError::NoKey { place: place() }),
             Value::String(text) => text.into(),
             other => other.to_string().into(),
         },
     };
-    if key.len() > KEY_MAX_BYTES {
-        return Err(LookError::LongKey { place: place(), size_bytes: key.len() });
+    match key.len() {
+        0..=KEY_MAX_BYTES => Ok(Some(key)),
+        size_bytes => Err(LookError::LongKey { place: place(), size_bytes }),
     }
-    let (is, kept) = match memory.kind {
-        Kind::Count { .. } | Kind::Throttle { .. } => (Vec::new(), Bytes::new()),
-        Kind::Debounce { .. } => (Vec::new(), delivery.message.record().clone()),
-        Kind::AllOf { .. } => {
-            let whole = origin.read(&delivery.message);
-            let named = memory.wanted.iter().enumerate();
-            let is: Vec<_> =
-                named.filter(|(_, it)| holds(&it.conditions, &whole)).map(|(at, _)| at).collect();
-            if is.is_empty() {
-                return Ok(Look::Skip);
-            }
-            let kept = json!({"hops": event.hops, "event": whole});
-            (is, kept.to_string().into_bytes().into())
-        }
-    };
-    Ok(Look::Fact(Fact { key, is, kept }))
+}
+
+/// Which of those that are waited for an event is, and what is kept of it; `None`: it is none of them.
+pub(super) fn part_of(memory: &Memory, event: Map<String, Value>, hops: u64) -> Option<(Vec<usize>, Bytes)> {
+    let named = memory.wanted.iter().enumerate();
+    let is: Vec<_> = named.filter(|(_, it)| holds(&it.conditions, &event)).map(|(at, _)| at).collect();
+    let kept = json!({"hops": hops, "event": event});
+    (!is.is_empty()).then(|| (is, kept.to_string().into_bytes().into()))
 }
 
 /// Whether the attributes of an event are as the arguments of a binding ask: as the bus does, which has routed the

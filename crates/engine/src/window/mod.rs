@@ -13,12 +13,14 @@ mod front;
 mod look;
 mod machine;
 mod outgoing;
+mod pretend;
 mod record;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use front::{forget, run};
 pub(crate) use machine::Kind;
+pub(crate) use pretend::{Acted, Pretended};
 
 use crate::action::Action;
 use crate::jq::Jq;

@@ -35,12 +35,10 @@ pub(super) fn message(
             Some((due_queue(rule), with_count(&event, key, count, now_ms)))
         }
         Act::Joined { events } if events.len() == memory.wanted.len() => {
-            Some((due_queue(rule), joined(rule, memory, key, &events, JOINED, now_ms)))
+            Some((due_queue(rule), joined(rule, memory, key, &events, now_ms)))
         }
         Act::Joined { .. } if memory.on_timeout.is_empty() => None,
-        Act::Joined { events } => {
-            Some((late_queue(rule), joined(rule, memory, key, &events, INCOMPLETE, now_ms)))
-        }
+        Act::Joined { events } => Some((late_queue(rule), joined(rule, memory, key, &events, now_ms))),
     }
 }
 
@@ -77,15 +75,15 @@ fn with_count(event: &Message, key: &str, count: u64, now_ms: u64) -> Message {
     Message::published_at(now_ms, event.exchange(), event.routing_key(), properties, true, &body)
 }
 
-/// One event that holds several.
-fn joined(
+/// One event that holds several, and the rules that the one that came furthest has come through.
+pub(super) fn joined_event(
     rule: &Rule,
     memory: &Memory,
     key: &str,
     parts: &BTreeMap<usize, Bytes>,
-    kind: &str,
     now_ms: u64,
-) -> Message {
+) -> (Value, u64) {
+    let kind = if parts.len() == memory.wanted.len() { JOINED } else { INCOMPLETE };
     let mut hops = 0;
     let mut events = Map::new();
     // The same events give the same id, whenever they are joined once more after a crash.
@@ -114,6 +112,13 @@ fn joined(
         "missing": missing,
         "events": events,
     });
+    (event, hops)
+}
+
+/// As a message.
+fn joined(rule: &Rule, memory: &Memory, key: &str, parts: &BTreeMap<usize, Bytes>, now_ms: u64) -> Message {
+    let (event, hops) = joined_event(rule, memory, key, parts, now_ms);
+    let kind = event["type"].as_str().unwrap_or_default();
     let headers: Table = [(HOPS_HEADER, i64::try_from(hops).unwrap_or(i64::MAX))].into_iter().collect();
     let properties = Properties {
         content_type: Some(STRUCTURED.into()),

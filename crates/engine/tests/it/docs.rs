@@ -94,6 +94,10 @@ fn the_tests_of_the_guide_pass() {
     let (_, example) = blocks("testing-rules.md", "yaml").remove(0);
     let report = run_tests(&check("topology.yaml", &example).unwrap(), None).unwrap();
     assert!(report.passed() && report.results.len() == 3, "{report}");
+    let (_, example) =
+        blocks("windows.md", "yaml").into_iter().find(|(_, it)| it.contains("tests:")).unwrap();
+    let report = run_tests(&check("topology.yaml", &example).unwrap(), None).unwrap();
+    assert!(report.passed() && report.results.len() == 2, "{report}");
 }
 
 #[test]

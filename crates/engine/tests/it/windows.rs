@@ -1,7 +1,7 @@
 //! Rules with memory, on a real broker: what they do, what a restart keeps, what cannot be.
 
 use crate::support::*;
-use millpond_engine::check;
+use millpond_engine::{check, run_tests};
 use millpond_model::properties::Properties;
 use serde_json::json;
 
@@ -174,6 +174,29 @@ async fn a_rule_that_goes_forgets() {
     it.apply(&topology(head, ".data")).await;
     client.publish("events", "t", "2").await;
     assert_eq!(client.get("out").await.body, "2");
+}
+
+#[test]
+fn a_test_moves_the_clock_of_rules_that_remember() {
+    for (memory, given, expected) in [
+        ("count: {every: 2, within: 10s}", "e, e, 20s, e, 20s, e, e", "2 2"),
+        ("count: {at_least: 2, within: 10s, window: tumbling}", "e, e, e, 10s, e, e", "2 2"),
+        ("debounce: {wait: 5s}", "e, 3s, e, 3s, e, 9s, e, 9s", "3 1"),
+        ("debounce: {wait: 5s, max: 6s}", "e, 3s, e, 3s, e, 9s", "2 1"),
+        ("throttle: {every: 10s}", "e, e, 1s, e, 10s, e", "0 2"),
+    ] {
+        let item = |step: &str| match step {
+            "e" => "      - {type: t, data: {}}\n".to_owned(),
+            time => format!("      - {{after: {time}}}\n"),
+        };
+        let given: String = given.split(", ").map(item).collect();
+        let expect: String =
+            expected.split(' ').map(|count| format!("      - publish: {{body: {count}}}\n")).collect();
+        let rule = topology(&format!("on: {{bus: events, type: t}}\n    {memory}"), ".count");
+        let text = format!("{rule}tests:\n  one:\n    given:\n{given}    expect:\n{expect}");
+        let report = run_tests(&check("test.yaml", &text).unwrap(), None).unwrap();
+        assert!(report.passed(), "{memory}:\n{report}");
+    }
 }
 
 #[test]
