@@ -6,6 +6,7 @@
 //! `source-stopped/NAME`.
 
 mod history;
+mod replay;
 mod rules;
 mod sources;
 
@@ -24,6 +25,7 @@ pub use history::RuleVersion;
 use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
+pub use replay::{ReplayError, ReplayFrom, ReplayRequest};
 pub use rules::RuleStatus;
 use rules::{Rest, Running, read_resting};
 use serde_json::{Value, json};

@@ -14,6 +14,7 @@ mod jq;
 mod memory;
 mod plan;
 mod pool;
+mod replay;
 mod secret;
 #[allow(dead_code, reason = "kinds of sources that follow use it")]
 mod source;
@@ -25,8 +26,12 @@ mod worker;
 
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
-pub use engine::{Engine, EngineOptions, RuleStatus, RuleVersion, SourceError, SourceStatus, StartError};
+pub use engine::{
+    Engine, EngineOptions, ReplayError, ReplayFrom, ReplayRequest, RuleStatus, RuleVersion, SourceError,
+    SourceStatus, StartError,
+};
 pub use memory::Allocator;
+pub use replay::{ReplayReport, Replayed};
 pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};
 pub use source::SourceState;
 pub use topology::{Diagnostic, Topology, TopologyError, check};

@@ -133,7 +133,9 @@ pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
         format!("no broker answers at {}: is it running with this --data-dir?", path.display())
     })?;
     // Messages take as long as there are many, or as their rate says.
-    if !matches!(request, Request::Messages { .. }) {
+    let is_long =
+        matches!(request, Request::Messages { .. } | Request::Rules { ask: RuleRequest::Replay { .. } });
+    if !is_long {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     }
     let mut line = serde_json::to_string(request)?;
@@ -218,7 +220,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
                 refused: !plan.refusals.is_empty(),
             })?)
         }
-        Request::Rules { ask } => rules::carry_out(ask, engine).await,
+        Request::Rules { ask } => rules::carry_out(ask, rooms).await,
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,

@@ -5,7 +5,7 @@
 //! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
 
 use super::VhostMissing;
-use super::replay::{Replay, ReplayPeriod, replayed};
+use super::replay::{Remembered, Replay, ReplayPeriod, replayed};
 use crate::queue::QueueCell;
 use crate::queue::browse::Looked;
 use crate::vhost::Vhost;
@@ -228,6 +228,19 @@ impl Broker {
     pub fn browse(&self, vhost: &VhostName, queue: &QueueName) -> Result<Browse, TransferError> {
         let vhost = self.vhost(vhost)?;
         Ok(Browse { cell: find(&vhost, queue)?, at: Some(0) })
+    }
+
+    /// Looks through the messages that were acked and are remembered (of a stream: all), in their order.
+    pub fn remembered(
+        &self,
+        vhost: &VhostName,
+        queue: &QueueName,
+        period: ReplayPeriod,
+    ) -> Result<Remembered, TransferError> {
+        let vhost = self.vhost(vhost)?;
+        let cell = find(&vhost, queue)?;
+        let log = cell.retained_log().map_err(|_| TransferError::NotRetaining { queue: queue.clone() })?;
+        Ok(Remembered(Replay::new(cell, log, period)))
     }
 
     /// Begins to move or copy messages; call [`Transfer::poll_step`] until it is done.

@@ -26,7 +26,7 @@ pub use messages::{
 };
 use millpond_model::VhostName;
 pub use queues::{QueueInfo, QueueType};
-pub use replay::ReplayPeriod;
+pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;
 use std::sync::Arc;
 pub(crate) use vhosts::forget_vhost;

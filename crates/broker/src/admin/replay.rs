@@ -76,6 +76,22 @@ impl Replay {
     }
 }
 
+/// A look through what a queue remembers, or a stream holds; holds nothing and changes nothing.
+#[derive(Debug)]
+pub struct Remembered(pub(super) Replay);
+
+impl Remembered {
+    /// Adds the next messages to `out`, about `count_max`; `false`: that was the last of them.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        count_max: usize,
+        out: &mut Vec<Browsed>,
+    ) -> Poll<bool> {
+        self.0.poll_next(cx, count_max, out)
+    }
+}
+
 /// A message as it is replayed: published now, and saying where it was remembered.
 pub(super) fn replayed(message: &Message, from: &str, now_ms: u64) -> Message {
     let properties = RawProperties::from_checked(message.properties());

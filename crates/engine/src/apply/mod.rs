@@ -8,7 +8,7 @@ mod look;
 
 pub(crate) use carry::Carrier;
 pub use change::{Change, ChangeKind, TopologyPlan};
-pub(crate) use lines::{difference, node_lines};
+pub(crate) use lines::{difference, json_lines, node_lines};
 pub(crate) use look::{RulesNow, look};
 
 use crate::topology::{Placed, TopologyError};

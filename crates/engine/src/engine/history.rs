@@ -28,6 +28,8 @@ pub struct RuleVersion {
     pub file: String,
     /// The definition, as YAML.
     pub definition: Vec<String>,
+    /// The definition, to be worked with; null: it was kept without.
+    pub(crate) rule: Value,
     /// What differs from the version before: lines with `- `, `+ ` or two blanks.
     pub difference: Vec<String>,
 }
@@ -62,6 +64,7 @@ fn version(value: &Value) -> Option<RuleVersion> {
         since_ms: value.get("since_ms")?.as_u64()?,
         file: text("file")?,
         definition: lines.filter_map(|line| Some(line.as_str()?.to_owned())).collect(),
+        rule: value.get("rule").cloned().unwrap_or_default(),
         difference: Vec::new(),
     })
 }
@@ -80,36 +83,30 @@ impl Engine {
     /// that was kept and never ran does no harm, one that ran and was not kept would be given twice.
     pub(super) async fn keep_versions(&self, file: &str, topology: &Topology) -> Result<(), CommitError> {
         for rule in &topology.rules {
+            let name = rule.name.clone();
             let definition = node_lines(&rule.definition);
             let hash = hash(&definition);
-            let mut versions =
-                self.inner.state.lock().histories.0.get(&rule.name).cloned().unwrap_or_default();
+            let mut versions = self.inner.state.lock().histories.0.get(&name).cloned().unwrap_or_default();
             if versions.last().is_some_and(|last| last.hash == hash && last.definition == definition) {
                 continue;
             }
             let number = versions.last().map_or(1, |last| last.number + 1);
             let since_ms = self.inner.tools.broker.options().clock.now_ms();
             let difference = Vec::new();
-            versions.push(RuleVersion {
-                number,
-                hash,
-                since_ms,
-                file: file.to_owned(),
-                definition,
-                difference,
-            });
+            let (file, rule) = (file.to_owned(), rule.definition.to_json());
+            versions.push(RuleVersion { number, hash, since_ms, file, definition, rule, difference });
             let surplus = versions.len().saturating_sub(VERSIONS_MAX);
             versions.drain(..surplus);
             let list: Vec<_> = versions
                 .iter()
                 .map(|it| {
                     json!({"number": it.number, "hash": it.hash, "since_ms": it.since_ms, "file": it.file,
-                           "definition": it.definition})
+                           "definition": it.definition, "rule": it.rule})
                 })
                 .collect();
-            let key = format!("{VERSION_PREFIX}{}", rule.name);
+            let key = format!("{VERSION_PREFIX}{name}");
             self.put(key.as_bytes(), Some(Value::from(list).to_string().as_bytes())).await?;
-            self.inner.state.lock().histories.0.insert(rule.name.clone(), versions);
+            self.inner.state.lock().histories.0.insert(name, versions);
         }
         Ok(())
     }

@@ -371,7 +371,7 @@ impl Engine {
         Ok(())
     }
 
-    fn find(&self, rule: &str) -> Result<Arc<Rule>, RuleError> {
+    pub(super) fn find(&self, rule: &str) -> Result<Arc<Rule>, RuleError> {
         let state = self.inner.state.lock();
         match state.rules.get(rule) {
             Some(running) => Ok(running.rule.clone()),
@@ -414,7 +414,7 @@ async fn watch_drain(inner: Weak<Inner>, rule: String) {
 }
 
 /// Waits until a change is on the disk.
-async fn settled(session: &mut Session, durability: Durability) -> Result<(), CommitError> {
+pub(super) async fn settled(session: &mut Session, durability: Durability) -> Result<(), CommitError> {
     let Durability::Pending(wanted) = durability else { return Ok(()) };
     let mut events = Vec::new();
     loop {

@@ -7,6 +7,7 @@ mod operator;
 pub(crate) mod read;
 mod rule;
 mod source;
+mod substitute;
 mod trigger;
 pub(crate) mod used;
 pub(crate) mod yaml;

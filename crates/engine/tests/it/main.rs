@@ -20,6 +20,7 @@ mod mail;
 mod messaging;
 mod outside;
 mod planning;
+mod replaying;
 mod resting;
 mod rules;
 mod secrets;

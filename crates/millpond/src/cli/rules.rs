@@ -1,10 +1,33 @@
 //! `millpond rules`.
 
+use super::admin::option;
 use super::{ask, in_data_dir, path, print, read};
-use crate::control::{Request, RuleRequest};
+use crate::control::{PeriodText, Request, RuleRequest};
 use anyhow::{Context, Result};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
+
+/// What `replay` is for.
+const REPLAY: &str = "Give a rule messages of the past once more, or show what it would do with them";
+
+fn replay_args() -> [Arg; 8] {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    [
+        option("from", "QUEUE", "A stream, a queue with x-retain, or one whose ready messages are meant")
+            .required(true),
+        option("of", "WHICH", "Of a queue: what it remembers, or what is ready")
+            .value_parser(["remembered", "ready"]),
+        option("since", "AGE", "Only what was published (or acked) within this time: 90s, 15m, 1h, 7D"),
+        option("until", "TIME", "Only what was published (or acked) then or before"),
+        option("limit", "N", "At most so many").value_parser(value_parser!(u64)),
+        option("file", "FILE", "Take the rule from this topology file (with --dry-run)")
+            .value_parser(value_parser!(PathBuf)),
+        flag("dry-run", "Only show what the rule would do, and how that differs from what it did"),
+        flag("json", "Print JSON, for programs"),
+    ]
+}
 
 pub(super) fn command() -> Command {
     let rule = || Arg::new("rule").value_name("RULE").required(true).help("Name of the rule");
@@ -32,6 +55,7 @@ pub(super) fn command() -> Command {
             "Let nothing more come to a rule's queue; it works off what is there, then rests",
         ))
         .subcommand(of_rule("history", "Show the versions of a rule, and what differs between them"))
+        .subcommand(of_rule("replay", REPLAY).args(replay_args()))
         .subcommand(
             of_rule("test", "Show what a rule would do with an event, without doing it").args([
                 file("event")
@@ -51,6 +75,21 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
         "pause" => RuleRequest::Pause { rule },
         "drain" => RuleRequest::Drain { rule },
         "history" => RuleRequest::History { rule },
+        "replay" => {
+            let given = |id: &str| matches.get_one::<String>(id).cloned();
+            let file = matches.get_one::<PathBuf>("file");
+            let file = file.map(|path| Ok::<_, anyhow::Error>((path.display().to_string(), read(path)?)));
+            RuleRequest::Replay {
+                rule,
+                from: given("from").unwrap_or_default(),
+                of: given("of"),
+                period: PeriodText { from: None, since: given("since"), until: given("until") },
+                limit: matches.get_one::<u64>("limit").copied(),
+                file: file.transpose()?,
+                dry_run: matches.get_flag("dry-run"),
+                json: matches.get_flag("json"),
+            }
+        }
         "test" => {
             let event = read(path(matches, "event"))?;
             let event = serde_json::from_str(&event).context("the event is not JSON")?;

@@ -1,7 +1,8 @@
 //! What is asked about rules.
 
+use super::{PeriodText, Rooms};
 use anyhow::Result;
-use millpond_engine::Engine;
+use millpond_engine::{Engine, ReplayFrom, ReplayRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{Duration, UNIX_EPOCH};
@@ -37,6 +38,25 @@ pub(crate) enum RuleRequest {
         /// Its name.
         rule: String,
     },
+    /// Messages of the past for one, or what it would do with them.
+    Replay {
+        /// Its name.
+        rule: String,
+        /// The queue or stream to read from.
+        from: String,
+        /// `remembered`, `ready`, or nothing.
+        of: Option<String>,
+        /// Of which time: its `from` is not used.
+        period: PeriodText,
+        /// At most so many.
+        limit: Option<u64>,
+        /// Name and text of a file that defines the rule.
+        file: Option<(String, String)>,
+        /// Only look.
+        dry_run: bool,
+        /// The answer is JSON.
+        json: bool,
+    },
     /// What one would do.
     Test {
         /// Its name.
@@ -46,8 +66,21 @@ pub(crate) enum RuleRequest {
     },
 }
 
-pub(super) async fn carry_out(ask: RuleRequest, engine: &Engine) -> Result<String> {
+pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<String> {
+    let engine = &rooms.engine;
     Ok(match ask {
+        RuleRequest::Replay { rule, from, of, period, limit, file, dry_run, json } => {
+            let period = period.read(rooms.broker.options().clock.now_ms())?;
+            let of = match of.as_deref() {
+                Some("remembered") => ReplayFrom::Remembered,
+                Some("ready") => ReplayFrom::Ready,
+                _ => ReplayFrom::Any,
+            };
+            let (since_ms, until_ms) = (period.from_ms, period.until_ms);
+            let request = ReplayRequest { rule, queue: from, of, since_ms, until_ms, limit, file, dry_run };
+            let report = engine.replay(&request).await?;
+            if json { report.to_json().to_string() } else { report.to_string() }
+        }
         RuleRequest::List => table(engine),
         RuleRequest::Start { rule } => {
             engine.start_rule(&rule).await?;
