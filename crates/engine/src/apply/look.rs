@@ -328,6 +328,7 @@ impl Looker<'_> {
         let told = |_: &str| String::new();
         self.defined("mail server", &old.mail_servers(), &new.mail_servers(), "removed", &told);
         self.defined("provider", &old.providers(), &new.providers(), "removed", &told);
+        self.defined("database", &databases(old), &databases(new), "removed", &told);
         self.defined("rule", &old.rules(), &new.rules(), "removed", &resting);
     }
 
@@ -399,6 +400,15 @@ impl Topology {
             .map(|it| Defined { name: &it.name, place: defined(it), definition: &it.definition })
             .collect()
     }
+}
+
+/// The databases of a file.
+fn databases(topology: &Topology) -> Vec<Defined<'_>> {
+    let place = |name: &str, place: &str| format!("{place}: databases.{name}");
+    let specs = topology.databases.iter();
+    specs
+        .map(|it| Defined { name: &it.name, place: place(&it.name, &it.place), definition: &it.definition })
+        .collect()
 }
 
 fn plain_queue(name: QueueName) -> DeclareQueue {

@@ -24,6 +24,8 @@ const URL_EXPECTED: &str = "a URL: postgres://USER@HOST/DATABASE, mysql://USER@H
 #[derive(Debug)]
 pub(crate) struct DatabaseSpec {
     pub(crate) name: String,
+    /// `FILE:LINE`.
+    pub(crate) place: String,
     pub(crate) kind: Kind,
     pub(crate) password: Option<SecretText>,
     pub(crate) tls: Tls,
@@ -125,6 +127,7 @@ pub(crate) fn read_databases(node: &Node, report: &mut Report) -> Vec<Arc<Databa
         }
         out.push(Arc::new(DatabaseSpec {
             name: entry.key.to_string(),
+            place: format!("{}:{}", report.file, entry.line),
             kind,
             password: own.or(password),
             tls,

@@ -134,7 +134,7 @@ fn execute(
     }
     let parameters: Result<Vec<_>, _> = statement.parameters.iter().map(parameter).collect();
     let parameters = parameters.map_err(unusable)?;
-    let names: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let is_read = prepared.readonly();
     let before = connection.total_changes();
     let mut collected = Collected::new(statement);

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 const LONG_DEFAULT: Duration = Duration::from_secs(30);
 
 /// How often is asked within a look whether the log has grown.
-const ASK_EVERY: Duration = Duration::from_millis(10);
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// How often a slot is moved on although nothing was for it, so that it holds no log.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
@@ -157,7 +157,7 @@ struct Place {
 impl Replicating {
     /// The place that a cursor says; one of another slot says nothing.
     fn place(&self, cursor: Option<&Value>) -> Place {
-        let Some(cursor) = cursor.filter(|it| it.get("slot").and_then(Value::as_str) == Some(&self.slot))
+        let Some(cursor) = cursor.filter(|it| it.get("of").and_then(Value::as_str) == Some(&self.scope()))
         else {
             return Place::default();
         };
@@ -167,8 +167,13 @@ impl Replicating {
         }
     }
 
+    /// What a cursor belongs to.
+    fn scope(&self) -> String {
+        format!("slot {} {}", self.database.spec().name, self.slot)
+    }
+
     fn cursor(&self, place: &Place) -> Value {
-        json!({"slot": self.slot, "lsn": place.lsn, "taken": place.taken})
+        json!({"of": self.scope(), "lsn": place.lsn, "taken": place.taken})
     }
 
     async fn rows(&self, text: &str, parameters: &[&str]) -> Result<Vec<Map<String, Value>>, SourceError> {

@@ -259,3 +259,57 @@ impl Relation {
         Ok(row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoder, Message};
+    use proptest::prelude::*;
+
+    /// A table `t` with the key `id` (int4) and `v` (text).
+    const RELATION: &[u8] =
+        b"R\0\0\0\x01public\0t\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0v\0\0\0\0\x19\xff\xff\xff\xff";
+    const UPDATE: &[u8] = b"U\0\0\0\x01K\0\x02t\0\0\0\x017nN\0\x02t\0\0\0\x018u";
+
+    #[test]
+    fn a_value_that_was_not_sent_is_left_out_and_a_key_is_the_key_alone() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.read(RELATION), Ok(Message::Other));
+        let Ok(Message::Change(change)) = decoder.read(UPDATE) else { unreachable!("an update is a change") };
+        let shown = format!("{} {:?} {:?} {:?}", change.table, change.before, change.after, change.key);
+        let expected = r#"public.t Some({"id": Number(7)}) Some({"id": Number(8)}) ["id"]"#;
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn every_message_that_breaks_off_is_an_error() {
+        for whole in [RELATION, UPDATE] {
+            for end in 0..whole.len() {
+                let mut decoder = Decoder::default();
+                decoder.read(RELATION).unwrap_or(Message::Other);
+                assert!(decoder.read(&whole[..end]).is_err(), "{end} bytes");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(kind in prop::sample::select(b"BCRIUDTOYM".to_vec()), rest: Vec<u8>) {
+            let mut decoder = Decoder::default();
+            let _ = decoder.read(RELATION);
+            let _ = decoder.read(&[&[kind][..], &rest].concat());
+            let _ = decoder.read(&[&[kind][..], &[0, 0, 0, 1], &rest].concat());
+        }
+
+        #[test]
+        fn no_text_makes_a_value_panic(oid in 0u32..5000, text: String) {
+            let _ = crate::database::postgres::text::to_json(oid, &text);
+        }
+
+        #[test]
+        fn no_bytes_make_a_value_panic(oid in 0u32..5000, raw: Vec<u8>) {
+            if let Some(kind) = tokio_postgres::types::Type::from_oid(oid) {
+                let _ = crate::database::postgres::value::to_json(&kind, &raw);
+            }
+        }
+    }
+}

@@ -20,7 +20,7 @@ const ASK_FILE_EVERY: Duration = Duration::from_millis(10);
 const ASK_LISTENING_EVERY: Duration = Duration::from_secs(5);
 
 /// How often is asked whether those who were writing are done.
-const WRITERS_EVERY: Duration = Duration::from_millis(5);
+const WRITERS_EVERY: Duration = Duration::from_millis(1);
 
 /// The same once they took long.
 const WRITERS_EVERY_MAX: Duration = Duration::from_millis(100);
@@ -101,12 +101,31 @@ impl Looking {
     }
 
     async fn go(&mut self, cursor: Option<&Value>) -> Result<Go, SourceError> {
+        let cursor = cursor.filter(|cursor| self.is_ours(cursor));
         if self.table.is_none() {
             self.table = Some(Table::describe(&self.database, &self.spec).await?);
         }
         match self.spec.is_outbox {
             true => self.go_outbox(cursor).await,
             false => self.go_table(cursor).await,
+        }
+    }
+
+    /// What a cursor belongs to: one of another table, left by an earlier file, says nothing.
+    fn scope(&self) -> String {
+        let Spec { database, table, cursor, key, .. } = &self.spec;
+        let way = if self.spec.is_outbox { "outbox" } else { "table" };
+        format!("{way} {database} {table} {cursor} {key}")
+    }
+
+    fn is_ours(&self, cursor: &Value) -> bool {
+        cursor.get("of").and_then(Value::as_str) == Some(&self.scope())
+    }
+
+    fn cursor_of(&self, place: Option<&Place>) -> Value {
+        match place {
+            None => json!({"of": self.scope()}),
+            Some(place) => json!({"of": self.scope(), "cursor": place.cursor, "key": place.key}),
         }
     }
 
@@ -119,7 +138,7 @@ impl Looking {
         let table = self.table()?;
         if cursor.is_none() && self.spec.from_now {
             let last = self.place(&self.database.run(&table.last()).await?.rows)?;
-            return Ok(Go::Found(Found { cursor: Some(cursor_of(last.as_ref())), ..Found::default() }));
+            return Ok(Go::Found(Found { cursor: Some(self.cursor_of(last.as_ref())), ..Found::default() }));
         }
         let after = cursor.and_then(place_of_cursor);
         let up_to = match held {
@@ -146,7 +165,7 @@ impl Looking {
         }
         let Some(last) = last else { return Ok(Go::Nothing) };
         let more = items.len() >= LOOK_ITEMS_MAX || last != up_to;
-        Ok(Go::Found(Found { items, cursor: Some(cursor_of(Some(&last))), more, ..Found::default() }))
+        Ok(Go::Found(Found { items, cursor: Some(self.cursor_of(Some(&last))), more, ..Found::default() }))
     }
 
     /// Lets those end that were writing when the row was seen. `None`: they take long.
@@ -204,12 +223,18 @@ impl Looking {
         }
         let more = items.len() >= LOOK_ITEMS_MAX;
         self.deleted = false;
-        Ok(Go::Found(Found { items, cursor: Some(json!({"taken": keys})), more, ..Found::default() }))
+        Ok(Go::Found(Found {
+            items,
+            cursor: Some(json!({"of": self.scope(), "taken": keys})),
+            more,
+            ..Found::default()
+        }))
     }
 
     /// Deletes the rows of an outbox that are kept as events: before others are read, so that none is read again.
     async fn delete_taken(&mut self, cursor: &Value) -> Result<(), SourceError> {
-        let taken = cursor.get("taken").and_then(Value::as_array);
+        let taken = Some(cursor).filter(|cursor| self.is_ours(cursor));
+        let taken = taken.and_then(|cursor| cursor.get("taken")).and_then(Value::as_array);
         if let Some(taken) = taken.filter(|taken| !self.deleted && !taken.is_empty()) {
             if self.table.is_none() {
                 self.table = Some(Table::describe(&self.database, &self.spec).await?);
@@ -242,13 +267,6 @@ fn unreadable() -> SourceError {
 fn is_lock(error: &DatabaseError) -> bool {
     matches!(error, DatabaseError::Timeout { .. })
         || matches!(error, DatabaseError::Refused { code, .. } if code.starts_with("1205") || code.starts_with("1213"))
-}
-
-fn cursor_of(place: Option<&Place>) -> Value {
-    match place {
-        None => json!({}),
-        Some(place) => json!({"cursor": place.cursor, "key": place.key}),
-    }
 }
 
 fn place_of_cursor(cursor: &Value) -> Option<Place> {

@@ -97,31 +97,7 @@ fn read(product: &'static str, node: &Node, path: &str, report: &mut Report) -> 
     let is_outbox = outbox.is_some();
     let cursor = name("cursor", report);
     let key = name("key", report).unwrap_or_else(|| "id".to_owned());
-    match (fields.get("table"), fields.get("outbox")) {
-        (Some(_), Some(_)) => {
-            report.add(node.line, path, "found both 'table' and 'outbox', expected one of them")
-        }
-        (None, None) => {
-            report.add(node.line, path, "found neither 'table' nor 'outbox', expected one of them")
-        }
-        (Some(_), None) if cursor.is_none() => {
-            let expected =
-                "'cursor', a column that grows with every change to be told: an id, a time of change";
-            fields.required("cursor", expected, report);
-        }
-        (None, Some(_)) => {
-            for key in ["cursor", "lag", "start"] {
-                if let Some(node) = fields.get(key) {
-                    report.add(
-                        node.line,
-                        &fields.path_of(key),
-                        "found it beside 'outbox', expected none: all rows are taken",
-                    );
-                }
-            }
-        }
-        _ => {}
-    }
+    check_way(&fields, cursor.is_some(), report);
     let columns = fields.get("columns").map(|node| read_columns(node, &fields.path_of("columns"), report));
     let from_now = match fields.text("start", "beginning or now", report) {
         None | Some("beginning") => false,
@@ -149,6 +125,35 @@ fn read(product: &'static str, node: &Node, path: &str, report: &mut Report) -> 
         from_now,
         is_outbox,
     }))
+}
+
+/// Whether it is a table with its cursor, or an outbox.
+fn check_way(fields: &Fields<'_>, has_cursor: bool, report: &mut Report) {
+    match (fields.get("table"), fields.get("outbox")) {
+        (Some(_), Some(_)) => {
+            report.add(fields.line, &fields.path, "found both 'table' and 'outbox', expected one of them")
+        }
+        (None, None) => {
+            report.add(fields.line, &fields.path, "found neither 'table' nor 'outbox', expected one of them")
+        }
+        (Some(_), None) if !has_cursor => {
+            let expected =
+                "'cursor', a column that grows with every change to be told: an id, a time of change";
+            fields.required("cursor", expected, report);
+        }
+        (None, Some(_)) => {
+            for key in ["cursor", "lag", "start"] {
+                if let Some(node) = fields.get(key) {
+                    report.add(
+                        node.line,
+                        &fields.path_of(key),
+                        "found it beside 'outbox', expected none: all rows are taken",
+                    );
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn read_columns(node: &Node, path: &str, report: &mut Report) -> Vec<String> {

@@ -303,7 +303,7 @@ fn column(product: Product, name: &str, kind: Option<&str>) -> String {
     }
 }
 
-fn names_and_types(rows: Vec<Map<String, Value>>) -> Vec<(String, String)> {
+fn names_and_types(rows: &[Map<String, Value>]) -> Vec<(String, String)> {
     let text = |row: &Map<String, Value>, name: &str| Some(row.get(name)?.as_str()?.to_owned());
     rows.iter().filter_map(|row| Some((text(row, "name")?, text(row, "kind")?.to_lowercase()))).collect()
 }
@@ -314,7 +314,7 @@ async fn postgres_columns(database: &Database, table: &str) -> Result<Vec<(Strin
                 case t.typtype when 'e' then 'text' when 'd' then b.typname else t.typname end as kind \
                 from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype \
                 where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum";
-    Ok(names_and_types(database.rows(text, vec![table.into()]).await?))
+    Ok(names_and_types(&database.rows(text, vec![table.into()]).await?))
 }
 
 async fn mysql_columns(database: &Database, table: &str) -> Result<Vec<(String, String)>, DatabaseError> {
@@ -324,5 +324,5 @@ async fn mysql_columns(database: &Database, table: &str) -> Result<Vec<(String, 
     };
     let text = "select column_name as name, data_type as kind from information_schema.columns \
                 where table_schema = coalesce(?, database()) and table_name = ? order by ordinal_position";
-    Ok(names_and_types(database.rows(text, vec![schema, table.into()]).await?))
+    Ok(names_and_types(&database.rows(text, vec![schema, table.into()]).await?))
 }
