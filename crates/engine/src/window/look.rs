@@ -68,7 +68,7 @@ pub(super) fn look(
     let (is, kept) = match memory.kind {
         Kind::Count { .. } | Kind::Throttle { .. } => (Vec::new(), Bytes::new()),
         Kind::Debounce { .. } => (Vec::new(), delivery.message.record().clone()),
-        Kind::AllOf { .. } => match part_of(memory, origin.read(&delivery.message), event.hops) {
+        Kind::AllOf { .. } => match part_of(memory, &origin.read(&delivery.message), event.hops) {
             Some(part) => part,
             None => return Ok(Look::Skip),
         },
@@ -102,9 +102,9 @@ pub(super) fn key_of(rule: &Rule, memory: &Memory, event: &Event) -> Result<Opti
 }
 
 /// Which of those that are waited for an event is, and what is kept of it; `None`: it is none of them.
-pub(super) fn part_of(memory: &Memory, event: Map<String, Value>, hops: u64) -> Option<(Vec<usize>, Bytes)> {
+pub(super) fn part_of(memory: &Memory, event: &Map<String, Value>, hops: u64) -> Option<(Vec<usize>, Bytes)> {
     let named = memory.wanted.iter().enumerate();
-    let is: Vec<_> = named.filter(|(_, it)| holds(&it.conditions, &event)).map(|(at, _)| at).collect();
+    let is: Vec<_> = named.filter(|(_, it)| holds(&it.conditions, event)).map(|(at, _)| at).collect();
     let kept = json!({"hops": hops, "event": event});
     (!is.is_empty()).then(|| (is, kept.to_string().into_bytes().into()))
 }

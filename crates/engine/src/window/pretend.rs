@@ -75,7 +75,7 @@ impl Pretended {
             return Ok(Some(Fact { key, is: Vec::new(), kept }));
         }
         whole.remove("amqp");
-        Ok(part_of(&self.memory, whole, event.hops).map(|(is, kept)| Fact { key, is, kept }))
+        Ok(part_of(&self.memory, &whole, event.hops).map(|(is, kept)| Fact { key, is, kept }))
     }
 
     fn acted(&self, effect: Effect, in_hand: Option<&Bytes>, now_ms: u64) -> Option<Acted> {

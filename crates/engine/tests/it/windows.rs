@@ -176,6 +176,72 @@ async fn a_rule_that_goes_forgets() {
     assert_eq!(client.get("out").await.body, "2");
 }
 
+/// Breaks a rule off again and again, wherever it stands, and says what its queue of results holds in the end.
+fn broken_off(head: &str, body: &str, events: &[(&str, String)], wanted: usize) -> Vec<serde_json::Value> {
+    let mut dir = tempfile::tempdir().unwrap();
+    for round in 0..12u64 {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let it = runtime.block_on(async {
+            let it = open_engine(dir, millpond_broker::Clock::system()).await;
+            if round == 0 {
+                it.apply(&topology(head, body)).await;
+                it.engine.stop_rule("it").await.unwrap();
+                let mut client = it.client();
+                for (kind, event) in events {
+                    client.publish("events", kind, event).await;
+                }
+                it.engine.start_rule("it").await.unwrap();
+            }
+            // Anything between nothing and some commits.
+            for _ in 0..round * 40 {
+                tokio::task::yield_now().await;
+            }
+            it
+        });
+        dir = it.break_off(runtime);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let it = open_engine(dir, millpond_broker::Clock::system()).await;
+        let mut client = it.client();
+        let mut results = Vec::new();
+        while results.len() < wanted {
+            results.push(client.get("out").await.json());
+        }
+        assert!(client.try_get("it.failed").await.is_none());
+        it.engine.shut_down().await;
+        assert!(client.try_get("out").await.is_none(), "nothing is done twice");
+        results
+    })
+}
+
+#[test]
+fn what_breaks_off_counts_nothing_twice_and_leaves_nothing_out() {
+    let events: Vec<_> = (0..2000).map(|n| ("t", json!({"n": n, "user": n % 10}).to_string())).collect();
+    let head = "on: {bus: events, type: t}\n    count: {every: 20, within: 1h, by: .data.user}";
+    let results = broken_off(head, "'[.key, .data.n]'", &events, 100);
+    let mut wanted: Vec<_> =
+        (0..100).map(|at| json!([(at % 10).to_string(), (at / 10) * 200 + 190 + at % 10])).collect();
+    let mut results = results;
+    for list in [&mut wanted, &mut results] {
+        list.sort_by_key(ToString::to_string);
+    }
+    assert_eq!(results, wanted);
+}
+
+#[test]
+fn what_breaks_off_joins_each_pair_once() {
+    let events: Vec<_> = (0..600)
+        .map(|n| (["order.paid", "parcel.sent"][n % 2], json!({"order": n / 2}).to_string()))
+        .collect();
+    let results = broken_off(&JOIN.replace("TIME", "1h"), "'{key, missing}'", &events, 300);
+    assert!(results.iter().all(|it| it["missing"] == json!([])));
+    let mut orders: Vec<u32> =
+        results.iter().map(|it| it["key"].as_str().unwrap().parse().unwrap()).collect();
+    orders.sort_unstable();
+    assert_eq!(orders, (0..300).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_test_moves_the_clock_of_rules_that_remember() {
     for (memory, given, expected) in [
