@@ -1,6 +1,6 @@
 //! What thousands of rules on one bus cost: reading and applying the file, memory, and an event that concerns one of
 //! them. `cargo run --release -p millpond-engine --example many_rules [RULES...]`
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use millpond_broker::{Broker, BrokerOptions, Clock, GetError, OpenSession, Session, SessionEvent};
 use millpond_engine::{Engine, EngineOptions, check};
