@@ -5,6 +5,7 @@
 //! alarm is young (they are told, with connection.blocked), and refused when it is old, so that nobody waits for ever
 //! without an answer. In-process sessions (rules) are not held back: they move messages on.
 
+use crate::notice::Notice;
 use crate::{Broker, Session};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -103,13 +104,13 @@ impl Alarms {
         format!("low on {}", set.join(" & ")).into()
     }
 
-    fn check(&self, measured: Resources, limits: &ResourceLimits, now_ms: u64) {
+    fn check(&self, measured: Resources, limits: &ResourceLimits, now_ms: u64, tell: &dyn Fn(Notice)) {
         let mut state = self.state.lock();
         let over = |value: Option<u64>, is_alarm: &dyn Fn(u64) -> bool| value.is_some_and(is_alarm);
         let memory = over(measured.memory_bytes, &|bytes| bytes > limits.memory_max_bytes);
         let disk = over(measured.disk_free_bytes, &|bytes| bytes < limits.disk_free_min_bytes);
-        state.note(Resource::Memory, memory, measured.memory_bytes, limits.memory_max_bytes, now_ms);
-        state.note(Resource::Disk, disk, measured.disk_free_bytes, limits.disk_free_min_bytes, now_ms);
+        state.note(Resource::Memory, memory, measured.memory_bytes, limits.memory_max_bytes, now_ms, tell);
+        state.note(Resource::Disk, disk, measured.disk_free_bytes, limits.disk_free_min_bytes, now_ms, tell);
         let oldest_ms = state.set.iter().map(|alarm| alarm.since_ms).min();
         let level = match oldest_ms {
             None => AlarmLevel::Clear,
@@ -151,7 +152,15 @@ impl Alarms {
 }
 
 impl State {
-    fn note(&mut self, resource: Resource, is_alarm: bool, value: Option<u64>, limit: u64, now_ms: u64) {
+    fn note(
+        &mut self,
+        resource: Resource,
+        is_alarm: bool,
+        value: Option<u64>,
+        limit: u64,
+        now_ms: u64,
+        tell: &dyn Fn(Notice),
+    ) {
         let known = self.set.iter().position(|alarm| alarm.resource == resource);
         match (known, is_alarm) {
             (None, true) => {
@@ -162,10 +171,12 @@ impl State {
                     "alarm set: publishers wait"
                 );
                 self.set.push(AlarmInfo { resource, since_ms: now_ms });
+                tell(Notice::AlarmSet { resource: resource.as_str() });
             }
             (Some(at), false) => {
                 tracing::warn!(resource = resource.as_str(), bytes = value, limit, "alarm cleared");
                 self.set.remove(at);
+                tell(Notice::AlarmCleared { resource: resource.as_str() });
             }
             _ => {}
         }
@@ -176,7 +187,8 @@ impl Broker {
     /// Compares what was measured with the limits: sets and clears alarms, and lets publishers wait, be refused, or
     /// go on. To be called every second or so; the age of an alarm is looked at here too.
     pub fn check_resources(&self, measured: Resources, limits: &ResourceLimits) {
-        self.core.alarms.check(measured, limits, self.core.options.clock.now_ms());
+        let tell = |notice| self.core.tell(|| notice);
+        self.core.alarms.check(measured, limits, self.core.options.clock.now_ms(), &tell);
     }
 
     /// The alarms that are set.

@@ -3,6 +3,7 @@
 use crate::alarm::Alarms;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
+use crate::notice::{Listeners, Notice};
 use crate::queue::cell::DeleteIf;
 use crate::queue::{QueueCell, Scratch, Work};
 use crate::session::inbox::Inbox;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) sessions: Sessions,
     pub(crate) alarms: Alarms,
+    pub(crate) listeners: Listeners,
     pub(crate) timer: Timer,
     pub(crate) watchdog: Watchdog,
     this: Weak<Self>,
@@ -74,12 +76,19 @@ impl Core {
             vhosts: RwLock::new(vhosts),
             sessions: Sessions::default(),
             alarms: Alarms::default(),
+            listeners: Listeners::default(),
             watchdog: Watchdog::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
             shutting_down: AtomicBool::new(false),
             full: Mutex::default(),
             look_again: Condvar::new(),
         }
+    }
+
+    /// Tells those who listen what happened.
+    #[inline]
+    pub(crate) fn tell(&self, notice: impl FnOnce() -> Notice) {
+        self.listeners.tell(|| self.options.clock.now_ms(), notice);
     }
 
     /// For those that outlive it.

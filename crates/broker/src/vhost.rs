@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::definition::{VhostDefinition, altered_key, binding_key, exchange_key, queue_key};
 use crate::delayed::{DelayCell, Delays};
 use crate::history::{Histories, History};
+use crate::notice::Notice;
 use crate::policy::{On, Policies, Subject, effective};
 use crate::queue::consumers::Sink;
 use crate::queue::handle::QueueHandle;
@@ -285,6 +286,8 @@ impl Vhost {
         if let Some((_, removed)) = router.remove_queue(name.as_str()) {
             self.changed();
             self.forget(router, &removed, Some(cell), work.batch);
+            let told = || Notice::QueueDeleted { vhost: self.name.clone(), queue: name.clone() };
+            work.core.tell(told);
         }
         if cell.spec().is_stored() {
             work.batch.delete(&queue_key(&self.name, name));

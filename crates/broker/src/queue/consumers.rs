@@ -5,6 +5,7 @@ use super::cell::CROWDED_BYTES;
 use super::machine::{ConsumerKey, OwnerKey, Return, Terms};
 use super::pump::{Work, push_range};
 use super::tick::Getter;
+use crate::notice::Notice;
 use crate::request::QueueRef;
 use crate::session::inbox::Inbox;
 use millpond_model::ConsumerTag;
@@ -91,7 +92,7 @@ impl QueueCell {
             stream.remove_reader(self, key, work);
             return false;
         }
-        let last = {
+        let (left, tag) = {
             let mut state = self.state.lock();
             let Ok(at) = state.sinks.binary_search_by_key(&key, |sink| sink.key) else { return false };
             self.tick(&mut state, work);
@@ -111,10 +112,20 @@ impl QueueCell {
             }
             state.care.used(work);
             self.pump(&mut state, work);
-            state.sinks.is_empty()
+            (state.sinks.len(), sink.tag)
         };
         work.scratch.wake();
-        last && self.spec.auto_delete
+        self.tell_gone(vec![tag], left, work);
+        left == 0 && self.spec.auto_delete
+    }
+
+    /// Tells of consumers that went.
+    fn tell_gone(&self, tags: Vec<ConsumerTag>, left: usize, work: &Work<'_>) {
+        for tag in tags {
+            let Some(vhost) = self.vhost() else { return };
+            let (vhost, queue) = (vhost.name.clone(), self.spec.name.clone());
+            work.core.tell(|| Notice::ConsumerGone { vhost, queue, tag, left });
+        }
     }
 
     /// A session goes: its consumers, and its unsettled deliveries return. Whether the queue is to be deleted now.
@@ -123,21 +134,28 @@ impl QueueCell {
             stream.close_owner(self, owner, work);
             return false;
         }
-        let last = {
+        let (count, gone) = {
             let mut state = self.state.lock();
             self.tick(&mut state, work);
-            let before = state.sinks.len();
-            state.sinks.retain(|sink| sink.owner != owner);
-            let had_consumers = state.sinks.len() < before;
+            let mut gone = Vec::new();
+            state.sinks.retain(|sink| {
+                let stays = sink.owner != owner;
+                if !stays {
+                    gone.push(sink.tag.clone());
+                }
+                stays
+            });
             let left = state.exclusive_consumer.filter(|key| state.sink(*key).is_some());
             state.exclusive_consumer = left;
             state.machine.close_owner(owner);
             state.forget_lessee(owner);
             state.care.used(work);
             self.pump(&mut state, work);
-            had_consumers && state.sinks.is_empty()
+            (state.sinks.len(), gone)
         };
         work.scratch.wake();
+        let last = count == 0 && !gone.is_empty();
+        self.tell_gone(gone, count, work);
         last && self.spec.auto_delete
     }
 

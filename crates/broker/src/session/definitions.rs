@@ -6,6 +6,7 @@ use crate::definition::{
     BINDING_VALUE, ExchangeDefinition, QueueDefinition, binding_key, exchange_key, queue_key,
 };
 use crate::error::*;
+use crate::notice::Notice;
 use crate::queue::QueueCell;
 use crate::queue::arguments::{self, QueueType, inequivalent_field};
 use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec};
@@ -143,10 +144,15 @@ impl Session {
         };
         let effective = vhost.effective_queue(&name, &spec.arguments, &Table::new());
         let core = Arc::downgrade(&self.core);
+        let (durable, exclusive) = (spec.durable, spec.exclusive.is_some());
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
+        self.core.tell(|| {
+            let (vhost, queue) = (vhost.name.clone(), name.clone());
+            Notice::QueueCreated { vhost, queue, durable, exclusive }
+        });
         let durability = self.commit(batch);
         Ok((QueueDeclared { name, ready: 0, consumers: 0 }, durability))
     }

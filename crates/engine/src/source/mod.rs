@@ -9,9 +9,11 @@
 //! in `committed`. After any error a kind is opened anew from the cursor that was committed last, so its own memory is
 //! never more than a shortcut.
 
+mod broker;
 mod desk;
 mod file;
 mod http;
+mod journald;
 mod messages;
 mod replication;
 mod runner;
@@ -47,8 +49,10 @@ pub(crate) type ReadKind = fn(&Node, &str, &mut Report) -> Option<Arc<dyn Kind>>
 
 /// Every kind there is. A new one adds its line here and has a file of its own.
 pub(crate) const KINDS: &[(&str, ReadKind)] = &[
+    ("broker", broker::read),
     ("file", file::read),
     ("http", http::read),
+    ("journald", journald::read),
     ("messages", messages::read),
     ("syslog", syslog::read),
     ("mysql", table::read_mysql),

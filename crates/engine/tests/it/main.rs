@@ -25,6 +25,7 @@ mod resting;
 mod rules;
 mod secrets;
 mod servers;
+mod source_broker;
 mod source_file;
 mod source_http;
 mod source_messages;
