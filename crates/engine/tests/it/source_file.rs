@@ -262,7 +262,7 @@ fn lines_come_once_through_breaks_at_random_places() {
             writer.write(rand::random_range(1..150));
             // Where it is cut is left to chance.
             let pause = std::time::Duration::from_micros(rand::random_range(0..4000));
-            runtime.block_on(tokio::time::sleep(pause));
+            runtime.block_on(async { tokio::time::sleep(pause).await });
         }
         data = it.break_off(runtime);
         // What is written while it is down.
