@@ -219,6 +219,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         topology.trials = read_trials(node, &topology.rules, &mut report);
     }
     topology.check_triggers(&mut report);
+    topology.check_memories(&mut report);
     topology.check_databases(&mut report);
     topology.check_used(&mut report);
     if report.is_empty() { Ok(topology) } else { Err(report.into_error()) }
@@ -246,6 +247,22 @@ impl Topology {
                 .iter()
                 .find(|exchange| exchange.it.name.as_str() == name)
                 .map(|exchange| &*exchange.it.kind),
+        }
+    }
+
+    /// A rule with memory has queues beside that of its name: no other rule may have the name of one.
+    fn check_memories(&self, report: &mut Report) {
+        for rule in self.rules.iter().filter(|rule| rule.memory.is_some()) {
+            for end in ["due", "late"] {
+                if let Some(other) = self.rule(&format!("{}.{end}", rule.name)) {
+                    let (name, line) = (&rule.name, rule.line);
+                    let text = format!(
+                        "found the rule name '{}', expected another: '{name}' on line {line} has a queue of that name for what it remembers",
+                        other.name
+                    );
+                    report.add(other.line, &format!("rules.{}", other.name), text);
+                }
+            }
         }
     }
 

@@ -266,6 +266,15 @@ fn a_test_moves_the_clock_of_rules_that_remember() {
 }
 
 #[test]
+fn no_rule_takes_the_queue_of_another_ones_memory() {
+    let text = topology("on: {type: t}\n    throttle: {every: 1m}", ".");
+    let text = format!("{text}  it.due:\n    on: {{type: t}}\n    do: [publish: {{exchange: ''}}]\n");
+    let error = check("test.yaml", &text).unwrap_err().to_string();
+    let wanted = "test.yaml:13: rules.it.due: found the rule name 'it.due', expected another: 'it' on line 8 has a queue of that name";
+    assert!(error.contains(wanted), "{error}");
+}
+
+#[test]
 fn what_cannot_be_remembered_is_named() {
     let on = "on: {type: t}\n    ";
     for (head, wanted) in [
