@@ -3,7 +3,7 @@
 use crate::action::PlanError;
 use crate::event::Event;
 use crate::jq::with_deep_stack;
-use crate::plan::{Plan, plan};
+use crate::plan::{Act, Plan, Todo, plan};
 use crate::topology::{Rule, Topology, did_you_mean};
 use serde_json::Value as Json;
 use std::fmt;
@@ -16,6 +16,8 @@ pub struct DryRun {
     place: String,
     has_condition: bool,
     result: Result<Plan, PlanError>,
+    /// The kind of the first action that is not known yet.
+    rest: Option<&'static str>,
     parking_queue: String,
 }
 
@@ -79,11 +81,17 @@ pub fn dry_run(topology: &Topology, rule: &str, event: &Json) -> Result<DryRun, 
 impl DryRun {
     fn of(rule: &Rule, event: &Json) -> Self {
         let event = Event::of_json(event, SystemTime::now());
+        let result = with_deep_stack(|| plan(rule, &event));
+        let rest = match &result {
+            Ok(Plan::Act(act)) => act.progress.next_kind(rule),
+            _ => None,
+        };
         Self {
             rule: rule.name.clone(),
             place: rule.place.clone(),
             has_condition: rule.when.is_some(),
-            result: with_deep_stack(|| plan(rule, &event)),
+            result,
+            rest,
             parking_queue: rule.parking_queue().as_str().to_owned(),
         }
     }
@@ -103,14 +111,21 @@ impl fmt::Display for DryRun {
                 write!(f, "the message would be parked in queue {}", self.parking_queue)
             }
             Ok(Plan::Skip) => write!(f, "when: does not match; nothing would be done"),
-            Ok(Plan::Act(steps)) => {
+            Ok(Plan::Act(Act { todo, .. })) => {
                 write!(
                     f,
                     "when: {}",
                     if self.has_condition { "matches" } else { "none, every event matches" }
                 )?;
-                for (number, step) in steps.iter().enumerate() {
+                for (number, Todo { step, .. }) in todo.iter().enumerate() {
                     write!(f, "\n{}. {step}", number + 1)?;
+                }
+                if let Some(kind) = self.rest {
+                    let number = todo.len() + 1;
+                    write!(
+                        f,
+                        "\n{number}. {kind}, and what follows, when the answers of those before are there"
+                    )?;
                 }
                 Ok(())
             }

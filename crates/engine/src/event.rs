@@ -105,6 +105,14 @@ impl Event {
         }
     }
 
+    /// The same with a further member, which jq sees and the event as such does not have.
+    pub(crate) fn with_member(mut self, name: &'static str, value: &Value) -> Self {
+        if let Val::Obj(members) = &mut self.val {
+            std::sync::Arc::make_mut(members).insert(name_val(name), to_val(value));
+        }
+        self
+    }
+
     /// Takes an event as a person wrote it, for a dry run: what is missing gets the defaults of a message without
     /// properties. Anything but an object with an event's members counts as `data`.
     pub(crate) fn of_json(json: &Value, now: SystemTime) -> Self {

@@ -11,7 +11,6 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::time::Duration;
 
 /// What an evaluation may take before it ends with an error. Bytes.
 pub(crate) const SOFT_MAX_BYTES: i64 = 256 * 1024 * 1024;
@@ -65,7 +64,7 @@ fn give(size_bytes: usize) {
 #[cold]
 fn hold() -> ! {
     loop {
-        std::thread::sleep(Duration::MAX);
+        std::thread::park();
     }
 }
 

@@ -115,7 +115,6 @@ impl ActionError {
     }
 
     /// How long the other side asks to be left alone.
-    #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -124,7 +123,6 @@ impl ActionError {
     }
 
     /// Whether the target is down or overloaded, so that other messages for it would fare no better now.
-    #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
     pub(crate) fn is_of_target(&self) -> bool {
         match self {
             Self::Http { .. } => true,

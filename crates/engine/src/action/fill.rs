@@ -43,14 +43,14 @@ pub(crate) struct Context<'a> {
     pub(crate) event: &'a Event,
     /// What expressions see.
     pub(crate) val: &'a Val,
-    /// Which action of the rule, from 0.
-    pub(crate) number: usize,
+    /// Which action of the rule: `Doing::step`.
+    pub(crate) step: &'a str,
 }
 
 impl Context<'_> {
     /// The same for every attempt: event, rule, step.
     pub(crate) fn step_id(&self) -> String {
-        format!("{}/{}/{}", self.event.id, self.rule.name, self.number)
+        format!("{}/{}/{}", self.event.id, self.rule.name, self.step)
     }
 }
 

@@ -195,7 +195,6 @@ impl Action {
 impl Step {
     /// Whom it needs: steps of one target fail together when that is down. `http HOST:PORT`; nothing for what the
     /// broker does itself.
-    #[allow(dead_code, reason = "for pausing by target, which the worker does not do yet")]
     pub(crate) fn target(&self) -> Option<String> {
         match self {
             Self::Publish(_) | Self::File(_) | Self::Log(_) | Self::Exec(_) => None,

@@ -160,11 +160,12 @@ impl Running {
         }
     }
 
-    /// Whether it may finish what it has in hand while `next` begins on what comes: both take from the same queue, and
-    /// nothing is remembered that one of them only may change.
+    /// Whether it may finish what it has in hand while `next` begins on what comes: both take from the same queue,
+    /// nothing is remembered that one of them only may change, and events have no order.
     pub(super) fn may_finish_beside(&self, next: &Rule) -> bool {
-        self.rule.memory.is_none()
-            && next.memory.is_none()
+        let alone = |rule: &Rule| rule.memory.is_some() || rule.order_by.is_some();
+        !alone(&self.rule)
+            && !alone(next)
             && self.rule.queue() == next.queue()
             && self.rule.parking_queue() == next.parking_queue()
     }

@@ -16,7 +16,9 @@ impl Needs {
     pub(crate) const AMQP: Self = Self(2);
     /// All others: the attributes.
     pub(crate) const ATTRIBUTES: Self = Self(4);
-    pub(crate) const ALL: Self = Self(7);
+    /// `results` and `error`: what came of the actions before.
+    pub(crate) const RESULTS: Self = Self(8);
+    pub(crate) const ALL: Self = Self(15);
 
     pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -36,8 +38,7 @@ impl Needs {
         match name {
             "data" | "data_base64" => Self::DATA,
             "amqp" => Self::AMQP,
-            // There where they can be there.
-            "results" | "error" => Self::NONE,
+            "results" | "error" => Self::RESULTS,
             _ => Self::ATTRIBUTES,
         }
     }

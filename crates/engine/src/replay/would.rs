@@ -21,7 +21,7 @@ pub(crate) enum Would {
 pub(crate) fn would(rule: &Rule, delivery: &Delivery, origin: Origin<'_>) -> Would {
     match plan_delivery(rule, delivery, origin) {
         Ok(Plan::Skip) => Would::Nothing,
-        Ok(Plan::Act(steps)) => Would::Acts(steps.iter().map(crate::action::Step::facts).collect()),
+        Ok(Plan::Act(act)) => Would::Acts(act.todo.iter().map(|todo| todo.step.facts()).collect()),
         Err(error) => Would::Fails(error.to_string()),
     }
 }

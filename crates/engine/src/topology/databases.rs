@@ -8,7 +8,7 @@ impl Topology {
     pub(super) fn check_databases(&self, report: &mut Report) {
         let line_of = |place: &str| place.rsplit(':').next().and_then(|line| line.parse().ok()).unwrap_or(1);
         for rule in &self.rules {
-            for (place, name) in rule.actions.iter().filter_map(|action| action.database()) {
+            for (place, name) in rule.all_actions().filter_map(|action| action.database()) {
                 self.check_database(name, None, line_of(place), &format!("rules.{}.do", rule.name), report);
             }
         }

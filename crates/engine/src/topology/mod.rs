@@ -13,10 +13,11 @@ mod trigger;
 pub(crate) mod used;
 pub(crate) mod yaml;
 
+pub(crate) use action::Doing;
 pub(crate) use operator::read_missed;
 pub use read::{Diagnostic, TopologyError};
 pub(crate) use read::{Fields, Report, did_you_mean};
-pub(crate) use rule::Rule;
+pub(crate) use rule::{Retry, Rule};
 pub(crate) use source::SourceSpec;
 pub(crate) use trigger::Trigger;
 pub(crate) use yaml::{Kind, Node, shorten};

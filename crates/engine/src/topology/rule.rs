@@ -1,6 +1,6 @@
 //! Rules as the file says them.
 
-use super::action::read_actions;
+use super::action::{Doing, read_actions};
 use super::expression::jq;
 use super::memory::read_memory;
 use super::read::{Fields, Report, entries};
@@ -21,6 +21,16 @@ const RULE_NAME_MAX_BYTES: usize = 200;
 /// Longest wait between attempts.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// Actions of a rule that wait for one target's answer at once, unless the rule says else.
+const CONCURRENCY_DEFAULT: i64 = 32;
+
+/// The same, at most: what a rule has in hand.
+const CONCURRENCY_MAX: i64 = crate::worker::IN_HAND_MAX as i64;
+
+fn all_of(actions: &[Doing]) -> impl Iterator<Item = &Doing> {
+    actions.iter().flat_map(|doing| std::iter::once(doing).chain(&doing.on_error))
+}
+
 /// A rule.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
@@ -32,7 +42,11 @@ pub(crate) struct Rule {
     pub(crate) when: Option<Jq>,
     /// What it remembers of earlier events.
     pub(crate) memory: Option<Memory>,
-    pub(crate) actions: Arc<Vec<Action>>,
+    pub(crate) actions: Arc<Vec<Doing>>,
+    /// Events with the same result are acted on one after the other.
+    pub(crate) order_by: Option<Jq>,
+    /// Actions under way at once for one target.
+    pub(crate) concurrency: usize,
     pub(crate) retry: Retry,
     /// What its expressions look at of an event.
     pub(crate) needs: Needs,
@@ -122,10 +136,26 @@ impl Rule {
         self.all_actions().filter_map(Action::ca_file)
     }
 
-    /// Its actions, and those done when time is up.
+    /// Its actions, those of `on_error`, and those done when time is up.
     pub(crate) fn all_actions(&self) -> impl Iterator<Item = &Action> {
-        let late = self.memory.iter().flat_map(|memory| memory.on_timeout.iter());
-        self.actions.iter().chain(late)
+        let late = self.memory.iter().flat_map(|memory| all_of(&memory.on_timeout));
+        all_of(&self.actions).chain(late).map(|doing| &doing.action)
+    }
+
+    /// Whether an action has a name, so that others may look at its answer.
+    pub(crate) fn has_names(&self) -> bool {
+        all_of(&self.actions).any(|doing| doing.name.is_some())
+    }
+
+    /// Whether an action reaches out of the broker.
+    pub(crate) fn has_outside(&self) -> bool {
+        all_of(&self.actions).any(|doing| !matches!(doing.action, Action::Publish(_)))
+    }
+
+    /// The rule with other actions and trigger, without condition and memory.
+    pub(crate) fn acting(&self, on: Trigger, actions: &Arc<Vec<Doing>>) -> Self {
+        let needs = all_of(actions).map(Doing::needs).chain(self.order_by.as_ref().map(Jq::needs)).collect();
+        Self { on, when: None, memory: None, actions: actions.clone(), needs, ..self.clone() }
     }
 }
 
@@ -154,7 +184,7 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
     let fields = Fields::read(
         node,
         path,
-        &["on", "when", "all_of", "count", "debounce", "throttle", "do", "retry"],
+        &["on", "when", "all_of", "count", "debounce", "throttle", "do", "retry", "order_by", "concurrency"],
         report,
     );
     let (memory, joined) = read_memory(&fields, report);
@@ -179,7 +209,13 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
     let retry = fields
         .get("retry")
         .map_or_else(Retry::default, |node| read_retry(node, &fields.path_of("retry"), report));
-    let needs = actions.iter().map(Action::needs).chain(when.as_ref().map(Jq::needs)).collect();
+    let order_by = fields.get("order_by").and_then(|node| jq(node, &fields.path_of("order_by"), report));
+    let waits = all_of(&actions).any(|doing| doing.action.waits_for_others());
+    // Files are written in batches: the more lines wait, the better.
+    let default = if waits { CONCURRENCY_DEFAULT } else { CONCURRENCY_MAX };
+    let concurrency = fields.integer("concurrency", default, 1..=CONCURRENCY_MAX, report) as usize;
+    let conditions = [&when, &order_by].into_iter().flatten().map(Jq::needs);
+    let needs = all_of(&actions).map(Doing::needs).chain(conditions).collect();
     Some(Rule {
         name: name.to_owned(),
         line,
@@ -187,6 +223,8 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
         on: on?,
         when,
         memory,
+        order_by,
+        concurrency,
         actions: Arc::new(actions),
         retry,
         needs,

@@ -8,7 +8,7 @@ use super::{Came, Given, Trial};
 use crate::action::{PublishStep, Step, header_json};
 use crate::event::Event;
 use crate::jq::Needs;
-use crate::plan::{Plan, plan};
+use crate::plan::{Act, Place, Plan, Progress, Todo, advance, plan};
 use crate::topology::{Rule, Topology};
 use crate::window::Pretended;
 use millpond_broker::Delivery;
@@ -67,12 +67,29 @@ enum Work {
 /// A message in hand, as the engine's worker has it.
 struct Held {
     rule: Arc<Rule>,
-    /// The outside first, then publishes.
-    outside: VecDeque<Step>,
+    event: Box<Event>,
+    /// What is known of what is to be done.
+    todo: VecDeque<Todo>,
+    /// Where to go on behind that.
+    progress: Progress,
     /// Where the first of them stands among what came, once it was begun.
     begun: Option<usize>,
     publishes: Vec<PublishStep>,
     attempts: u32,
+}
+
+impl Held {
+    /// Keeps a publish for the end; gives back what is not one.
+    fn publish(&mut self, step: Step, place: &Place) -> Option<Step> {
+        match step {
+            Step::Publish(step) => {
+                self.publishes.push(step);
+                self.progress.done(place, Value::Null);
+                None
+            }
+            outside => Some(outside),
+        }
+    }
 }
 
 struct Published {
@@ -170,16 +187,10 @@ impl World<'_> {
         match plan(&rule, event) {
             Ok(Plan::Skip) => {}
             Err(error) => self.park(&rule, 1, &error.to_string()),
-            Ok(Plan::Act(steps)) => {
-                let (outside, publishes) = (VecDeque::new(), Vec::new());
-                let mut held = Held { rule, outside, begun: None, publishes, attempts: 0 };
-                for step in steps {
-                    match step {
-                        Step::Publish(step) => held.publishes.push(step),
-                        step => held.outside.push_back(step),
-                    }
-                }
-                self.go(held);
+            Ok(Plan::Act(Act { todo, progress, .. })) => {
+                let (event, todo) = (Box::new(event.clone()), todo.into());
+                let publishes = Vec::new();
+                self.go(Held { rule, event, todo, progress, begun: None, publishes, attempts: 0 });
             }
         }
     }
@@ -190,10 +201,21 @@ impl World<'_> {
         self.came.len() - 1
     }
 
-    /// Does what comes next, as the worker does: the outside, then the publishes in one commit.
+    /// Does what comes next, as the worker does: each action in its turn, then the publishes in one commit.
     fn go(&mut self, mut held: Held) {
-        while let Some(step) = held.outside.front() {
-            let at = held.begun.unwrap_or_else(|| self.note(&held.rule, step));
+        loop {
+            let Some(Todo { step, place }) = held.todo.pop_front() else {
+                if held.progress.is_at_end(&held.rule) {
+                    break;
+                }
+                match advance(&held.rule, &held.event, &mut held.progress) {
+                    Ok(todo) => held.todo.extend(todo),
+                    Err(error) => return self.park(&held.rule, held.attempts + 1, &error.to_string()),
+                }
+                continue;
+            };
+            let Some(step) = held.publish(step, &place) else { continue };
+            let at = held.begun.unwrap_or_else(|| self.note(&held.rule, &step));
             let answer = self.answer(&self.came[at].kind.clone());
             if let Some(members) = self.came[at].facts.as_object_mut() {
                 let attempts = members.get("attempts").and_then(Value::as_u64).unwrap_or(0);
@@ -201,9 +223,10 @@ impl World<'_> {
             }
             if let Err(reason) = step.pretend(&answer) {
                 held.begun = Some(at);
-                return self.failed(held, &reason);
+                return self.failed(held, Todo { step, place }, &reason);
             }
-            (held.begun, _) = (None, held.outside.pop_front());
+            held.begun = None;
+            held.progress.done(&place, answer);
         }
         for step in std::mem::take(&mut held.publishes) {
             let published = Published {
@@ -227,11 +250,17 @@ impl World<'_> {
         }
     }
 
-    fn failed(&mut self, mut held: Held, reason: &str) {
+    fn failed(&mut self, mut held: Held, todo: Todo, reason: &str) {
         held.attempts += 1;
         if held.attempts >= held.rule.retry.attempts_max {
+            if held.progress.failed(&held.rule, &todo.place, reason, held.attempts) {
+                held.todo.clear();
+                (held.begun, held.attempts) = (None, 0);
+                return self.go(held);
+            }
             return self.park(&held.rule.clone(), held.attempts, reason);
         }
+        held.todo.push_front(todo);
         // In the middle of the jitter: a test is to give the same each time.
         let wait = held.rule.retry.wait(held.attempts, 0.5);
         self.put(self.now + wait, Work::Go(held));

@@ -22,9 +22,8 @@ pub(crate) use front::{forget, run};
 pub(crate) use machine::Kind;
 pub(crate) use pretend::{Acted, Pretended};
 
-use crate::action::Action;
 use crate::jq::Jq;
-use crate::topology::{Rule, Trigger};
+use crate::topology::{Doing, Rule, Trigger};
 use millpond_model::QueueName;
 use millpond_model::table::Table;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ pub(crate) struct Memory {
     /// The events that are waited for, by name; for `all_of`.
     pub(crate) wanted: Vec<Wanted>,
     /// What is done if they did not all come in time.
-    pub(crate) on_timeout: Arc<Vec<Action>>,
+    pub(crate) on_timeout: Arc<Vec<Doing>>,
 }
 
 /// An event that `all_of` waits for.
@@ -91,8 +90,6 @@ pub(crate) fn own_queues(rule: &Rule) -> Vec<QueueName> {
 }
 
 /// The rule without memory that works on a queue with the given actions.
-fn acting(rule: &Rule, queue: QueueName, actions: &Arc<Vec<Action>>) -> Rule {
-    let needs = actions.iter().map(Action::needs).collect();
-    let (on, actions) = (Trigger::Queue(queue), actions.clone());
-    Rule { on, when: None, memory: None, actions, needs, ..rule.clone() }
+fn acting(rule: &Rule, queue: QueueName, actions: &Arc<Vec<Doing>>) -> Rule {
+    rule.acting(Trigger::Queue(queue), actions)
 }

@@ -2,14 +2,15 @@
 
 use super::{Held, Settle};
 use crate::topology::Rule;
+use crate::values::ROOM;
 use millpond_broker::{
     CommitError, DeclareQueue, DeliveryId, Durability, Outcome, Publish, PublishError, Session, SessionEvent,
-    WriteRefused,
+    ValueChange, WriteRefused,
 };
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Table;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -49,23 +50,31 @@ struct Done {
     id: DeliveryId,
     /// What the source message holds of the session's inbox until now.
     held_bytes: usize,
+    /// What the ledger has of it, which goes with it.
+    record: Vec<Box<[u8]>>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     done: VecDeque<Done>,
+    /// For the ledger.
+    values: Vec<ValueChange>,
+    /// Messages that go on when what the ledger is to have of them is on the disk; by commit, once there is one.
+    uncommitted: Vec<Held>,
+    committing: HashMap<u64, Vec<Held>>,
+    committed: Vec<Held>,
     in_flight: usize,
 }
 
 impl Commits {
     /// The source message is done.
-    pub(super) fn settle(&mut self, id: DeliveryId, held_bytes: usize) {
-        self.done.push_back(Done { publishes: Vec::new(), parked: None, id, held_bytes });
+    pub(super) fn settle(&mut self, id: DeliveryId, held_bytes: usize, record: Vec<Box<[u8]>>) {
+        self.done.push_back(Done { publishes: Vec::new(), parked: None, id, held_bytes, record });
     }
 
     /// Takes all publishes of a message and its ack, or nothing.
-    pub(super) fn publish(&mut self, session: &mut Session, held: &Held) -> Result<(), PublishFailed> {
+    pub(super) fn publish(&mut self, session: &mut Session, held: &mut Held) -> Result<(), PublishFailed> {
         let mut publishes = Vec::with_capacity(held.publishes.len());
         for step in &held.publishes {
             let raw = RawProperties::from_checked(&step.encoded);
@@ -79,19 +88,47 @@ impl Commits {
             let message = Message::published_at(now_ms, exchange, key, properties, true, &step.body);
             publishes.push((message, route));
         }
-        let held_bytes = held.delivery.message.size_bytes();
-        self.done.push_back(Done { publishes, parked: None, id: held.id, held_bytes });
+        let (held_bytes, record) = (held.held_bytes(), std::mem::take(&mut held.record.keys));
+        self.done.push_back(Done { publishes, parked: None, id: held.id, held_bytes, record });
         Ok(())
     }
 
     /// A message goes to the parking queue and leaves its own.
-    pub(super) fn park(&mut self, message: Message, id: DeliveryId, held_bytes: usize) {
-        self.done.push_back(Done { publishes: Vec::new(), parked: Some(message), id, held_bytes });
+    pub(super) fn park(
+        &mut self,
+        message: Message,
+        id: DeliveryId,
+        held_bytes: usize,
+        record: Vec<Box<[u8]>>,
+    ) {
+        self.done.push_back(Done { publishes: Vec::new(), parked: Some(message), id, held_bytes, record });
+    }
+
+    /// The ledger gets an entry.
+    pub(super) fn keep(&mut self, entry: ValueChange) {
+        self.values.push(entry);
+    }
+
+    /// The ledger gets an entry; the message goes on when it is on the disk ([`Self::take_committed`]).
+    pub(super) fn keep_first(&mut self, entry: ValueChange, held: Held) {
+        self.values.push(entry);
+        self.uncommitted.push(held);
+    }
+
+    /// Messages that may go on.
+    pub(super) fn take_committed(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.committed)
+    }
+
+    /// Whether commits are on their way to the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// A commit has come to its end.
-    pub(super) fn committed(&mut self) {
+    pub(super) fn committed(&mut self, token: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.committed.extend(self.committing.remove(&token).unwrap_or_default());
     }
 
     /// Commits what there is; waits while the store is full or the disk is far behind. What the broker says
@@ -104,21 +141,28 @@ impl Commits {
     ) -> Result<(), String> {
         let mut publishes = Vec::new();
         let mut settles = Vec::new();
-        while !self.done.is_empty() {
+        while !self.done.is_empty() || !self.values.is_empty() {
             while self.in_flight >= COMMITS_IN_FLIGHT_MAX {
                 let before = events.len();
                 poll_fn(|cx| session.poll_events(cx, events)).await;
-                self.take_committed(events, before)?;
+                self.take_ends(events, before)?;
             }
-            let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles)?;
+            let mut values = std::mem::take(&mut self.values);
+            let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles, &mut values)?;
             loop {
                 poll_fn(|cx| session.poll_publish_ready(cx)).await;
-                match session.transact(&mut publishes, &settles, &[]) {
-                    Ok(Durability::Pending(_)) => {
+                match session.transact(&mut publishes, &settles, &values) {
+                    Ok(Durability::Pending(token)) => {
                         self.in_flight += 1;
+                        if !self.uncommitted.is_empty() {
+                            self.committing.insert(token, std::mem::take(&mut self.uncommitted));
+                        }
                         break;
                     }
-                    Ok(Durability::Now) => break,
+                    Ok(Durability::Now) => {
+                        self.committed.append(&mut self.uncommitted);
+                        break;
+                    }
                     // Nothing was taken: it became full between question and commit.
                     Err(WriteRefused::Store(CommitError::OutOfSpace { .. })) => {
                         tokio::time::sleep(REFUSED_WAIT).await
@@ -133,16 +177,16 @@ impl Commits {
     }
 
     /// Takes ends of commits out of what came since `from`.
-    fn take_committed(&mut self, events: &mut Vec<SessionEvent>, from: usize) -> Result<(), String> {
+    fn take_ends(&mut self, events: &mut Vec<SessionEvent>, from: usize) -> Result<(), String> {
         let mut failure = None;
         let mut at = 0;
         events.retain(|event| {
             at += 1;
-            let SessionEvent::Committed { result, .. } = event else { return true };
+            let SessionEvent::Committed { result, token } = event else { return true };
             if at <= from {
                 return true;
             }
-            self.in_flight = self.in_flight.saturating_sub(1);
+            self.committed(*token);
             if let Err(error) = result {
                 failure = Some(format!("a commit failed: {error}"));
             }
@@ -158,6 +202,7 @@ impl Commits {
         rule: &Rule,
         publishes: &mut Vec<Publish>,
         settles: &mut Vec<Settle>,
+        values: &mut Vec<ValueChange>,
     ) -> Result<usize, String> {
         let (mut size_bytes, mut held_bytes) = (0, 0);
         while size_bytes < COMMIT_MAX_BYTES
@@ -169,6 +214,8 @@ impl Commits {
                 size_bytes += message.size_bytes();
                 publishes.push(route_parked(message, session, rule)?);
             }
+            let gone = done.record.into_iter().map(|key| ValueChange { room: ROOM, key, value: None });
+            values.extend(gone);
             settles.push((done.id, Outcome::Accept));
             held_bytes += done.held_bytes;
         }

@@ -1,8 +1,8 @@
 //! Working out what a rule does with the messages that came.
 
-use super::Tools;
+use super::{Held, Tools};
 use crate::action::PlanError;
-use crate::plan::{Plan, plan_delivery};
+use crate::plan::{Plan, Progress, Todo, advance_delivery, plan_delivery};
 use crate::pool::EvaluationError;
 use crate::topology::Rule;
 use millpond_broker::{Delivery, DeliveryId};
@@ -21,6 +21,9 @@ pub(super) struct Evaluated {
     pub(super) plan: Result<Plan, PlanError>,
 }
 
+/// A message under way with what comes next.
+pub(super) type Advanced = (Held, Result<(Vec<Todo>, Progress), PlanError>);
+
 /// A rule's share of the pool: one batch at a time, so that a slow rule holds one thread.
 #[derive(Debug)]
 pub(super) struct Evaluator {
@@ -36,6 +39,12 @@ struct Work {
     vhost: String,
 }
 
+impl Work {
+    fn origin(&self, delivery: &Delivery, now: SystemTime) -> Origin<'_> {
+        Origin { vhost: &self.vhost, queue: &self.queue, seq: delivery.seq, now }
+    }
+}
+
 impl Evaluator {
     pub(super) fn new(rule: &Arc<Rule>, tools: &Tools) -> Self {
         let (queue, vhost) = (rule.queue().as_str().to_owned(), tools.vhost.as_str().to_owned());
@@ -48,19 +57,37 @@ impl Evaluator {
         self.lost >= LOST_MAX
     }
 
+    /// Works out what is done for new messages.
     pub(super) async fn evaluate(&mut self, batch: Vec<(DeliveryId, Delivery)>) -> Vec<Evaluated> {
-        let work = self.work.clone();
-        let now = SystemTime::now();
+        let (work, now) = (self.work.clone(), SystemTime::now());
         let evaluate = move |(_, delivery): &(DeliveryId, Delivery)| {
-            let origin = Origin { vhost: &work.vhost, queue: &work.queue, seq: delivery.seq, now };
-            plan_delivery(&work.rule, delivery, origin)
+            plan_delivery(&work.rule, delivery, work.origin(delivery, now))
         };
         let evaluated = self.tools.pool.each(batch, evaluate).await;
         let evaluated = evaluated.into_iter().map(|((id, delivery), result)| {
-            self.lost += u32::from(matches!(result, Err(EvaluationError::Lost)));
-            let plan = result.unwrap_or_else(|error| Err(error.into()));
+            let plan = self.unlost(result);
             Evaluated { id, delivery, plan }
         });
         evaluated.collect()
+    }
+
+    /// Works out what comes next for messages under way.
+    pub(super) async fn advance(&mut self, batch: Vec<Held>) -> Vec<Advanced> {
+        let (work, now) = (self.work.clone(), SystemTime::now());
+        let items: Vec<_> = batch.iter().map(|held| (held.delivery.clone(), held.progress.clone())).collect();
+        let advance = move |(delivery, progress): &(Delivery, Progress)| {
+            let mut progress = progress.clone();
+            let origin = work.origin(delivery, now);
+            let todo = advance_delivery(&work.rule, delivery, origin, &mut progress)?;
+            Ok((todo, progress))
+        };
+        let advanced = self.tools.pool.each(items, advance).await;
+        let advanced = batch.into_iter().zip(advanced).map(|(held, (_, result))| (held, self.unlost(result)));
+        advanced.collect()
+    }
+
+    fn unlost<T>(&mut self, result: Result<Result<T, PlanError>, EvaluationError>) -> Result<T, PlanError> {
+        self.lost += u32::from(matches!(result, Err(EvaluationError::Lost)));
+        result.unwrap_or_else(|error| Err(error.into()))
     }
 }

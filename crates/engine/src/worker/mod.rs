@@ -2,32 +2,47 @@
 
 mod commit;
 mod evaluate;
+mod held;
+mod ledger;
+mod order;
+mod outcome;
 mod outside;
 pub(crate) mod parking;
 mod retry;
+mod vitals;
 
-use crate::action::{ActionTools, Answer, PublishStep, Step};
-use crate::plan::Plan;
-use crate::pool::Pool;
+use crate::action::Step;
+use crate::plan::{Act, Plan};
 use crate::topology::Rule;
 use commit::Commits;
 pub(crate) use commit::parking_queue;
 use evaluate::{Evaluated, Evaluator};
-use millpond_broker::{
-    Broker, ConsumeRequest, ConsumerId, Delivery, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
-};
-use millpond_model::{ConsumerTag, VhostName};
+use held::{Held, Now};
+use ledger::Ledger;
+use millpond_broker::{ConsumeRequest, ConsumerId, DeliveryId, OpenSession, Outcome, Session, SessionEvent};
+use millpond_model::ConsumerTag;
+use order::Order;
 use outside::Outside;
-use parking_lot::Mutex;
 use retry::Retries;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+pub use vitals::RuleState;
+pub(crate) use vitals::{Tools, Vitals, add};
 
 /// Messages a rule has in hand, those waiting for another attempt included. While all of them wait, no others flow.
 pub(crate) const IN_HAND_MAX: u32 = 1000;
+
+/// Messages beyond, that wait for a target which is paused, hangs or is slow: the others are to flow meanwhile.
+const WAITING_MAX: usize = 10_000;
+
+/// Bytes of them.
+const WAITING_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// The rule takes more in hand by so many at a time.
+const WAITING_STEP: usize = 500;
 
 /// Messages evaluated in one go.
 const EVALUATE_MAX: usize = 256;
@@ -37,94 +52,6 @@ pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a rule that is stopped waits for actions that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// What a rule is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RuleState {
-    /// It acts.
-    Running,
-    /// It was stopped; its queue collects.
-    Stopped,
-    /// It was paused: it takes no more messages, and finishes those in hand.
-    Pausing,
-    /// It was paused, and has nothing in hand; its queue collects.
-    Paused,
-    /// Nothing new comes to its queue; what is there is worked off.
-    Draining,
-    /// It was drained: its queue is empty, and nothing comes.
-    Drained,
-    /// It cannot act now and tries again by itself.
-    Waiting {
-        /// What for.
-        reason: String,
-    },
-}
-
-impl std::fmt::Display for RuleState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Running => f.pad("running"),
-            Self::Stopped => f.pad("stopped"),
-            Self::Pausing => f.pad("pausing"),
-            Self::Paused => f.pad("paused"),
-            Self::Draining => f.pad("draining"),
-            Self::Drained => f.pad("drained"),
-            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
-        }
-    }
-}
-
-/// What others see of a rule.
-#[derive(Debug)]
-pub(crate) struct Vitals {
-    pub(crate) state: Mutex<RuleState>,
-    /// It is to take no more messages, and to end when it has finished those in hand.
-    pub(crate) finish: watch::Sender<bool>,
-    pub(crate) seen: AtomicU64,
-    pub(crate) acted: AtomicU64,
-    pub(crate) retried: AtomicU64,
-    pub(crate) failed: AtomicU64,
-}
-
-impl Default for Vitals {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(RuleState::Stopped),
-            finish: watch::Sender::new(false),
-            seen: AtomicU64::new(0),
-            acted: AtomicU64::new(0),
-            retried: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        }
-    }
-}
-
-pub(crate) fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
-
-/// What every rule works with.
-#[derive(Debug, Clone)]
-pub(crate) struct Tools {
-    pub(crate) broker: Broker,
-    pub(crate) vhost: VhostName,
-    pub(crate) actions: ActionTools,
-    pub(crate) data_dir: Arc<std::path::Path>,
-    pub(crate) pool: Pool,
-}
-
-/// A message that the rule has in hand.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) id: DeliveryId,
-    pub(crate) delivery: Delivery,
-    /// What is still to be done on the outside, the next first.
-    pub(crate) outside: std::collections::VecDeque<Arc<Step>>,
-    /// What is published at the end.
-    pub(crate) publishes: Vec<PublishStep>,
-    /// How many failed.
-    pub(crate) attempts: u32,
-}
 
 /// Why a rule's work ended.
 enum End {
@@ -136,7 +63,7 @@ enum End {
     Harmful,
 }
 
-/// Runs a rule until `stop` says true.
+/// Runs a rule until `stop` says true, or until it has nothing in hand after [`Vitals::finish`] said so.
 pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut stop: watch::Receiver<bool>) {
     loop {
         if *vitals.finish.borrow() {
@@ -163,7 +90,7 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
                     "several evaluations did not end: see its parking queue; stop and start it to go on";
                 tracing::error!(rule = %rule.name, reason, "the rule waits");
                 *vitals.state.lock() = RuleState::Waiting { reason: reason.to_owned() };
-                told_to_stop(&mut stop).await;
+                told_to_end(&mut stop, &vitals).await;
                 break;
             }
             End::Broken(reason) => {
@@ -174,7 +101,7 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
                 *vitals.state.lock() = RuleState::Waiting { reason };
             }
         }
-        let stopped = tokio::time::timeout(TRY_AGAIN_AFTER, told_to_stop(&mut stop)).await;
+        let stopped = tokio::time::timeout(TRY_AGAIN_AFTER, told_to_end(&mut stop, &vitals)).await;
         if stopped.is_ok() {
             break;
         }
@@ -187,17 +114,37 @@ pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Ready when the rule is to come to an end, one way or the other.
+async fn told_to_end(stop: &mut watch::Receiver<bool>, vitals: &Vitals) {
+    let mut finish = vitals.finish.subscribe();
+    tokio::select! {
+        () = told_to_stop(stop) => {}
+        () = told_to_stop(&mut finish) => {}
+    }
+}
+
 struct Worker<'r> {
     rule: &'r Arc<Rule>,
     vitals: &'r Arc<Vitals>,
     session: Session,
-    /// None: it takes no more.
-    consumer: Option<ConsumerId>,
+    consumer: ConsumerId,
     evaluator: Evaluator,
     commits: Commits,
     outside: Outside,
     retries: Retries,
+    order: Order,
+    ledger: Ledger,
     events: Vec<SessionEvent>,
+    /// Messages whose next step may begin.
+    ready: VecDeque<Held>,
+    /// Messages whose next steps are to be worked out.
+    unknown: Vec<Held>,
+    in_hand: usize,
+    /// Bytes of messages that wait and that the inbox does not count.
+    released_bytes: usize,
+    /// Messages the consumer may have in hand beyond [`IN_HAND_MAX`].
+    extra: usize,
+    finishing: bool,
 }
 
 impl<'r> Worker<'r> {
@@ -207,6 +154,7 @@ impl<'r> Worker<'r> {
             vhost: tools.vhost.clone(),
             name: format!("rule {}", rule.name).into(),
         };
+        let ledger = Ledger::open(&tools.broker, rule)?;
         let mut session = tools.broker.open_session(request).map_err(|error| error.to_string())?;
         let tag = format!("rule.{}", rule.name);
         let consume = ConsumeRequest {
@@ -222,41 +170,44 @@ impl<'r> Worker<'r> {
         };
         let consumer = session.consume(consume).map_err(|error| error.to_string())?;
         Ok(Self {
-            consumer: Some(consumer),
             rule,
             vitals,
             session,
+            consumer,
             evaluator: Evaluator::new(rule, tools),
             commits: Commits::default(),
             outside: Outside::new(rule, tools),
             retries: Retries::default(),
+            order: Order::default(),
+            ledger,
             events: Vec::new(),
+            ready: VecDeque::new(),
+            unknown: Vec::new(),
+            in_hand: 0,
+            released_bytes: 0,
+            extra: 0,
+            finishing: false,
         })
     }
 
     async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> End {
         let mut finish = self.vitals.finish.subscribe();
         loop {
-            if self.consumer.is_none() && self.outside.is_idle() && self.retries.next().is_none() {
+            if self.finishing && self.in_hand == 0 {
                 return End::Stopped;
             }
-            let takes = self.consumer.is_some();
-            let due = self.retries.next();
+            let due = self.retries.next().into_iter().chain(self.outside.due()).min();
             let wait = async move {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
-            let Self { session, events, outside, consumer, .. } = &mut *self;
+            let Self { session, events, outside, finishing, .. } = &mut *self;
             tokio::select! {
                 biased;
                 () = told_to_stop(stop) => return End::Stopped,
-                _ = finish.wait_for(|finish| *finish), if takes => {
-                    if let Some(consumer) = consumer.take() {
-                        session.cancel(consumer);
-                    }
-                }
+                () = told_to_stop(&mut finish), if !*finishing => self.finish_up(),
                 done = outside.next() => match done {
                     Ok((held, result)) => self.outside_done(held, result),
                     Err(reason) => return End::Broken(reason),
@@ -270,9 +221,8 @@ impl<'r> Worker<'r> {
                     Err(reason) => return End::Broken(reason),
                 }
             }
-            for held in self.retries.take_due() {
-                self.proceed(held);
-            }
+            self.ready.extend(self.retries.take_due());
+            self.outside.probe();
             tokio::select! {
                 biased;
                 () = told_to_stop(stop) => return End::Stopped,
@@ -280,19 +230,37 @@ impl<'r> Worker<'r> {
                     return end;
                 },
             }
+            self.make_room();
+        }
+    }
+
+    /// Takes nothing new.
+    fn finish_up(&mut self) {
+        self.finishing = true;
+        self.session.cancel(self.consumer);
+    }
+
+    /// Takes more in hand while many wait for a target.
+    fn make_room(&mut self) {
+        let waiting = self.outside.waiting().min(WAITING_MAX) / WAITING_STEP * WAITING_STEP;
+        let extra = if self.released_bytes < WAITING_MAX_BYTES { waiting } else { waiting.min(self.extra) };
+        if extra != self.extra {
+            self.extra = extra;
+            self.session.set_prefetch(self.consumer, IN_HAND_MAX + extra as u32);
         }
     }
 
     /// Deals with what the broker said, also while it was dealt with.
     async fn take_all_events(&mut self) -> Result<(), End> {
-        self.take_events().await?;
-        while !self.events.is_empty() {
+        loop {
             self.take_events().await?;
+            if self.events.is_empty() && self.ready.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Deals with what the broker said, and commits what is done.
+    /// Deals with what the broker said, does what may be done, and commits what is done.
     async fn take_events(&mut self) -> Result<(), End> {
         let mut fresh = Vec::new();
         for event in std::mem::take(&mut self.events) {
@@ -306,8 +274,8 @@ impl<'r> Worker<'r> {
                 SessionEvent::ConsumerCancelled { queue, .. } => {
                     return Err(End::Broken(format!("queue '{queue}' was deleted")));
                 }
-                SessionEvent::Committed { result, .. } => {
-                    self.commits.committed();
+                SessionEvent::Committed { result, token } => {
+                    self.commits.committed(token);
                     if let Err(error) = result {
                         return Err(End::Broken(format!("a commit failed: {error}")));
                     }
@@ -320,82 +288,97 @@ impl<'r> Worker<'r> {
         }
         if !fresh.is_empty() {
             add(&self.vitals.seen, fresh.len() as u64);
+            self.in_hand += fresh.len();
         }
         let mut fresh = fresh.into_iter();
         loop {
             let batch: Vec<_> = fresh.by_ref().take(EVALUATE_MAX).collect();
-            if batch.is_empty() {
-                break;
+            let last = batch.is_empty();
+            if !last {
+                for evaluated in self.evaluator.evaluate(batch).await {
+                    self.begin(evaluated);
+                }
             }
-            for evaluated in self.evaluator.evaluate(batch).await {
-                self.begin(evaluated);
-            }
-            self.commit().await?;
-            if self.evaluator.is_harmful() {
-                return Err(End::Harmful);
+            self.advance().await?;
+            if last {
+                return Ok(());
             }
         }
-        self.commit().await
+    }
+
+    /// Does what may be done, and commits what is done.
+    async fn advance(&mut self) -> Result<(), End> {
+        loop {
+            self.ready.extend(self.commits.take_committed());
+            while let Some(held) = self.ready.pop_front() {
+                self.proceed(held);
+            }
+            self.commit().await?;
+            if self.unknown.is_empty() {
+                break;
+            }
+            let unknown = std::mem::take(&mut self.unknown);
+            for (mut held, result) in self.evaluator.advance(unknown).await {
+                match result {
+                    Ok((todo, progress)) => {
+                        held.todo.extend(todo);
+                        held.progress = progress;
+                        self.ready.push_back(held);
+                    }
+                    Err(error) => self.give_up(held, &error),
+                }
+            }
+        }
+        if self.evaluator.is_harmful() { Err(End::Harmful) } else { Ok(()) }
     }
 
     fn begin(&mut self, Evaluated { id, delivery, plan }: Evaluated) {
+        let record = self.ledger.take(id.seq, delivery.redelivered);
         match plan {
-            Ok(Plan::Skip) => self.commits.settle(id, delivery.message.size_bytes()),
-            Err(error) => self.park(id, &delivery, 1, &error),
-            Ok(Plan::Act(steps)) => {
-                let mut held =
-                    Held { id, delivery, outside: Default::default(), publishes: Vec::new(), attempts: 0 };
-                for step in steps {
-                    match step {
-                        Step::Publish(step) => held.publishes.push(step),
-                        step => held.outside.push_back(Arc::new(step)),
-                    }
-                }
-                self.proceed(held);
+            Ok(Plan::Skip) => {
+                self.in_hand -= 1;
+                self.commits.settle(id, delivery.message.size_bytes(), record.keys);
+            }
+            Err(error) => self.park(id, &delivery, 1, &error, delivery.message.size_bytes(), record),
+            Ok(Plan::Act(Act { todo, progress, order })) => {
+                let held = Held {
+                    id,
+                    delivery,
+                    now: None,
+                    todo: todo.into(),
+                    progress,
+                    publishes: Vec::new(),
+                    record,
+                    unrecorded: None,
+                    attempts: 0,
+                    order,
+                    released: false,
+                };
+                self.ready.extend(self.order.enter(held));
             }
         }
     }
 
-    /// Does what comes next: the outside first, then publishes and ack.
-    fn proceed(&mut self, held: Held) {
-        if !held.outside.is_empty() {
-            self.outside.start(held);
-            return;
+    /// Does what comes next: each action in its turn, and publishes and ack at the end.
+    fn proceed(&mut self, mut held: Held) {
+        while held.now.is_none() {
+            let Some(todo) = held.todo.pop_front() else { break };
+            if let Step::Publish(step) = todo.step {
+                held.publishes.push(step);
+                held.progress.done(&todo.place, serde_json::Value::Null);
+            } else if let Some(answer) = held.record.answer(&todo.place) {
+                held.progress.done(&todo.place, answer);
+            } else {
+                held.now = Some(Now { step: Arc::new(todo.step), place: todo.place });
+            }
         }
-        match self.commits.publish(&mut self.session, &held) {
-            Ok(()) => add(&self.vitals.acted, 1),
-            Err(error) if error.is_retryable() => self.failed(held, &error.to_string()),
-            Err(error) => self.park(held.id, &held.delivery, held.attempts + 1, &error),
+        if held.now.is_some() {
+            return self.start(held, false);
         }
-    }
-
-    fn outside_done(&mut self, held: Held, result: Answer) {
-        match result {
-            Ok(_) => self.proceed(held),
-            Err(error) if error.is_retryable() => self.failed(held, &error.to_string()),
-            Err(error) => self.park(held.id, &held.delivery, held.attempts + 1, &error),
+        match held.progress.is_at_end(self.rule) {
+            true => self.end(held),
+            false => self.unknown.push(held),
         }
-    }
-
-    /// An attempt failed: again later, or parked.
-    fn failed(&mut self, mut held: Held, reason: &str) {
-        held.attempts += 1;
-        if held.attempts >= self.rule.retry.attempts_max {
-            return self.park(held.id, &held.delivery, held.attempts, &reason);
-        }
-        add(&self.vitals.retried, 1);
-        let wait = self.rule.retry.wait(held.attempts, rand::random());
-        let (attempts, wait_ms) = (held.attempts, wait.as_millis() as u64);
-        tracing::debug!(rule = %self.rule.name, attempts, wait_ms, reason, "an action failed and is tried again");
-        self.retries.put(tokio::time::Instant::now() + wait, held);
-    }
-
-    fn park(&mut self, id: DeliveryId, delivery: &Delivery, attempts: u32, reason: &dyn std::fmt::Display) {
-        let reason = reason.to_string();
-        tracing::warn!(rule = %self.rule.name, attempts, reason, "the rule gives a message up: it is parked");
-        add(&self.vitals.failed, 1);
-        let parked = parking::message(self.rule, delivery, attempts, &reason);
-        self.commits.park(parked, id, delivery.message.size_bytes());
     }
 
     /// Commits what is done. Waits while the store takes no writes.
@@ -409,15 +392,39 @@ impl<'r> Worker<'r> {
         let all = async {
             while self.outside.is_busy() {
                 match self.outside.next().await {
-                    Ok((held, Ok(_))) if held.outside.is_empty() => self.proceed(held),
+                    Ok((held, Ok(answer))) => self.keep(held, answer),
                     Ok(_) => {}
-                    Err(_) => return,
+                    Err(_) => break,
                 }
             }
             // What is not committed is handed out again.
             let _ = self.commit().await;
+            while self.commits.is_busy() {
+                let Self { session, events, .. } = &mut *self;
+                poll_fn(|cx| session.poll_events(cx, events)).await;
+                for event in std::mem::take(&mut self.events) {
+                    match event {
+                        SessionEvent::Committed { token, .. } => self.commits.committed(token),
+                        SessionEvent::Closed { .. } => return,
+                        _ => {}
+                    }
+                }
+            }
         };
         let _ = tokio::time::timeout(STOP_GRACE, all).await;
+    }
+
+    /// Keeps what was done for a message that goes back to the queue, or lets it end if it was the last.
+    fn keep(&mut self, mut held: Held, answer: serde_json::Value) {
+        let Some(Now { place, .. }) = held.now.take() else { return };
+        let answer = ledger::bounded(answer);
+        let entry = ledger::entry(self.rule, &held, &place, &answer);
+        let is_publish = |todo: &crate::plan::Todo| matches!(todo.step, Step::Publish(_));
+        if !held.progress.is_at_end(self.rule) || !held.todo.iter().all(is_publish) {
+            return self.commits.keep(entry);
+        }
+        held.unrecorded = Some(entry);
+        self.proceed(held);
     }
 }
 

@@ -36,3 +36,4 @@ mod support;
 mod testing;
 mod trying;
 mod windows;
+mod working;

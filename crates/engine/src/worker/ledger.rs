@@ -1,0 +1,117 @@
+//! The ledger of effects: which actions of messages that are not done yet were done, and what came of them.
+//!
+//! A keyed value `ledger/RULE/QUEUE/SEQ/STEP` of the room `engine` an action: `{"key": .., "digest": .., "answer": ..}`. A
+//! message is known by its place in its queue, which stays the same through restarts: ids of events may be equal. (QUEUE is a
+//! hash of its name: a rule that remembers events works on several.) The value counts only while the idempotency key and what the file says of the action are the same.
+
+use super::Held;
+use crate::plan::Place;
+use crate::topology::Rule;
+use crate::values::ROOM;
+use millpond_broker::{Broker, ReadValuesError, ValueChange};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Largest answer that is kept, as JSON. Bytes. A larger one is null for the actions behind, at once and later alike.
+const ANSWER_MAX_BYTES: usize = 16 * 1024;
+
+/// What was done for a message in an earlier life of the rule.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// By step.
+    done: HashMap<Box<str>, Value>,
+    /// The keys of all values, to be deleted with the ack.
+    pub(super) keys: Vec<Box<[u8]>>,
+}
+
+impl Record {
+    /// The answer of an action that is on record.
+    pub(super) fn answer(&self, place: &Place) -> Option<Value> {
+        let entry = self.done.get(&*place.step)?;
+        let same = entry.get("key").and_then(Value::as_str) == Some(&place.key)
+            && entry.get("digest").and_then(Value::as_u64) == Some(place.digest);
+        same.then(|| entry.get("answer").cloned().unwrap_or_default())
+    }
+}
+
+/// What is on record.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    broker: Broker,
+    prefix: String,
+    has_outside: bool,
+    /// Of messages that were under way when the rule started, by place in the queue.
+    found: HashMap<u64, Record>,
+}
+
+impl Ledger {
+    /// Reads what is on record of a rule.
+    pub(super) fn open(broker: &Broker, rule: &Rule) -> Result<Self, String> {
+        let (prefix, has_outside) = (prefix(rule), rule.has_outside());
+        let mut it = Self { broker: broker.clone(), prefix, has_outside, found: HashMap::new() };
+        it.read(&format!("{}/", it.prefix)).map_err(|error| error.to_string())?;
+        Ok(it)
+    }
+
+    fn read(&mut self, under: &str) -> Result<(), ReadValuesError> {
+        if !self.has_outside {
+            return Ok(());
+        }
+        for (key, value) in self.broker.values_under(ROOM, under.as_bytes())? {
+            let rest = std::str::from_utf8(&key).ok().and_then(|key| key.strip_prefix(self.prefix.as_str()));
+            let Some((seq, step)) = rest.and_then(|rest| rest.strip_prefix('/')?.split_once('/')) else {
+                continue;
+            };
+            let Ok(seq) = u64::from_str_radix(seq, 16) else { continue };
+            let record = self.found.entry(seq).or_default();
+            // What cannot be read counts as not done: the action is done again, with the same key.
+            if let Ok(entry) = serde_json::from_slice(&value) {
+                record.done.insert(step.into(), entry);
+            }
+            record.keys.push((*key).into());
+        }
+        Ok(())
+    }
+
+    /// What is on record of a message.
+    pub(super) fn take(&mut self, seq: u64, redelivered: bool) -> Record {
+        if redelivered && !self.found.contains_key(&seq) {
+            // Another version of the rule may have had it in hand meanwhile.
+            let under = format!("{}/{seq:016x}/", self.prefix);
+            if let Err(error) = self.read(&under) {
+                tracing::error!(%error, "the ledger cannot be read: what is on record may be done again");
+            }
+        }
+        self.found.remove(&seq).unwrap_or_default()
+    }
+}
+
+fn key_of(rule: &Rule, seq: u64, step: &str) -> Box<[u8]> {
+    format!("{}/{seq:016x}/{step}", prefix(rule)).into_bytes().into()
+}
+
+fn prefix(rule: &Rule) -> String {
+    let mut hasher = DefaultHasher::new();
+    rule.queue().as_str().hash(&mut hasher);
+    format!("ledger/{}/{:016x}", rule.name, hasher.finish())
+}
+
+/// An answer as the actions behind it see it.
+pub(super) fn bounded(answer: Value) -> Value {
+    match &answer {
+        Value::Null | Value::Bool(_) | Value::Number(_) => answer,
+        _ if answer.to_string().len() > ANSWER_MAX_BYTES => Value::Null,
+        _ => answer,
+    }
+}
+
+/// The value that says that an action was done.
+pub(super) fn entry(rule: &Rule, held: &Held, place: &Place, answer: &Value) -> ValueChange {
+    let value = json!({"key": place.key, "digest": place.digest, "answer": answer});
+    ValueChange {
+        room: ROOM,
+        key: key_of(rule, held.id.seq, &place.step),
+        value: Some(value.to_string().into_bytes().into()),
+    }
+}

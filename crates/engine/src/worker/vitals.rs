@@ -1,0 +1,85 @@
+//! What others see of a rule, and what every rule works with.
+
+use crate::action::ActionTools;
+use crate::pool::Pool;
+use millpond_broker::Broker;
+use millpond_model::VhostName;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// What a rule is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleState {
+    /// It acts.
+    Running,
+    /// It was stopped; its queue collects.
+    Stopped,
+    /// It was paused: it takes no more messages, and finishes those in hand.
+    Pausing,
+    /// It was paused, and has nothing in hand; its queue collects.
+    Paused,
+    /// Nothing new comes to its queue; what is there is worked off.
+    Draining,
+    /// It was drained: its queue is empty, and nothing comes.
+    Drained,
+    /// It cannot act now and tries again by itself.
+    Waiting {
+        /// What for.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for RuleState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running => f.pad("running"),
+            Self::Stopped => f.pad("stopped"),
+            Self::Pausing => f.pad("pausing"),
+            Self::Paused => f.pad("paused"),
+            Self::Draining => f.pad("draining"),
+            Self::Drained => f.pad("drained"),
+            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
+        }
+    }
+}
+
+/// What others see of a rule.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    pub(crate) state: Mutex<RuleState>,
+    /// It is to take no more messages, and to end when it has finished those in hand.
+    pub(crate) finish: watch::Sender<bool>,
+    pub(crate) seen: AtomicU64,
+    pub(crate) acted: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(RuleState::Stopped),
+            finish: watch::Sender::new(false),
+            seen: AtomicU64::new(0),
+            acted: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// What every rule works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    pub(crate) broker: Broker,
+    pub(crate) vhost: VhostName,
+    pub(crate) actions: ActionTools,
+    pub(crate) data_dir: Arc<std::path::Path>,
+    pub(crate) pool: Pool,
+}
