@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 pub(crate) use send::Mailer;
-use serde_json::Value;
+use serde_json::{Value, json};
 pub(crate) use server::{MailServer, read_servers};
 use std::fmt;
 
@@ -327,6 +327,31 @@ fn read_attachments(fields: &Fields<'_>, report: &mut Report) -> Vec<Attachment>
 }
 
 impl EmailStep {
+    /// See [`super::Step::facts`].
+    pub(super) fn facts(&self) -> Value {
+        let addresses = |list: &[Mailbox]| -> Vec<String> { list.iter().map(Mailbox::to_string).collect() };
+        let headers: serde_json::Map<_, _> =
+            self.headers.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
+        let attachments: Vec<_> = self
+            .attachments
+            .iter()
+            .map(|it| json!({"name": it.name, "body": String::from_utf8_lossy(&it.body)}))
+            .collect();
+        json!({
+            "server": self.server,
+            "from": self.from.as_ref().map(Mailbox::to_string),
+            "to": addresses(&self.to),
+            "cc": addresses(&self.cc),
+            "bcc": addresses(&self.bcc),
+            "reply_to": addresses(&self.reply_to),
+            "subject": self.subject,
+            "text": self.text,
+            "html": self.html,
+            "headers": headers,
+            "attachments": attachments,
+        })
+    }
+
     /// See [`super::Step::target`].
     pub(super) fn target(&self) -> String {
         format!("smtp {}", self.server.as_deref().unwrap_or_default())

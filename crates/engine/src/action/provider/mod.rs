@@ -149,8 +149,18 @@ impl ProviderStep {
         format!("provider {}", self.provider.as_deref().unwrap_or(self.means.key()))
     }
 
+    /// The key in the file.
+    pub(super) fn kind(&self) -> &'static str {
+        self.means.key()
+    }
+
+    /// See [`super::Step::facts`].
+    pub(super) fn facts(&self) -> Value {
+        json!({"provider": self.provider, "to": self.to, "text": self.text, "audio_url": self.audio_url})
+    }
+
     /// What the provider's expressions see.
-    fn facts(&self) -> Value {
+    fn seen(&self) -> Value {
         json!({"to": self.to, "text": self.text, "audio_url": self.audio_url, "id": self.step_id})
     }
 }
@@ -204,7 +214,7 @@ impl Providers {
         let missing = || failed(format!("no provider says how to do '{}'", step.means.key()), true);
         let service = service.ok_or_else(missing)?;
         let request = {
-            let (service, facts) = (service.clone(), step.facts());
+            let (service, facts) = (service.clone(), step.seen());
             aside(move || service.request(&to_val(&facts))).await
         };
         let request = request.map_err(|reason| failed(reason, false))?;
