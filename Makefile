@@ -41,8 +41,9 @@ crash: build ## Kill the broker with -9, CRASH_ROUNDS times, and look for lost m
 conformance: build ## Stock clients in Python, Node, Java and Rust against the binary
 	bash conformance/run
 
-examples: build ## The orders example, also with the broker killed in the middle
+examples: build ## The examples, also with the broker killed in the middle
 	bash examples/orders/check
+	bash examples/password-reset/check
 
 bench: build ## Measure beside the null broker (AMQPLOAD=DIR names the folder of the load generator)
 	bash bench/run

@@ -3,10 +3,9 @@ create table users (
   id bigint generated always as identity primary key,
   name text not null,
   email text not null,
-  phone text,
-  reset_token text,
-  mailed_at timestamptz,
-  message_id text
+  phone text not null,
+  reset_token text not null default gen_random_uuid(),
+  mailed_at timestamptz
 );
 
 -- A notice for every registration, so that the mail does not wait for the next look.

@@ -101,10 +101,12 @@ fn the_tests_of_the_guide_pass() {
 }
 
 #[test]
-fn the_topology_of_the_orders_example_is_taken_and_its_tests_pass() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/orders/topology.yaml");
-    let text = std::fs::read_to_string(path).unwrap();
-    let topology = check("topology.yaml", &text).unwrap_or_else(|error| panic!("{error}"));
-    let report = run_tests(&topology, None).unwrap();
-    assert!(report.passed() && !report.results.is_empty(), "{report}");
+fn the_topologies_of_the_examples_are_taken_and_their_tests_pass() {
+    for example in ["orders", "password-reset"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
+        let text = std::fs::read_to_string(folder.join("topology.yaml")).unwrap();
+        let topology = check("topology.yaml", &text).unwrap_or_else(|error| panic!("{example}: {error}"));
+        let report = run_tests(&topology, None).unwrap();
+        assert!(report.passed() && !report.results.is_empty(), "{example}: {report}");
+    }
 }

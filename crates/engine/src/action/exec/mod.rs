@@ -168,8 +168,11 @@ impl ExecStep {
         let command: Vec<&str> =
             std::iter::once(&*self.program).chain(self.arguments.iter().map(String::as_str)).collect();
         // A secret stands there as its reference.
-        let environment: serde_json::Map<_, _> =
-            self.environment.iter().map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
+        let environment: serde_json::Map<_, _> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string().into()))
+            .collect();
         let stdin = String::from_utf8_lossy(&self.stdin);
         let stdin = serde_json::from_str(&stdin).unwrap_or_else(|_| Value::from(&*stdin));
         serde_json::json!({"command": command, "env": environment, "stdin": stdin})
