@@ -287,6 +287,13 @@ fn array(member: &Type, raw: &[u8]) -> Result<Value, String> {
         sizes.push(int(&mut rest)?);
         let _first = int(&mut rest)?;
     }
+    // Each item has four bytes of its own: no more of them are there than that.
+    let count = sizes.iter().try_fold(1i64, |count, size| count.checked_mul(i64::from(*size)));
+    if !sizes.is_empty()
+        && (sizes.iter().any(|size| *size < 1) || count.is_none_or(|count| count > rest.len() as i64 / 4))
+    {
+        return Err("found an array that breaks off".to_owned());
+    }
     match sizes.as_slice() {
         [] => Ok(Value::Array(Vec::new())),
         sizes => items(member, sizes, &mut rest),
