@@ -322,12 +322,17 @@ fn logins_are_checked() {
     assert!(matches!(login("root", b"guest", "::1"), Err(LoginError::UnknownUser { .. })));
 }
 
+/// A client's: those of the process itself are not counted.
+fn client_login(broker: &TestBroker) -> millpond_broker::Login {
+    broker.broker().login("guest", b"guest", Some(std::net::Ipv4Addr::LOCALHOST.into())).unwrap()
+}
+
 #[test]
 fn sessions_have_a_limit_and_hear_of_the_end() {
     let broker = TestBroker::with(BrokerOptions { sessions_max: 1, ..options() });
     let open = |vhost: &str| {
         broker.broker().open_session(OpenSession {
-            login: broker.broker().internal_login(),
+            login: client_login(&broker),
             vhost: millpond_model::VhostName::new(vhost).unwrap(),
             name: "test".into(),
         })
