@@ -1,5 +1,12 @@
 //! CloudEvents as messages and back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on fails"
+)]
+
 use bytes::Bytes;
 use millpond_events::{CloudEvent, Origin, show_time};
 use millpond_model::Message;

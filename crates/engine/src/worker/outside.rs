@@ -79,7 +79,7 @@ impl Outside {
             true => lane.waiting.push_front(held),
             false => lane.waiting.push_back(held),
         }
-        self.fill(target);
+        self.fill(&target);
     }
 
     /// Begins no more.
@@ -123,7 +123,7 @@ impl Outside {
         if self.paused > 0 {
             let due = |lane: &Lane| lane.pause.is_some() && lane.room(1) > 0;
             let targets = self.lanes.iter().filter(|(_, lane)| due(lane)).map(|(target, _)| target.clone());
-            targets.collect::<Vec<_>>().into_iter().for_each(|target| self.fill(target));
+            targets.collect::<Vec<_>>().into_iter().for_each(|target| self.fill(&target));
         }
     }
 
@@ -143,12 +143,12 @@ impl Outside {
         }
         let is_paused = lane.pause.is_some();
         self.paused = self.paused + usize::from(is_paused) - usize::from(was_paused);
-        self.fill(target);
+        self.fill(&target);
         Ok((held, answer))
     }
 
-    fn fill(&mut self, target: Target) {
-        let Some(lane) = self.lanes.get_mut(&target) else { return };
+    fn fill(&mut self, target: &Target) {
+        let Some(lane) = self.lanes.get_mut(target) else { return };
         while !self.closed && lane.room(self.rule.concurrency) > 0 {
             let Some(held) = lane.waiting.pop_front() else { break };
             self.waiting -= 1;
@@ -161,7 +161,7 @@ impl Outside {
             self.running.spawn(async move { (target, held, running.await) });
         }
         if lane.running == 0 && lane.waiting.is_empty() && lane.pause.as_ref().is_none_or(is_over) {
-            let lane = self.lanes.remove(&target);
+            let lane = self.lanes.remove(target);
             self.paused -= usize::from(lane.is_some_and(|lane| lane.pause.is_some()));
         }
     }

@@ -3,8 +3,9 @@
 use crate::support::{TestEngine, in_time, open_engine, persistent};
 use millpond_broker::Clock;
 use millpond_model::properties::Properties;
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,11 +13,16 @@ use tokio::net::{TcpListener, TcpStream};
 /// What a server says to a request; `None`: nothing, it hangs.
 type Answer = Option<(u16, String)>;
 
+/// What answers a path and a key.
+type Say = dyn Fn(&str, &str) -> Answer + Send + Sync;
+
+/// Paths and idempotency keys of requests, with what was said, in the order in which they came.
+type Log = Arc<Mutex<Vec<(String, String, Option<u16>)>>>;
+
 /// An HTTP server that answers any number of requests at once, each as `say` has it for its path and key.
 struct Hooks {
     url: String,
-    /// Paths and idempotency keys of requests, with what was said, in the order in which they came.
-    seen: Arc<Mutex<Vec<(String, String, Option<u16>)>>>,
+    seen: Log,
 }
 
 impl Hooks {
@@ -34,15 +40,11 @@ impl Hooks {
     }
 
     fn count(&self, path: &str) -> usize {
-        self.seen.lock().unwrap().iter().filter(|(seen, ..)| seen.starts_with(path)).count()
+        self.seen.lock().iter().filter(|(seen, ..)| seen.starts_with(path)).count()
     }
 }
 
-async fn answer(
-    mut stream: TcpStream,
-    say: Arc<dyn Fn(&str, &str) -> Answer + Send + Sync>,
-    log: Arc<Mutex<Vec<(String, String, Option<u16>)>>>,
-) {
+async fn answer(mut stream: TcpStream, say: Arc<Say>, log: Log) {
     let mut bytes = Vec::new();
     loop {
         let mut block = [0; 4096];
@@ -67,7 +69,7 @@ async fn answer(
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let key = header("idempotency-key").unwrap_or_default();
         let said = say(&path, &key);
-        log.lock().unwrap().push((path, key, said.as_ref().map(|(status, _)| *status)));
+        log.lock().push((path, key, said.as_ref().map(|(status, _)| *status)));
         let Some((status, body)) = said else { return std::future::pending().await };
         let retry_after = if status == 429 { "retry-after: 3600\r\n" } else { "" };
         let length = body.len();
@@ -163,9 +165,9 @@ async fn events_of_one_key_follow_one_another_also_through_retries() {
     let failed: Arc<Mutex<HashSet<String>>> = Arc::default();
     let hooks = Hooks::start(move |path, _| {
         let key = path.split('/').nth(1).unwrap().to_owned();
-        assert!(busy.lock().unwrap().insert(key.clone()), "two of one key at once");
-        let again = rand::random_ratio(1, 3) && failed.lock().unwrap().insert(path.to_owned());
-        busy.lock().unwrap().remove(&key);
+        assert!(busy.lock().insert(key.clone()), "two of one key at once");
+        let again = rand::random_ratio(1, 3) && failed.lock().insert(path.to_owned());
+        busy.lock().remove(&key);
         Some((if again { 500 } else { 200 }, String::new()))
     })
     .await;
@@ -191,7 +193,7 @@ rules:
     }
     it.until("ordered", |(_, acted, ..)| acted == 200).await;
     let mut last: HashMap<String, u64> = HashMap::new();
-    for (path, _, said) in hooks.seen.lock().unwrap().iter() {
+    for (path, _, said) in hooks.seen.lock().iter() {
         let (key, n) = path[1..].split_once('/').unwrap();
         let n: u64 = n.parse().unwrap();
         let before = last.entry(key.to_owned()).or_default();
@@ -267,8 +269,7 @@ async fn when_a_host_is_back_all_that_waited_for_it_goes_on() {
     let down = Arc::new(Mutex::new(true));
     let told = down.clone();
     let hooks =
-        Hooks::start(move |_, _| if *told.lock().unwrap() { Some((503, String::new())) } else { ok("{}") })
-            .await;
+        Hooks::start(move |_, _| if *told.lock() { Some((503, String::new())) } else { ok("{}") }).await;
     let more = "    retry: {max_attempts: 1000, first: 1ms, max: 5ms}";
     let it = TestEngine::with(&two_targets(&hooks.url, &hooks.url, more)).await;
     let mut client = it.client();
@@ -276,7 +277,7 @@ async fn when_a_host_is_back_all_that_waited_for_it_goes_on() {
         client.publish("", "in", &format!(r#"{{"n": {n}}}"#)).await;
     }
     it.until("call", |(seen, _, retried, _)| seen == 300 && retried > 40).await;
-    *down.lock().unwrap() = false;
+    *down.lock() = false;
     for _ in 0..300 {
         client.get("out").await;
     }
@@ -349,9 +350,14 @@ rules:
     }
     let distinct: HashSet<_> = published.iter().collect();
     assert_eq!((published.len(), distinct.len()), (MESSAGES, MESSAGES), "lost or published twice");
+    check_steps(&hooks);
+}
+
+/// No step was done again after a later one was begun, and repetitions have the same key.
+fn check_steps(hooks: &Hooks) {
     // Once a later step of a message was begun, the earlier one is on record.
     let mut reached: HashMap<String, (char, String)> = HashMap::new();
-    for (path, key, _) in hooks.seen.lock().unwrap().iter() {
+    for (path, key, _) in hooks.seen.lock().iter() {
         let step = path.chars().nth(1).unwrap();
         let message = path.rsplit('/').next().unwrap().to_owned();
         let (before, _) = reached.entry(message.clone()).or_insert((step, key.clone()));
@@ -359,7 +365,7 @@ rules:
         *before = step;
     }
     let keys: HashMap<_, HashSet<_>> =
-        hooks.seen.lock().unwrap().iter().fold(HashMap::new(), |mut keys, (path, key, _)| {
+        hooks.seen.lock().iter().fold(HashMap::new(), |mut keys, (path, key, _)| {
             keys.entry(path.clone()).or_insert_with(HashSet::new).insert(key.clone());
             keys
         });
