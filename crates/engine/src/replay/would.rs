@@ -1,10 +1,11 @@
 //! What a rule makes of a message, as members that can be compared.
 
-use crate::plan::{Plan, plan_delivery};
+use crate::action::Step;
+use crate::plan::{Plan, Todo, advance_delivery, plan_delivery};
 use crate::topology::Rule;
 use millpond_broker::Delivery;
 use millpond_events::Origin;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,11 +18,29 @@ pub(crate) enum Would {
     Fails(String),
 }
 
-/// Works it out; nothing is done.
+/// Works it out; nothing is done. The outside is taken to succeed, with an answer that says nothing.
 pub(crate) fn would(rule: &Rule, delivery: &Delivery, origin: Origin<'_>) -> Would {
-    match plan_delivery(rule, delivery, origin) {
-        Ok(Plan::Skip) => Would::Nothing,
-        Ok(Plan::Act(act)) => Would::Acts(act.todo.iter().map(|todo| todo.step.facts()).collect()),
-        Err(error) => Would::Fails(error.to_string()),
+    let (mut todo, mut progress) = match plan_delivery(rule, delivery, origin) {
+        Ok(Plan::Skip) => return Would::Nothing,
+        Ok(Plan::Act(act)) => (act.todo, act.progress),
+        Err(error) => return Would::Fails(error.to_string()),
+    };
+    let mut actions = Vec::new();
+    loop {
+        for Todo { step, place } in todo {
+            actions.push(step.facts());
+            let answer = match &step {
+                Step::Publish(_) => Value::Null,
+                step => step.pretend(&Value::Object(Map::new())).unwrap_or_default(),
+            };
+            progress.done(&place, answer);
+        }
+        if progress.is_at_end(rule) {
+            return Would::Acts(actions);
+        }
+        todo = match advance_delivery(rule, delivery, origin, &mut progress) {
+            Ok(todo) => todo,
+            Err(error) => return Would::Fails(error.to_string()),
+        };
     }
 }

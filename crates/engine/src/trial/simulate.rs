@@ -221,12 +221,14 @@ impl World<'_> {
                 let attempts = members.get("attempts").and_then(Value::as_u64).unwrap_or(0);
                 members.insert("attempts".to_owned(), (attempts + 1).into());
             }
-            if let Err(reason) = step.pretend(&answer) {
-                held.begun = Some(at);
-                return self.failed(held, Todo { step, place }, &reason);
+            match step.pretend(&answer) {
+                Ok(answer) => held.progress.done(&place, answer),
+                Err(reason) => {
+                    held.begun = Some(at);
+                    return self.failed(held, Todo { step, place }, &reason);
+                }
             }
             held.begun = None;
-            held.progress.done(&place, answer);
         }
         for step in std::mem::take(&mut held.publishes) {
             let published = Published {

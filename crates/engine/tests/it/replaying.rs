@@ -78,6 +78,21 @@ async fn a_dry_run_over_a_stream_shows_how_a_changed_rule_differs_and_does_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_goes_through_all_stages_of_a_rule() {
+    let it = TestEngine::with(SHOP).await;
+    place(&it).await;
+    let staged = SHOP.replace(
+        "    do:\n",
+        "    do:\n      - {name: asked, http: {endpoint: 'http://127.0.0.1:9/'}}\n      \
+         - file: {path: f, line: .results.asked.status}\n",
+    );
+    let file = Some(("new.yaml".to_owned(), staged));
+    let report = looked(&it, &ReplayRequest { file, ..request("history") }).await;
+    let now = &report.messages[0].now;
+    assert_eq!((&now[1]["file"]["line"], now.as_array().unwrap().len()), (&json!(200), 3), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_parked_is_known_to_have_been() {
     let it =
         TestEngine::with(&SHOP.replace("total: .data.amount", "total: (.data.amount | ltrimstr(1) | keys)"))

@@ -98,6 +98,25 @@ fn the_outside_answers_as_the_test_says() {
 }
 
 #[test]
+fn later_actions_see_what_the_stubbed_outside_answered() {
+    let topology = r#"
+exchanges: {in: {type: fanout}}
+rules:
+  r:
+    on: {exchange: in}
+    do:
+      - {name: first, http: {endpoint: 'http://h/'}}
+      - file: {path: f, line: '"\(.results.first.status) \(.results.first.body)"'}
+tests:
+  said: {given: [{exchange: in}], answers: {http: {body: yes}}, expect: [http: {}, file: {line: 200 yes}]}
+  unsaid: {given: [{exchange: in}], expect: [http: {}, file: {line: 200 null}]}
+"#;
+    let report =
+        run_tests(&check("t.yaml", topology).unwrap_or_else(|error| panic!("{error}")), None).unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
 fn what_differs_is_told_by_its_path_with_both_values() {
     let tests = r#"
   wrong:
