@@ -111,7 +111,7 @@ fn table(engine: &Engine) -> String {
     let width = rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0).max("RULE".len());
     let mut lines = vec![format!(
         "{:width$}  {:8}  {:>7}  {:>8}  {:>7}  {:>10}  {:>10}  {:>8}  {:>8}  {:>6}",
-        "RULE", "STATE", "VERSION", "READY", "IN HAND", "SEEN", "ACTED", "RETRIED", "FAILED", "PARKED"
+        "RULE", "STATE", "VERSION", "READY", "UNACKED", "SEEN", "ACTED", "RETRIED", "FAILED", "PARKED"
     )];
     lines.extend(rules.iter().map(|rule| {
         format!(
