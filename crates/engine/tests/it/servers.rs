@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -25,7 +25,7 @@ const KEEPER: &str = r#"dir=$1; shift; "$@" </dev/null >"$dir/log" 2>&1 & pid=$!
 pub(crate) struct DatabaseServer {
     pub(crate) port: u16,
     pub(crate) dir: PathBuf,
-    _keeper: ChildStdin,
+    _keeper: Child,
 }
 
 static POSTGRES: OnceCell<DatabaseServer> = OnceCell::const_new();
@@ -94,8 +94,8 @@ fn find(program: &str, folders: &[&str], package: &str) -> PathBuf {
 fn keep(dir: PathBuf, port: u16, program: &Path, arguments: &[String]) -> DatabaseServer {
     let mut keeper = command(Path::new("/bin/sh"));
     keeper.arg("-c").arg(KEEPER).arg("keeper").arg(&dir).arg(program).args(arguments);
-    let mut child = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    DatabaseServer { port, dir, _keeper: child.stdin.take().unwrap() }
+    let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    DatabaseServer { port, dir, _keeper: keeper }
 }
 
 impl DatabaseServer {

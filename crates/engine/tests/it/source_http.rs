@@ -1,8 +1,9 @@
 //! Sources that ask an API: a real server, which the test scripts.
 
 use crate::support::{Client, Request, TestEngine, in_time, read_request};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -27,7 +28,7 @@ impl Api {
                 tokio::spawn(async move {
                     let Some(request) = read_request(&mut stream).await else { return };
                     let text = {
-                        let (answer, count) = &mut *answer.lock().unwrap();
+                        let (answer, count) = &mut *answer.lock();
                         *count += 1;
                         answer(&request, *count)
                     };
