@@ -20,7 +20,7 @@ use lapin::{Connection, ConnectionProperties};
 use outside::Outside;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -100,14 +100,15 @@ async fn drain(uri: &str, input: &Input) -> Result<BTreeMap<u64, u32>> {
     let mut consumer =
         channel.basic_consume(OUT.into(), "drain".into(), options, FieldTable::default()).await?;
     let mut seen = BTreeMap::new();
+    let mut missing: BTreeSet<u64> = input.required().collect();
     loop {
-        let missing = input.required().filter(|n| !seen.contains_key(n)).count();
-        let patience = if missing > 0 { SILENCE } else { Duration::from_secs(1) };
+        let patience = if missing.is_empty() { Duration::from_secs(1) } else { SILENCE };
         let Ok(next) = tokio::time::timeout(patience, consumer.next()).await else {
             ensure!(
-                missing == 0,
-                "{missing} events are lost, the first is {:?}",
-                first_missing(input, &seen)
+                missing.is_empty(),
+                "{} events are lost, the first is {:?}",
+                missing.len(),
+                missing.first()
             );
             return Ok(seen);
         };
@@ -116,12 +117,9 @@ async fn drain(uri: &str, input: &Input) -> Result<BTreeMap<u64, u32>> {
         let n = std::str::from_utf8(&delivery.data).ok().and_then(|text| text.parse().ok());
         let n: u64 = n.with_context(|| format!("not one of ours: {:?}", delivery.data))?;
         *seen.entry(n).or_default() += 1;
+        missing.remove(&n);
         delivery.ack(BasicAckOptions::default()).await?;
     }
-}
-
-fn first_missing(input: &Input, seen: &BTreeMap<u64, u32>) -> Option<u64> {
-    input.required().find(|n| !seen.contains_key(n))
 }
 
 fn verify(seen: &BTreeMap<u64, u32>, input: &Input, outside: &Outside) -> Result<()> {
