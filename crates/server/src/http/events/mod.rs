@@ -17,12 +17,16 @@ mod query;
 mod sessions;
 mod subscribe;
 
+use super::auth;
+use super::refusal::Refusal;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
 use axum::routing::{get, post, put};
-use millpond_broker::Broker;
+use millpond_broker::{Broker, Login};
 use puller::Pullers;
 use sessions::Sessions;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Exchange that events are published to unless the request says otherwise.
@@ -37,6 +41,19 @@ struct Events {
     broker: Broker,
     sessions: Sessions,
     pullers: Pullers,
+}
+
+/// Who asks. Every handler takes it before the body, so that nobody's body is read before it is known whose it is.
+struct Caller(Login);
+
+impl FromRequestParts<Arc<Events>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, events: &Arc<Events>) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?;
+        auth::login(&events.broker, &parts.headers, peer.0).map(Self)
+    }
 }
 
 /// The doors for events.

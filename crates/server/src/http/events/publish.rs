@@ -1,12 +1,11 @@
 //! `POST /events`: CloudEvents in binary, structured or batched mode (HTTP binding, 3) become messages.
 
-use super::Events;
 use super::query::Query;
-use crate::http::auth::login;
+use super::{Caller, Events};
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{Durability, Session, SessionEvent};
@@ -17,7 +16,6 @@ use millpond_model::{ExchangeName, Message};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,12 +30,11 @@ const ATTRIBUTE_PREFIX: &str = "ce-";
 
 pub(super) async fn post(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let login = login(&events.broker, &headers, peer)?;
     let query = Query::read(&uri, &["vhost", "exchange"])?;
     let (vhost, exchange) = (query.vhost()?, query.exchange()?);
     let given = read_events(&headers, &body)?;

@@ -1,20 +1,18 @@
 //! `GET /events/NAME`: takes events of a queue, waits for the first; and the requests that settle them.
 
-use super::Events;
 use super::puller::{Settled, Wish};
 use super::query::Query;
 use super::subscribe::queue_name;
-use crate::http::auth::login;
+use super::{Caller, Events};
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::extract::{Path, State};
+use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use millpond_broker::Outcome;
+use millpond_broker::{Login, Outcome};
 use millpond_events::BATCH;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,12 +33,10 @@ const RECEIPTS_MAX: usize = 10_000;
 
 pub(super) async fn get(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     Path(name): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let login = login(&events.broker, &headers, peer)?;
     let query = Query::read(&uri, &["vhost", "wait", "max", "lease"])?;
     let wish = Wish {
         wait: query.time("wait", Duration::ZERO, Duration::ZERO..=WAIT_MAX)?,
@@ -55,43 +51,39 @@ pub(super) async fn get(
 
 pub(super) async fn ack(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     Path(name): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
     let query = Query::read(&uri, &["vhost"])?;
-    settle(&events, peer, &name, &headers, &query, &body, Outcome::Accept).await
+    settle(&events, &login, &name, &query, &body, Outcome::Accept).await
 }
 
 /// Back to the queue, or with `requeue=false` to its dead-letter exchange.
 pub(super) async fn nack(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     Path(name): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
     let query = Query::read(&uri, &["vhost", "requeue"])?;
     let outcome = if query.flag("requeue", true)? { Outcome::Requeue } else { Outcome::Reject };
-    settle(&events, peer, &name, &headers, &query, &body, outcome).await
+    settle(&events, &login, &name, &query, &body, outcome).await
 }
 
 async fn settle(
     events: &Events,
-    peer: SocketAddr,
+    login: &Login,
     name: &str,
-    headers: &HeaderMap,
     query: &Query,
     body: &[u8],
     outcome: Outcome,
 ) -> Result<Json<Value>, Refusal> {
-    let login = login(&events.broker, headers, peer)?;
     let (vhost, queue) = (query.vhost()?, queue_name(name)?);
     let receipts = read_receipts(body)?;
-    let settled = match events.pullers.known(&login, &vhost, &queue) {
+    let settled = match events.pullers.known(login, &vhost, &queue) {
         Some(puller) => puller.settle(receipts, outcome).await?,
         None => Settled { settled: 0, unknown: receipts },
     };

@@ -1,20 +1,18 @@
 //! `PUT` and `DELETE /events/NAME`: a queue that collects events, for programs that cannot declare one themselves.
 
-use super::Events;
 use super::publish::committed;
 use super::query::Query;
-use crate::http::auth::login;
+use super::{Caller, Events};
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{Binding, DeclareQueue, Destination, Durability, Session};
 use millpond_model::QueueName;
 use millpond_model::table::{Table, Value as Header};
 use serde_json::{Map, Value, json};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// How deep conditions may nest; they need three levels.
@@ -23,13 +21,11 @@ const CONDITIONS_DEPTH_MAX: usize = 4;
 /// Declares the queue and binds it by the conditions in the body; what is there already is left.
 pub(super) async fn put(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     Path(name): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let login = login(&events.broker, &headers, peer)?;
     let query = Query::read(&uri, &["vhost", "exchange"])?;
     let (vhost, exchange, queue) = (query.vhost()?, query.exchange()?, queue_name(&name)?);
     let conditions = read_conditions(&body)?;
@@ -61,12 +57,10 @@ pub(super) async fn put(
 /// Deletes the queue with what is in it; with `if_empty`, only if nothing is.
 pub(super) async fn delete(
     State(events): State<Arc<Events>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Caller(login): Caller,
     Path(name): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let login = login(&events.broker, &headers, peer)?;
     let query = Query::read(&uri, &["vhost", "if_empty"])?;
     let (vhost, queue, if_empty) = (query.vhost()?, queue_name(&name)?, query.flag("if_empty", false)?);
     let mut session = events.sessions.take(&login, &vhost)?;
