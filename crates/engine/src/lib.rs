@@ -6,17 +6,18 @@
 mod action;
 mod apply;
 mod bus;
+mod commit;
 mod database;
 mod dry_run;
 mod engine;
 mod event;
+mod fingerprint;
 mod jq;
 mod memory;
 mod plan;
 mod pool;
 mod replay;
 mod secret;
-#[allow(dead_code, reason = "kinds of sources that follow use it")]
 mod source;
 mod topology;
 mod trial;

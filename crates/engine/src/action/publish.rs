@@ -2,6 +2,7 @@
 
 use super::fill::{Context, PlanError, body_of, show_body};
 use crate::event::HOPS_HEADER;
+use crate::fingerprint::fingerprint;
 use crate::jq::{Jq, Needs, Template};
 use crate::topology::expression::{HeaderValue, jq_of, read_headers, template};
 use crate::topology::read::{Fields, Report};
@@ -166,9 +167,7 @@ pub(crate) fn short(id: String) -> String {
     if id.len() <= SHORT_STRING_MAX_BYTES {
         return id;
     }
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = fingerprint(id.as_bytes());
     let mut from = id.len() - (SHORT_STRING_MAX_BYTES - 17);
     while !id.is_char_boundary(from) {
         from += 1;

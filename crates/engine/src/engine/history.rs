@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::apply::{difference, node_lines};
 use crate::dry_run::RuleError;
+use crate::fingerprint::Fingerprint;
 use crate::topology::Topology;
 use bytes::Bytes;
 use millpond_broker::CommitError;
@@ -69,13 +70,10 @@ fn version(value: &Value) -> Option<RuleVersion> {
     })
 }
 
-/// FNV-1a over the lines: tells versions apart for people; nothing relies on it against an attacker.
+/// Over the lines: tells versions apart for people.
 fn hash(lines: &[String]) -> String {
-    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    let hash = lines.iter().fold(Fingerprint::NONE, |hash, line| hash.and(line.as_bytes()).and(b"\n"));
+    format!("{:016x}", hash.value())
 }
 
 impl Engine {

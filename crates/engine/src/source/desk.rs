@@ -2,17 +2,14 @@
 
 use super::thinker::Thinker;
 use super::{Found, SourceError};
+use crate::commit;
 use crate::worker::Tools;
 use millpond_broker::{
     Clock, CommitError, Deliveries, Durability, OpenSession, Publish, Session, SessionEvent, ValueChange,
-    WriteRefused,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::time::Duration;
-
-/// How long to wait while the store takes no writes.
-const REFUSED_WAIT: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug)]
@@ -98,20 +95,11 @@ impl Desk {
         found: &Found,
         values: &[ValueChange],
     ) -> Result<Durability, SourceError> {
-        loop {
-            self.ready().await?;
-            match self.session.transact(publishes, &found.settles, values) {
-                Ok(durability) => {
-                    self.session.deliveries_written(found.settled_bytes);
-                    return Ok(durability);
-                }
-                // Nothing was taken: it became full between question and commit.
-                Err(WriteRefused::Store(CommitError::OutOfSpace { .. })) => {
-                    tokio::time::sleep(REFUSED_WAIT).await;
-                }
-                Err(refused) => return Err(SourceError::new(refused.to_string())),
-            }
-        }
+        self.ready().await?;
+        let durability = commit::transact(&mut self.session, publishes, &found.settles, values).await;
+        let durability = durability.map_err(|refused| SourceError::new(refused.to_string()))?;
+        self.session.deliveries_written(found.settled_bytes);
+        Ok(durability)
     }
 
     /// Waits until a commit is on the disk. The end of the session does not end this: what was handed over comes to

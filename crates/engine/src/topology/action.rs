@@ -4,8 +4,8 @@ use super::expression::jq;
 use super::read::{Report, did_you_mean, list};
 use super::yaml::{Entry, Kind, Node};
 use crate::action::{Action, KINDS};
+use crate::fingerprint::Fingerprint;
 use crate::jq::{Jq, Needs};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Longest name of an action. Bytes.
@@ -103,10 +103,8 @@ fn read_item(item: &Node, path: &str, step: String, names: &mut Names, report: &
     };
     let inner = format!("{path}.{}", entry.key);
     let action = Action::read(kind, &entry.value, entry.line, &inner, report)?;
-    let mut hasher = DefaultHasher::new();
-    digest(&entry.value, &mut hasher);
-    kind.hash(&mut hasher);
-    Some(Doing { name, condition, action, kind, on_error, step: step.into(), digest: hasher.finish() })
+    let digest = digest(&entry.value, Fingerprint::NONE.and_piece(entry.key.as_bytes())).value();
+    Some(Doing { name, condition, action, kind, on_error, step: step.into(), digest })
 }
 
 fn read_name(entry: &Entry, path: &str, names: &mut Names, report: &mut Report) -> Option<Arc<str>> {
@@ -128,19 +126,18 @@ fn read_name(entry: &Entry, path: &str, names: &mut Names, report: &mut Report) 
 }
 
 /// What the node says, without where.
-fn digest(node: &Node, hasher: &mut DefaultHasher) {
+fn digest(node: &Node, before: Fingerprint) -> Fingerprint {
     match &node.kind {
-        Kind::List(items) => {
-            items.len().hash(hasher);
-            items.iter().for_each(|item| digest(item, hasher));
-        }
+        Kind::List(items) => items
+            .iter()
+            .fold(before.and_piece(b"list"), |before, item| digest(item, before))
+            .and_piece(b"end"),
         Kind::Map(entries) => {
-            entries.len().hash(hasher);
-            for entry in entries {
-                entry.key.hash(hasher);
-                digest(&entry.value, hasher);
-            }
+            let inside = entries.iter().fold(before.and_piece(b"map"), |before, entry| {
+                digest(&entry.value, before.and_piece(entry.key.as_bytes()))
+            });
+            inside.and_piece(b"end")
         }
-        other => format!("{other:?}").hash(hasher),
+        other => before.and_piece(format!("{other:?}").as_bytes()),
     }
 }

@@ -5,6 +5,7 @@ use super::machine::{Effect, Machine};
 use super::outgoing;
 use super::record::{decode, encode, prefix};
 use super::{Memory, acting, due_queue, late_queue};
+use crate::commit;
 use crate::topology::Rule;
 use crate::values::{self, ROOM};
 use crate::worker::{
@@ -13,7 +14,7 @@ use crate::worker::{
 use bytes::Bytes;
 use millpond_broker::{
     Broker, CommitError, ConsumeRequest, DeclareQueue, Delivery, DeliveryId, Durability, OpenSession,
-    Outcome, Publish, Session, SessionEvent, ValueChange, WriteRefused,
+    Outcome, Publish, Session, SessionEvent, ValueChange,
 };
 use millpond_events::Origin;
 use millpond_model::properties::RawProperties;
@@ -30,9 +31,6 @@ const BATCH_MAX: usize = 256;
 
 /// Commits on their way to the disk, at most.
 const COMMITS_IN_FLIGHT_MAX: usize = 16;
-
-/// How long to wait while the store takes no writes.
-const REFUSED_WAIT: Duration = Duration::from_millis(200);
 
 /// How long a rule that is stopped waits for its commits.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -392,21 +390,11 @@ impl<'r> Front<'r> {
                 value: self.machine.state(key).map(|state| encode(state).into()),
             })
             .collect();
-        loop {
-            let session = &mut self.session;
-            poll_fn(|cx| session.poll_publish_ready(cx)).await;
-            match session.transact(&mut batch.publishes, &batch.settles, &changes) {
-                Ok(Durability::Pending(_)) => {
-                    self.in_flight += 1;
-                    break;
-                }
-                Ok(Durability::Now) => break,
-                // Nothing was taken: it became full between question and commit.
-                Err(WriteRefused::Store(CommitError::OutOfSpace { .. })) => {
-                    tokio::time::sleep(REFUSED_WAIT).await
-                }
-                Err(refused) => return Err(refused.to_string()),
-            }
+        let Batch { publishes, settles, .. } = &mut batch;
+        match commit::transact(&mut self.session, publishes, settles, &changes).await {
+            Ok(Durability::Pending(_)) => self.in_flight += 1,
+            Ok(Durability::Now) => {}
+            Err(refused) => return Err(refused.to_string()),
         }
         self.session.deliveries_written(batch.held_bytes);
         Ok(())

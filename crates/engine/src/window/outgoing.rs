@@ -3,6 +3,7 @@
 use super::machine::Act;
 use super::{Memory, due_queue, late_queue};
 use crate::event::HOPS_HEADER;
+use crate::fingerprint::Fingerprint;
 use crate::topology::Rule;
 use bytes::Bytes;
 use millpond_events::{HEADER_PREFIX, STRUCTURED, media_type, show_time, text_of};
@@ -87,11 +88,9 @@ pub(super) fn joined_event(
     let mut hops = 0;
     let mut events = Map::new();
     // The same events give the same id, whenever they are joined once more after a crash.
-    let mut fingerprint = 0xcbf2_9ce4_8422_2325u64;
+    let mut fingerprint = Fingerprint::NONE;
     for (number, part) in parts {
-        for byte in part {
-            fingerprint = (fingerprint ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        fingerprint = fingerprint.and(part);
         let mut part: Value = serde_json::from_slice(part).unwrap_or_default();
         hops = hops.max(part["hops"].as_u64().unwrap_or(0));
         let name = memory.wanted.get(*number).map_or("", |wanted| &wanted.name);
@@ -99,7 +98,7 @@ pub(super) fn joined_event(
     }
     let missing: Vec<_> =
         memory.wanted.iter().map(|it| &*it.name).filter(|it| !events.contains_key(*it)).collect();
-    let id = format!("{}/{fingerprint:016x}", rule.name);
+    let id = format!("{}/{:016x}", rule.name, fingerprint.value());
     let time = UNIX_EPOCH.checked_add(Duration::from_millis(now_ms)).unwrap_or(UNIX_EPOCH);
     let event = json!({
         "specversion": "1.0",

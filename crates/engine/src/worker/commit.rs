@@ -1,27 +1,23 @@
 //! What a rule has done and not committed yet: publishes and acks, one commit for a batch.
 
 use super::{Held, Settle};
+use crate::commit;
 use crate::topology::Rule;
 use crate::values::ROOM;
 use millpond_broker::{
-    CommitError, DeclareQueue, DeliveryId, Durability, Outcome, Publish, PublishError, Session, SessionEvent,
-    ValueChange, WriteRefused,
+    DeclareQueue, DeliveryId, Durability, Outcome, Publish, PublishError, Session, SessionEvent, ValueChange,
 };
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Table;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::time::Duration;
 
 /// Commits on their way to the disk, at most; beyond, the rule waits for the disk.
 const COMMITS_IN_FLIGHT_MAX: usize = 16;
 
 /// Bytes published by one commit, the last message beyond; a commit must fit the log's limits.
 const COMMIT_MAX_BYTES: usize = 8 * 1024 * 1024;
-
-/// How long to wait while the store takes no writes.
-const REFUSED_WAIT: Duration = Duration::from_millis(200);
 
 /// An empty property list: the broker looks at it when a parked message is routed, for what the original says of CC,
 /// BCC, user id and expiry was acted on when it was published.
@@ -149,26 +145,15 @@ impl Commits {
             }
             let mut values = std::mem::take(&mut self.values);
             let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles, &mut values)?;
-            loop {
-                poll_fn(|cx| session.poll_publish_ready(cx)).await;
-                match session.transact(&mut publishes, &settles, &values) {
-                    Ok(Durability::Pending(token)) => {
-                        self.in_flight += 1;
-                        if !self.uncommitted.is_empty() {
-                            self.committing.insert(token, std::mem::take(&mut self.uncommitted));
-                        }
-                        break;
+            match commit::transact(session, &mut publishes, &settles, &values).await {
+                Ok(Durability::Pending(token)) => {
+                    self.in_flight += 1;
+                    if !self.uncommitted.is_empty() {
+                        self.committing.insert(token, std::mem::take(&mut self.uncommitted));
                     }
-                    Ok(Durability::Now) => {
-                        self.committed.append(&mut self.uncommitted);
-                        break;
-                    }
-                    // Nothing was taken: it became full between question and commit.
-                    Err(WriteRefused::Store(CommitError::OutOfSpace { .. })) => {
-                        tokio::time::sleep(REFUSED_WAIT).await
-                    }
-                    Err(refused) => return Err(refused.to_string()),
                 }
+                Ok(Durability::Now) => self.committed.append(&mut self.uncommitted),
+                Err(refused) => return Err(refused.to_string()),
             }
             settles.clear();
             session.deliveries_written(held_bytes);

@@ -5,13 +5,13 @@
 //! hash of its name: a rule that remembers events works on several.) The value counts only while the idempotency key and what the file says of the action are the same.
 
 use super::Held;
+use crate::fingerprint::fingerprint;
 use crate::plan::Place;
 use crate::topology::Rule;
 use crate::values::ROOM;
 use millpond_broker::{Broker, ReadValuesError, ValueChange};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Largest answer that is kept, as JSON. Bytes. A larger one is null for the actions behind, at once and later alike.
 const ANSWER_MAX_BYTES: usize = 16 * 1024;
@@ -92,9 +92,7 @@ fn key_of(rule: &Rule, seq: u64, step: &str) -> Box<[u8]> {
 }
 
 fn prefix(rule: &Rule) -> String {
-    let mut hasher = DefaultHasher::new();
-    rule.queue().as_str().hash(&mut hasher);
-    format!("ledger/{}/{:016x}", rule.name, hasher.finish())
+    format!("ledger/{}/{:016x}", rule.name, fingerprint(rule.queue().as_str().as_bytes()))
 }
 
 /// An answer as the actions behind it see it.

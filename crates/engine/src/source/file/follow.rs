@@ -5,6 +5,7 @@
 
 use super::FileSpec;
 use super::format::Entry;
+use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::source::Item;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -39,12 +40,9 @@ struct Head {
     hash: u64,
 }
 
-/// Where FNV-1a begins.
-const HASH_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-
 impl Head {
     /// Of no bytes.
-    const NONE: Self = Self { len: 0, hash: HASH_BASIS };
+    const NONE: Self = Self { len: 0, hash: Fingerprint::NONE.value() };
 
     fn of(file: &File, len: u64) -> std::io::Result<Self> {
         let mut bytes = [0; HEAD_MAX_BYTES as usize];
@@ -56,10 +54,7 @@ impl Head {
                 count => read += count,
             }
         }
-        let hash = bytes[..read]
-            .iter()
-            .fold(HASH_BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
-        Ok(Self { len: read as u64, hash })
+        Ok(Self { len: read as u64, hash: fingerprint(&bytes[..read]) })
     }
 }
 

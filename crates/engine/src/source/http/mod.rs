@@ -6,6 +6,7 @@ mod ask;
 
 use super::{Desk, Found, Item, Kind, Opening, Payload, Poll, Polling, Source, SourceError, Work};
 use crate::action::ActionTools;
+use crate::fingerprint::fingerprint;
 use crate::jq::Jq;
 use crate::secret::SecretTemplate;
 use crate::topology::expression::{jq_of, read_secret_headers};
@@ -199,13 +200,6 @@ impl Stand {
             "etag": self.etag, "modified": self.modified,
         })
     }
-}
-
-/// FNV-1a.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 impl Api {
