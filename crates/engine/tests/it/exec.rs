@@ -110,6 +110,16 @@ async fn output_memory_and_processor_have_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_has_its_whole_input_before_it_begins() {
+    // Of a pipe the size is 0, and who writes to it may die in the middle.
+    let text = "[ $(stat -L -c %s /dev/stdin) = 300000 ] && [ $(wc -c) = 300000 ] && ! echo x >&0";
+    let it = engine(&script(text, "stdin: '\"x\" * 300000'")).await;
+    let mut client = it.client();
+    client.publish("", "in", r#"{"path": "x"}"#).await;
+    client.get("out").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_reads_nothing_or_is_missing_hurts_nobody() {
     let it = engine(&topology("command: [/bin/sh, -c, 'exit 0'], stdin: '\"x\" * 1000000'")).await;
     let mut client = it.client();

@@ -2,17 +2,23 @@
 //!
 //! Limits are set by `prlimit` of util-linux, which then becomes the program: they hold from its first instruction,
 //! and no code runs here between fork and exec.
+//!
+//! What a program reads is a file in memory that is complete before the program begins: through a pipe, a broker that
+//! is killed while it writes would leave it the beginning of an input, which it cannot tell from the whole.
 
 use super::{ExecStep, Limits};
 use crate::action::{ActionError, Answer};
 use crate::secret::{Scrub, Secrets};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 /// Where util-linux is.
@@ -76,6 +82,8 @@ impl Programs {
             scrub.add(&value);
             command.env(&**name, value.expose());
         }
+        let input = input(&step.stdin).map_err(|error| failed(format!("its input: {error}"), true))?;
+        command.stdin(input);
         let child =
             command.spawn().map_err(|error| failed(format!("it cannot be started: {error}"), true))?;
         let ended = drive(child, step).await.map_err(|reason| failed(reason, true))?;
@@ -101,13 +109,22 @@ fn command(step: &ExecStep) -> Command {
         .env("PATH", PATH)
         .env("LANG", "C.UTF-8")
         .current_dir(&*step.rest.directory)
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that it can be ended with all that it started.
         .process_group(0)
         .kill_on_drop(true);
     command
+}
+
+/// A file in memory that nobody can change, read from its beginning.
+fn input(bytes: &[u8]) -> std::io::Result<Stdio> {
+    let file = memfd_create("stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(file.into())
 }
 
 fn limits(limits: &Limits) -> Vec<String> {
@@ -134,20 +151,13 @@ impl Drop for Group {
     }
 }
 
-/// Feeds the program and reads what it writes, within its time; then ends whatever it left running.
+/// Reads what the program writes, within its time; then ends whatever it left running.
 async fn drive(mut child: Child, step: &ExecStep) -> Result<Ended, String> {
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let _group = Group(pid);
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let output_max_bytes = step.rest.output_max_bytes;
     let work = async {
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // A program need not read what it is given.
-                let _ = stdin.write_all(&step.stdin).await;
-            }
-            Ok(())
-        };
         let stdout = async {
             let bytes = read_some(stdout, output_max_bytes + 1).await?;
             match bytes.len() as u64 > output_max_bytes {
@@ -164,7 +174,7 @@ async fn drive(mut child: Child, step: &ExecStep) -> Result<Ended, String> {
             tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map_err(|error| error.to_string())?;
             Ok(bytes)
         };
-        let ((), stdout, stderr) = tokio::try_join!(feed, stdout, stderr)?;
+        let (stdout, stderr) = tokio::try_join!(stdout, stderr)?;
         let status = child.wait().await.map_err(|error| error.to_string())?;
         Ok(Ended { status, stdout, stderr })
     };
