@@ -152,6 +152,33 @@ async fn a_notice_wakes_and_a_start_from_now_leaves_out_what_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_whose_keys_come_again_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for (table, is_taken) in [
+        ("id integer primary key, v", false),
+        ("id INTEGER, v, primary key (id)", false),
+        ("id integer primary key autoincrement, v", true),
+        ("id text primary key, v", true),
+        ("id integer, v, primary key (id, v)", true),
+        ("id integer primary key, v) without rowid; --", true),
+    ] {
+        // A file each: who waits looks again.
+        let path = dir.path().join(format!("{}.db", table.len()));
+        let url = format!("sqlite:{}", path.display());
+        let sqlite = rusqlite::Connection::open(path).unwrap();
+        sqlite.execute_batch(&format!("create table box ({table});")).unwrap();
+        sqlite.execute_batch("insert into box (id, v) values (7, 'x')").unwrap();
+        let it = TestEngine::with(&source(&url, "sqlite", "outbox: box", "{every: 10ms}")).await;
+        if is_taken {
+            assert_eq!(it.client().get("seen").await.json()["v"], "x", "{table}");
+        } else {
+            let expected = "waiting: SQLite gives values of 'id' again when the rows of 'box' are deleted";
+            it.until_source("rows", |status| status.state.to_string().starts_with(expected)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_is_emptied_and_each_row_comes_once() {
     let (postgres, maria) = (Postgres::new().await, MariaDb::new().await);
     let dir = tempfile::tempdir().unwrap();

@@ -102,13 +102,28 @@ impl Looking {
 
     async fn go(&mut self, cursor: Option<&Value>) -> Result<Go, SourceError> {
         let cursor = cursor.filter(|cursor| self.is_ours(cursor));
-        if self.table.is_none() {
-            self.table = Some(Table::describe(&self.database, &self.spec).await?);
-        }
+        self.describe().await?;
         match self.spec.is_outbox {
             true => self.go_outbox(cursor).await,
             false => self.go_table(cursor).await,
         }
+    }
+
+    async fn describe(&mut self) -> Result<(), SourceError> {
+        if self.table.is_some() {
+            return Ok(());
+        }
+        let (database, spec) = (&self.database, &self.spec);
+        // The keys that were taken are deleted once more after a crash: a new row must not have one of them.
+        if self.spec.is_outbox && self.database_is_file() && Table::gives_keys_again(database, spec).await? {
+            return Err(SourceError::new(format!(
+                "SQLite gives values of '{}' again when the rows of '{}' are deleted, and so rows could be lost: \
+                 declare it 'integer primary key autoincrement'",
+                spec.key, spec.table
+            )));
+        }
+        self.table = Some(Table::describe(database, spec).await?);
+        Ok(())
     }
 
     /// What a cursor belongs to: one of another table, left by an earlier file, says nothing.
@@ -236,9 +251,7 @@ impl Looking {
         let taken = Some(cursor).filter(|cursor| self.is_ours(cursor));
         let taken = taken.and_then(|cursor| cursor.get("taken")).and_then(Value::as_array);
         if let Some(taken) = taken.filter(|taken| !self.deleted && !taken.is_empty()) {
-            if self.table.is_none() {
-                self.table = Some(Table::describe(&self.database, &self.spec).await?);
-            }
+            self.describe().await?;
             self.database.run(&self.table()?.delete(taken)).await?;
         }
         self.deleted = true;

@@ -170,6 +170,23 @@ impl Table {
         Ok(Self { product, name, cursor, key, columns, condition, lag, is_moment })
     }
 
+    /// Whether SQLite gives a key of this outbox again once its row is deleted: the numbers of an `integer primary key`
+    /// go on from the largest that is there, and in an empty table from 1.
+    pub(super) async fn gives_keys_again(database: &Database, spec: &Spec) -> Result<bool, DatabaseError> {
+        let text = "select m.sql as made, count(c.name) as columns, \
+                    max(lower(c.name) = lower(?2) and upper(c.type) = 'INTEGER') as found \
+                    from sqlite_master m join pragma_table_info(m.name) c on c.pk > 0 \
+                    where m.type = 'table' and lower(m.name) = lower(?1)";
+        let rows = database.rows(text, vec![spec.table.as_str().into(), spec.key.as_str().into()]).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or_default();
+        let made = row.get("made").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+        let is_numbered = ["rowid", "_rowid_", "oid"].contains(&spec.key.to_lowercase().as_str())
+            || (number("columns") == 1 && number("found") == 1);
+        let never_again = made.contains("autoincrement") || made.contains("without rowid");
+        Ok(is_numbered && !never_again)
+    }
+
     fn range(&self, sql: &mut Sql, after: Option<&Place>, up_to: Option<&Place>) {
         let (cursor, key) = (format!("t.{}", self.cursor), format!("t.{}", self.key));
         sql.push(&format!(" where {cursor} is not null"));
