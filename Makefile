@@ -7,6 +7,8 @@ MILLPOND := target/release/millpond
 FUZZ_SECONDS ?= 60
 CRASH_ROUNDS ?= 50
 SOAK_MINUTES ?= 60
+# The kill -9 harness has a PostgreSQL server beside it where Debian's package is installed.
+CRASH_POSTGRES ?= $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),--postgres)
 SOAK_RATE ?= 2000
 ARGS ?=
 
@@ -36,7 +38,7 @@ fuzz: build ## Feed generated inputs to every decoder, FUZZ_SECONDS each
 
 crash: build ## Kill the broker with -9, CRASH_ROUNDS times, and look for lost messages
 	$(CARGO) run $(PROFILE) --package millpond-crash -- --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
-	$(CARGO) run $(PROFILE) --package millpond-crash -- --engine --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
+	$(CARGO) run $(PROFILE) --package millpond-crash -- --engine $(CRASH_POSTGRES) --rounds $(CRASH_ROUNDS) --broker $(MILLPOND)
 
 conformance: build ## Stock clients in Python, Node, Java and Rust against the binary
 	bash conformance/run

@@ -64,11 +64,21 @@ impl Broker {
 
     /// Brings what a queue remembers to another one.
     pub(crate) async fn replay(&self, queue: &str, to: &str) -> Result<()> {
-        let mut command = Command::new(&self.binary);
-        command.args(["messages", "replay", queue, "--to", to, "--data-dir"]).arg(&self.data_dir);
-        let output = command.output().await?;
+        self.ask(&["messages", "replay", queue, "--to", to]).await
+    }
+
+    /// A command of the command line.
+    pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<()> {
+        let output = self.command(arguments).output().await?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// The same, not begun yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--data-dir").arg(&self.data_dir);
+        command
     }
 
     /// SIGKILL, and the end of it.

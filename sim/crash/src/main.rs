@@ -51,6 +51,9 @@ struct Arguments {
     /// Load the engine instead of the queues: events, a rule, calls to the outside.
     #[arg(long)]
     engine: bool,
+    /// With `--engine`: events from a PostgreSQL server too, which is started for the purpose.
+    #[arg(long, requires = "engine")]
+    postgres: bool,
     /// More flags for `serve`, such as `--sync=os`.
     #[arg(long = "serve-flag")]
     serve_flags: Vec<String>,

@@ -1,132 +1,131 @@
-//! The engine under `kill -9`: events come in from a file and over HTTP, a rule calls somebody and publishes.
+//! The engine under `kill -9`: events come in from files, over HTTP and from tables; rules call somebody, remember, and
+//! publish.
 //!
-//! Lines are appended to log files, which are rotated; events are posted with `POST /events`. One rule takes both: it
-//! calls an HTTP server (`outside`), which sometimes says no, and publishes to a queue. Held against each other in
-//! the end: every line and every event that was answered with 202 is in the queue exactly once, an event that was
-//! never answered at most once, nothing is invented; every event in the queue was called for, always with the same
-//! idempotency key, and never twice by the same process, for what it has seen done is on its record.
+//! Lines are appended to log files, which are rotated; events are posted with `POST /events`; rows are written to a
+//! table and an outbox of SQLite and, with `--postgres`, of PostgreSQL, where others' commits overtake each other, and
+//! to a table whose log is read. The tables' writers go on while the broker is dead. Meanwhile somebody stops, pauses,
+//! drains and starts rules and sources.
+//!
+//! Held against each other in the end: every line, every row from each source, and every event that was answered with
+//! 202 is behind its rule exactly once, an event that was never answered at most once, nothing is invented. Rows of a
+//! key are in order where the source promises it (`order_by`). What memories counted (`debounce`, `count`, `all_of`) is
+//! what came, to the event. Effects on the outside (calls, statements, programs) are there for every event, repeated
+//! only under the same idempotency key, and calls and statements never twice by the same process, for what it has seen
+//! done is on its record.
 
+mod behind;
 mod input;
 mod outside;
+mod postgres;
+mod tables;
+mod topology;
+mod unrest;
 
 use crate::broker::Broker;
 use crate::{Arguments, PATIENCE, say};
-use anyhow::{Context, Result, bail, ensure};
-use futures_lite::StreamExt;
+use anyhow::{Context, Result, ensure};
+use behind::{Behind, Counts, Required};
 use input::Input;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties};
 use outside::Outside;
+use postgres::Postgres;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tables::Tables;
 
-/// Where the rule publishes.
-const OUT: &str = "out";
-
-/// How long nothing may come in the end although something is missing.
-const SILENCE: Duration = Duration::from_secs(20);
-
-fn topology(folder: &Path, port: u16) -> String {
-    format!(
-        r#"
-queues:
-  {OUT}: {{}}
-sources:
-  lines:
-    file: {{path: {folder}/in/app.log*, format: json, from: start}}
-    poll: {{long: 5s}}
-    type: line
-rules:
-  act:
-    on: {{type: [line, posted]}}
-    do:
-      - http: {{endpoint: "http://127.0.0.1:{port}/call", body: '.data.n | tostring', timeout: 2s}}
-      - publish: {{exchange: "", routing_key: {OUT}, body: '.data.n | tostring'}}
-    retry: {{max_attempts: 1000, first: 20ms, factor: 1.5, max: 200ms}}
-"#,
-        folder = folder.display()
-    )
-}
+/// One in so many rounds nobody disturbs rules and sources.
+const UNDISTURBED_ONE_IN: u32 = 3;
 
 /// Kills a broker whose engine is at work, again and again, and looks at what became of the events.
 pub(crate) async fn run(arguments: &Arguments, seed: u64, folder: &Path) -> Result<()> {
+    let postgres = match arguments.postgres {
+        true => Some(Postgres::start(PATIENCE).await?),
+        false => None,
+    };
+    say(if postgres.is_some() { "with PostgreSQL" } else { "without PostgreSQL (--postgres)" });
     let outside = Outside::start(seed).await?;
-    let file = folder.join("topology.yaml");
-    std::fs::write(&file, topology(folder, outside.port())).context("the topology")?;
-    let mut flags = arguments.serve_flags.clone();
-    flags.push(format!("--topology={}", file.display()));
+    let flags = prepare(arguments, folder, &outside, postgres.as_ref())?;
+    let sources = topology::sources(postgres.is_some());
     let input = Input::new(folder)?;
+    let mut tables = Tables::new(folder, postgres.as_ref()).await?;
+    tables.start(postgres.as_ref(), seed).await?;
     let mut dice = StdRng::seed_from_u64(seed);
     let started = Instant::now();
     for round in 0..arguments.rounds {
+        tables.begin_life(round)?;
         let mut broker = Broker::start(&arguments.broker, folder, &flags, PATIENCE).await?;
         outside.begin_life(round);
         let load = input.start(broker.http_port(), dice.random());
-        tokio::time::sleep(Duration::from_millis(dice.random_range(5..=arguments.load_ms_max))).await;
+        let left = dice.random_range(5..=arguments.load_ms_max);
+        let first = dice.random_range(0..=left);
+        tokio::time::sleep(Duration::from_millis(first)).await;
+        let mut disturbing = None;
+        if !dice.random_ratio(1, UNDISTURBED_ONE_IN) {
+            disturbing = Some(unrest::disturb(&broker, &sources, &mut dice)?);
+        }
+        tokio::time::sleep(Duration::from_millis(left - first)).await;
         broker.kill().await?;
+        if let Some(mut child) = disturbing {
+            child.wait().await?;
+        }
         load.stop().await?;
     }
+    tables.begin_life(arguments.rounds)?;
+    let written = tables.stop().await?;
     let mut broker = Broker::start(&arguments.broker, folder, &flags, PATIENCE).await?;
     outside.begin_life(arguments.rounds);
-    let seen = drain(&broker.uri(), &input).await;
+    unrest::settle(&broker, &sources).await?;
+    let required = Required { input: &input, written: &written, postgres: postgres.is_some() };
+    let behind = Behind::drain(&broker.uri(), &required).await.with_context(|| format!("seed {seed}"));
     broker.kill().await?;
-    verify(&seen?, &input, &outside).with_context(|| format!("seed {seed}"))?;
-    let (calls, repeated) = outside.counts();
-    say(&format!(
-        "{} lines, {} events posted, {} of them answered; {calls} calls, {repeated} repeated after a kill; {} kills \
-         in {} s",
-        input.lines(),
-        input.posted(),
-        input.answered(),
-        arguments.rounds,
-        started.elapsed().as_secs()
-    ));
-    ensure!(input.lines() > 0 && input.answered() > 0 && calls > 0, "something was not tried");
-    say(&format!("{} passed, 0 failed", arguments.rounds));
+    let counts =
+        behind?.verify(&required, &outside, &tables, folder).with_context(|| format!("seed {seed}"))?;
+    ensure!(tables.left(postgres.as_ref()).await? == 0, "rows that were published are still in the outbox");
+    report(&input, &outside, &counts);
+    ensure!(input.lines() > 0 && input.answered() > 0 && counts.rows > 0, "something was not tried");
+    ensure!(counts.effects.0 > 0 && counts.runs.0 > 0, "no statement was done, or no program ran");
+    say(&format!("{} passed, 0 failed, in {} s", arguments.rounds, started.elapsed().as_secs()));
     Ok(())
 }
 
-/// Takes what the rule published until all that must come has come, and nothing more comes for a while.
-async fn drain(uri: &str, input: &Input) -> Result<BTreeMap<u64, u32>> {
-    let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(OUT.into(), passive, FieldTable::default()).await?;
-    let options = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume(OUT.into(), "drain".into(), options, FieldTable::default()).await?;
-    let mut seen = BTreeMap::new();
-    let mut missing: BTreeSet<u64> = input.required().collect();
-    loop {
-        let patience = if missing.is_empty() { Duration::from_secs(1) } else { SILENCE };
-        let Ok(next) = tokio::time::timeout(patience, consumer.next()).await else {
-            ensure!(
-                missing.is_empty(),
-                "{} events are lost, the first is {:?}",
-                missing.len(),
-                missing.first()
-            );
-            return Ok(seen);
-        };
-        let Some(delivery) = next else { bail!("the broker went away while it was drained") };
-        let delivery = delivery?;
-        let n = std::str::from_utf8(&delivery.data).ok().and_then(|text| text.parse().ok());
-        let n: u64 = n.with_context(|| format!("not one of ours: {:?}", delivery.data))?;
-        *seen.entry(n).or_default() += 1;
-        missing.remove(&n);
-        delivery.ack(BasicAckOptions::default()).await?;
-    }
+/// The broker's files, and its flags.
+fn prepare(
+    arguments: &Arguments,
+    folder: &Path,
+    outside: &Outside,
+    postgres: Option<&Postgres>,
+) -> Result<Vec<String>> {
+    let url = postgres.map(Postgres::url);
+    let file = folder.join("topology.yaml");
+    let text = topology::topology(folder, outside.port(), url.as_deref());
+    std::fs::write(&file, text).context("the topology")?;
+    let program = folder.join(topology::PROGRAM);
+    let script = format!(
+        "#!/bin/sh\nread -r line\nprintf '%s\\t%s\\n' \"$MILLPOND_IDEMPOTENCY_KEY\" \"$line\" >> {}.log\n",
+        program.display()
+    );
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let mut flags = arguments.serve_flags.clone();
+    flags.push(format!("--topology={}", file.display()));
+    flags.push(format!("--exec-allow={}", program.display()));
+    Ok(flags)
 }
 
-fn verify(seen: &BTreeMap<u64, u32>, input: &Input, outside: &Outside) -> Result<()> {
-    for (n, times) in seen {
-        ensure!(input.is_known(*n), "event {n} was invented");
-        ensure!(*times == 1, "event {n} was published {times} times");
-        ensure!(outside.was_called(*n), "event {n} was published and nobody was called for it");
-    }
-    outside.verify()
+fn report(input: &Input, outside: &Outside, counts: &Counts) {
+    let (calls, repeated) = outside.counts();
+    let Counts { rows, pairs, effects, runs } = counts;
+    say(&format!(
+        "{} lines, {} events posted, {} of them answered, {rows} rows, {pairs} pairs; repeated after a kill: {repeated} of \
+         {calls} calls, {} of {} statements, {} of {} programs",
+        input.lines(),
+        input.posted(),
+        input.answered(),
+        effects.1,
+        effects.0,
+        runs.1,
+        runs.0,
+    ));
 }
