@@ -90,6 +90,17 @@ async fn with_bus() -> TestServer {
     server
 }
 
+fn durable(name: &str) -> DeclareQueue {
+    DeclareQueue {
+        name: QueueName::new(name).unwrap(),
+        passive: false,
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        arguments: Table::new(),
+    }
+}
+
 fn event(id: &str, kind: &str) -> Value {
     json!({"specversion": "1.0", "id": id, "source": "/test", "type": kind, "data": {"n": 1}})
 }
@@ -256,20 +267,12 @@ async fn a_queue_that_is_full_asks_the_publisher_to_come_again() {
     let mut arguments = Table::new();
     arguments.push("x-max-length", 1);
     arguments.push("x-overflow", "reject-publish");
-    let name = QueueName::new("small").unwrap();
-    let queue = DeclareQueue {
-        name: name.clone(),
-        passive: false,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        arguments,
-    };
+    let queue = DeclareQueue { arguments, ..durable("small") };
     let mut session = session(&server);
     session.declare_queue(&queue).unwrap();
     let binding = Binding {
         source: ExchangeName::new(BUS).unwrap(),
-        destination: Destination::Queue(name),
+        destination: Destination::Queue(queue.name),
         key: Box::default(),
         arguments: Table::new(),
     };
@@ -277,4 +280,66 @@ async fn a_queue_that_is_full_asks_the_publisher_to_come_again() {
     ask(&server, "POST /events", &[STRUCTURED], &event("1", "t").to_string()).await;
     let answer = ask(&server, "POST /events", &[STRUCTURED], &event("2", "t").to_string()).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn who_asks_for_the_head_alone_takes_nothing() {
+    let server = with_bus().await;
+    ask(&server, "PUT /events/q", &[], "").await;
+    ask(&server, "POST /events", &[STRUCTURED], &event("a", "t").to_string()).await;
+    let head = ask(&server, "HEAD /events/q", &[], "").await;
+    assert_eq!(head.status, 405, "{}", head.head);
+    let taken = ask(&server, "GET /events/q", &[], "").await.json();
+    assert_eq!((ids(&taken), &taken[0]["redelivered"]), (vec!["a"], &Value::Null));
+}
+
+#[tokio::test]
+async fn receipts_of_a_queue_that_went_are_unknown() {
+    let server = with_bus().await;
+    ask(&server, "PUT /events/q", &[], "").await;
+    let authorization = authorization();
+    let headers = [("Authorization", authorization.as_str())];
+    let waiting = send(&server, "GET /events/q?wait=300s", &headers, "").await;
+    let mut session = session(&server);
+    while session.declare_queue(&DeclareQueue { passive: true, ..durable("q") }).unwrap().0.consumers == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(&server, "DELETE /events/q", &[], "").await.status, 204);
+    assert_eq!(receive(waiting).await.status, 404);
+    let acked = ask(&server, "POST /events/q/ack", &[], r#"{"receipts": ["r"]}"#).await;
+    assert_eq!((acked.status, acked.json()), (200, json!({"settled": 0, "unknown": ["r"]})));
+}
+
+#[tokio::test]
+async fn more_requests_than_may_wait_are_asked_to_come_again() {
+    const WAITING_MAX: usize = 1000;
+    let server = with_bus().await;
+    ask(&server, "PUT /events/q", &[], "").await;
+    let authorization = authorization();
+    let headers = [("Authorization", authorization.as_str())];
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..=WAITING_MAX {
+        waiting.spawn(receive(send(&server, "GET /events/q?wait=300s", &headers, "").await));
+    }
+    let first = tokio::time::timeout(std::time::Duration::from_secs(60), waiting.join_next());
+    let answer = first.await.expect("one of them is refused").unwrap().unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{}", answer.body);
+}
+
+/// HTTP binding, 3.1.3.2: what is in double quotes is unescaped first, for senders of earlier versions.
+#[tokio::test]
+async fn headers_in_double_quotes_are_read() {
+    let server = with_bus().await;
+    ask(&server, "PUT /events/q", &[], "").await;
+    let attributes = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", r#""a \"b\" c\\""#),
+        ("ce-source", "/test"),
+        ("ce-type", "t"),
+        ("ce-subject", r#"Euro "%E2%82%AC \%F0%9F%98%80""#),
+    ];
+    let answer = ask(&server, "POST /events", &attributes, "x").await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let taken = ask(&server, "GET /events/q?wait=60s", &[], "").await.json();
+    assert_eq!((&taken[0]["id"], &taken[0]["subject"]), (&json!(r#"a "b" c\"#), &json!("Euro € 😀")));
 }

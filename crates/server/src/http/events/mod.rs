@@ -22,7 +22,9 @@ use super::refusal::Refusal;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
-use axum::routing::{get, post, put};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use millpond_broker::{Broker, Login};
 use puller::Pullers;
 use sessions::Sessions;
@@ -56,12 +58,18 @@ impl FromRequestParts<Arc<Events>> for Caller {
     }
 }
 
+/// Taking events is no reading: left to itself the router would take some for a `HEAD` and throw them away.
+async fn no_head(_: Caller) -> Response {
+    let allow = [(header::ALLOW, "GET,PUT,DELETE")];
+    (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
+}
+
 /// The doors for events.
 pub(super) fn router(broker: Broker) -> Router {
     let events = Events { sessions: Sessions::new(broker.clone()), pullers: Pullers::default(), broker };
     Router::new()
         .route("/events", post(publish::post))
-        .route("/events/{name}", get(pull::get).merge(put(subscribe::put).delete(subscribe::delete)))
+        .route("/events/{name}", get(pull::get).head(no_head).put(subscribe::put).delete(subscribe::delete))
         .route("/events/{name}/ack", post(pull::ack))
         .route("/events/{name}/nack", post(pull::nack))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))

@@ -15,6 +15,7 @@ use millpond_model::properties::RawProperties;
 use millpond_model::{ExchangeName, Message};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,8 +153,8 @@ fn binary(headers: &HeaderMap, content_type: Option<&str>, body: &Bytes) -> Resu
     for (name, value) in headers {
         let Some(attribute) = name.as_str().strip_prefix(ATTRIBUTE_PREFIX) else { continue };
         // HTTP binding, 3.1.3.2: values are percent-encoded UTF-8; many senders leave them as they are.
-        let text = percent_decode_str(std::str::from_utf8(value.as_bytes()).unwrap_or("\u{0}")).decode_utf8();
-        let text = text.map_err(|_| bad_text(name))?;
+        let text = unquoted(std::str::from_utf8(value.as_bytes()).map_err(|_| bad_text(name))?);
+        let text = percent_decode_str(&text).decode_utf8().map_err(|_| bad_text(name))?;
         if attributes.insert(attribute.to_owned(), text.into_owned().into()).is_some() {
             return Err(Refusal::bad_request(format!("the header '{name}' is there twice"))
                 .with("attribute", attribute));
@@ -166,6 +167,23 @@ fn binary(headers: &HeaderMap, content_type: Option<&str>, body: &Bytes) -> Resu
         attributes.insert("datacontenttype".to_owned(), content_type.into());
     }
     CloudEvent::new(attributes, body.clone()).map_err(|error| bad_event(&error))
+}
+
+/// Without the double quotes that senders of earlier versions write, and the backslashes in them (the same place). A
+/// text with a quote that nothing ends stays as it is.
+fn unquoted(text: &str) -> Cow<'_, str> {
+    if !text.contains('"') {
+        return text.into();
+    }
+    let (mut out, mut is_quoted, mut rest) = (String::with_capacity(text.len()), false, text.chars());
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '\\' if is_quoted => out.extend(rest.next()),
+            c => out.push(c),
+        }
+    }
+    if is_quoted { text.into() } else { out.into() }
 }
 
 fn bad_text(name: &HeaderName) -> Refusal {

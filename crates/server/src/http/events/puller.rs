@@ -74,8 +74,11 @@ impl Puller {
 
     pub(super) async fn settle(&self, receipts: Vec<String>, outcome: Outcome) -> Result<Settled, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Ask::Settle(receipts, outcome, answer)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())
+        match self.0.send(Ask::Settle(receipts, outcome, answer)).await {
+            // It ends only when nothing is held.
+            Err(mpsc::error::SendError(Ask::Settle(unknown, ..))) => Ok(Settled { settled: 0, unknown }),
+            _ => answered.await.map_err(|_| gone()),
+        }
     }
 }
 
@@ -229,7 +232,17 @@ impl Task {
         match ask {
             Ask::Take(wish, answer) => {
                 let until = Instant::now() + wish.wait.max(LOOK_MIN);
-                self.waiting.push_back(Waiting { wish, until, answer });
+                let one = Waiting { wish, until, answer };
+                if self.waiting.len() >= WAITING_MAX {
+                    // Of those behind the first nobody has seen whether they went away. The first has its turn.
+                    let mut place = 0..;
+                    self.waiting.retain(|one| place.next() == Some(0) || !one.answer.is_closed());
+                }
+                match self.waiting.len() < WAITING_MAX {
+                    true => self.waiting.push_back(one),
+                    // One that went away needs no answer.
+                    false => drop(one.answer.send(Err(busy()))),
+                }
             }
             Ask::Settle(receipts, outcome, answer) => {
                 let mut unknown = Vec::new();
