@@ -158,6 +158,8 @@ struct Task {
     consumer: Option<ConsumerId>,
     /// What is out and not settled, each with the number of its delivery: a receipt of an earlier one settles nothing.
     held: HashMap<(QueueRef, u64), u64>,
+    /// When the last lease of what is held ends. Of a queue that is deleted no end of a lease is told.
+    held_until: Instant,
     /// Deliveries given out.
     given: u64,
     /// What the broker said and nobody has looked at.
@@ -184,6 +186,7 @@ impl Task {
             waiting: VecDeque::new(),
             consumer: None,
             held: HashMap::new(),
+            held_until: Instant::now(),
             given: 0,
             told: Vec::new(),
             taken: Vec::new(),
@@ -220,8 +223,11 @@ impl Task {
                 () = first_left => self.end_first(),
                 () = tokio::time::sleep_until(until.unwrap_or(asked_last + IDLE)) => match until {
                     Some(_) => self.end_late(),
-                    // Who asks in this moment is answered still.
-                    None if self.held.is_empty() => asks.close(),
+                    None if self.held.is_empty() || self.held_until + IDLE < Instant::now() => {
+                        self.held.clear();
+                        // Who asks in this moment is answered still.
+                        asks.close();
+                    }
                     None => asked_last = Instant::now(),
                 },
             }
@@ -322,6 +328,9 @@ impl Task {
         }
         self.session.deliveries_written(size_bytes);
         let first = self.waiting.pop_front();
+        if let Some(first) = &first {
+            self.held_until = self.held_until.max(Instant::now() + first.wish.lease);
+        }
         if first.is_none_or(|first| first.answer.send(Ok(events)).is_err()) {
             // It went away: others get them.
             for id in &ids {
