@@ -206,6 +206,42 @@ async fn an_api_that_is_busy_or_wrong_is_asked_again() {
     it.until_source("api", |status| status.state.to_string() == wanted).await;
 }
 
+/// Whoever lists more than is remembered, or lists an old one for long, must not see it again and again.
+#[tokio::test]
+async fn what_an_answer_still_shows_is_remembered() {
+    let mut api = Api::start(|_, count| {
+        let news = (0..4).map(|n| json!({"id": format!("{count}-{n}")}));
+        let old = (0..20).map(|n| json!({"id": n}));
+        ok(&json!({"all": old.chain(news).collect::<Vec<_>>()}))
+    })
+    .await;
+    let (it, mut client) = engine(&api.url, "/', items: '.body.all[]', id: '.id', remember: 10", FAST).await;
+    for _ in 0..6 {
+        api.request().await;
+    }
+    it.until_source("api", |status| status.events >= 40).await;
+    it.engine.stop_source("api").await.unwrap();
+    let mut seen = std::collections::HashSet::new();
+    while let Some(event) = client.try_get("seen").await {
+        let id = event.header("cloudEvents:id").unwrap();
+        assert!(seen.insert(id.clone()), "{id} came twice");
+    }
+}
+
+/// Asking the same again gives the same: there is no next page without a step.
+#[tokio::test]
+async fn pages_that_lead_nowhere_are_not_asked_for_without_a_pause() {
+    let mut api = Api::start(|_, _| ok(&json!({"items": [{"id": 1}], "more": true}))).await;
+    let http = "/', items: '.body.items[]', id: .id, more: .body.more";
+    let (it, mut client) = engine(&api.url, http, "    poll: {every: 1h}\n").await;
+    client.get("seen").await;
+    // The page that has nothing new was the last.
+    api.request().await;
+    api.request().await;
+    it.engine.stop_source("api").await.unwrap();
+    assert!(api.requests.try_recv().is_err());
+}
+
 #[tokio::test]
 async fn an_answer_that_stays_the_same_is_one_event() {
     let api = Api::start(|_, count| ok(&json!({"state": if count < 6 { "open" } else { "closed" }}))).await;

@@ -16,6 +16,7 @@ use answer::{Answer, Read, read_answer};
 use ask::{Asked, ask};
 use reqwest::header::HeaderName;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ const BODY_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Ids that are remembered unless the file says otherwise.
 const REMEMBER_DEFAULT: i64 = 1000;
 
-/// Ids that may be remembered: they are written with every commit.
+/// Ids that may be remembered, beside those of the last answer: they are written with every commit.
 const REMEMBER_MAX: i64 = 10_000;
 
 /// Longest time that an API may take to answer, beyond what it holds the request for.
@@ -229,16 +230,11 @@ impl Api {
         let read = desk.thinker.run(move || read_answer(&spec, answer, &before)).await?;
         let Read { items, whole, cursor, more } = read.map_err(SourceError::new)?;
         let mut found = Vec::new();
+        let mut shown = Shown::new(&stand.seen);
         for (id, item) in items {
             let id = match id {
-                Some(id) => {
-                    let print = fingerprint(id.as_bytes());
-                    if stand.seen.contains(&print) {
-                        continue;
-                    }
-                    stand.seen.push(print);
-                    id
-                }
+                Some(id) if !shown.is_new(fingerprint(id.as_bytes())) => continue,
+                Some(id) => id,
                 None => {
                     stand.next += 1;
                     stand.next.to_string()
@@ -246,8 +242,7 @@ impl Api {
             };
             found.push(Item::json(id, item));
         }
-        let oldest = stand.seen.len().saturating_sub(self.spec.remember);
-        stand.seen.drain(..oldest);
+        stand.seen = shown.remembered(&stand.seen, self.spec.remember);
         if let Some((print, data)) = whole
             && stand.body != Some(print)
         {
@@ -255,9 +250,42 @@ impl Api {
             stand.next += 1;
             found.push(Item { data, ..Item::json(stand.next.to_string(), Value::Null) });
         }
+        // The same request would have the same answer, at once and without end.
+        let more = more && (stand.cursor != cursor || !found.is_empty());
         stand.cursor = cursor;
         (stand.etag, stand.modified, stand.url) = (etag, modified, Some(url));
         Ok(Found { items: found, cursor: Some(stand.to_json()), more, ..Found::default() })
+    }
+}
+
+/// The ids of an answer, by their fingerprints.
+struct Shown {
+    before: HashSet<u64>,
+    here: HashSet<u64>,
+    in_order: Vec<u64>,
+}
+
+impl Shown {
+    fn new(seen: &[u64]) -> Self {
+        Self { before: seen.iter().copied().collect(), here: HashSet::new(), in_order: Vec::new() }
+    }
+
+    /// Notes an id; whether it is seen for the first time.
+    fn is_new(&mut self, print: u64) -> bool {
+        if !self.here.insert(print) {
+            return false;
+        }
+        self.in_order.push(print);
+        !self.before.contains(&print)
+    }
+
+    /// What is remembered: all that the API shows now, for it will show it again, and of the others the youngest.
+    fn remembered(self, seen: &[u64], max: usize) -> Vec<u64> {
+        let mut others: Vec<u64> = seen.iter().copied().filter(|print| !self.here.contains(print)).collect();
+        let room = max.saturating_sub(self.in_order.len());
+        others.drain(..others.len().saturating_sub(room));
+        others.extend(self.in_order);
+        others
     }
 }
 
@@ -265,7 +293,7 @@ impl Api {
 fn payload(body: Vec<u8>, content_type: Option<String>) -> Payload {
     match serde_json::from_slice(&body) {
         Ok(data) => Payload::Json(data),
-        Err(_) => Payload::Raw { content_type, bytes: body.into() },
+        Err(_) => Payload::Raw { content_type, encoding: None, bytes: body.into() },
     }
 }
 
