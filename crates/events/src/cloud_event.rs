@@ -49,30 +49,7 @@ impl CloudEvent {
         if !attributes.contains_key("specversion") {
             return Err(EventError::Missing { attribute: "specversion" });
         }
-        let content_type = attributes.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
-        let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
-            (Some(data), Some(base64)) if !data.is_null() && !base64.is_null() => {
-                return Err(EventError::DataTwice);
-            }
-            (None | Some(Value::Null), None | Some(Value::Null)) => Bytes::new(),
-            (None | Some(Value::Null), Some(Value::String(text))) => {
-                let bytes = STANDARD.decode(&text);
-                bytes.map_err(|error| EventError::Base64 { reason: error.to_string() })?.into()
-            }
-            (None | Some(Value::Null), Some(other)) => {
-                return Err(EventError::Base64 { reason: format!("it is {}", kind_of(&other)) });
-            }
-            // A text whose type is not JSON is itself; without a type all data is JSON (JSON format, 3.1.1).
-            (Some(Value::String(text)), _) if content_type.as_deref().is_some_and(|it| !is_json(it)) => {
-                text.into()
-            }
-            (Some(data), _) => {
-                if content_type.is_none() {
-                    attributes.insert("datacontenttype".to_owned(), "application/json".into());
-                }
-                data.to_string().into()
-            }
-        };
+        let data = take_data(&mut attributes)?;
         Self::new(attributes, data)
     }
 
@@ -120,6 +97,34 @@ impl CloudEvent {
         };
         EventMessage { routing_key: self.kind().to_owned(), properties, body: self.data.clone() }
     }
+}
+
+/// Takes the data out of an event as JSON (structured mode): its bytes, and `datacontenttype` if that has to be said.
+pub fn take_data(event: &mut Map<String, Value>) -> Result<Bytes, EventError> {
+    let content_type = event.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
+    Ok(match (event.remove("data"), event.remove("data_base64")) {
+        (Some(data), Some(base64)) if !data.is_null() && !base64.is_null() => {
+            return Err(EventError::DataTwice);
+        }
+        (None | Some(Value::Null), None | Some(Value::Null)) => Bytes::new(),
+        (None | Some(Value::Null), Some(Value::String(text))) => {
+            let bytes = STANDARD.decode(&text);
+            bytes.map_err(|error| EventError::Base64 { reason: error.to_string() })?.into()
+        }
+        (None | Some(Value::Null), Some(other)) => {
+            return Err(EventError::Base64 { reason: format!("it is {}", kind_of(&other)) });
+        }
+        // A text whose type is not JSON is itself; without a type all data is JSON (JSON format, 3.1.1).
+        (Some(Value::String(text)), _) if content_type.as_deref().is_some_and(|it| !is_json(it)) => {
+            text.into()
+        }
+        (Some(data), _) => {
+            if content_type.is_none() {
+                event.insert("datacontenttype".to_owned(), "application/json".into());
+            }
+            data.to_string().into()
+        }
+    })
 }
 
 impl EventMessage {

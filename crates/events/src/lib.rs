@@ -13,7 +13,7 @@ mod read;
 mod time;
 
 pub use check::EventError;
-pub use cloud_event::{CloudEvent, EventMessage};
+pub use cloud_event::{CloudEvent, EventMessage, take_data};
 pub use read::{Data, Origin, is_structured, json_of_header, json_of_table, media_type, put_data, text_of};
 pub use time::show_time;
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use millpond_broker::{
     Binding, ConsumeRequest, DeclareQueue, Deliveries, Delivery, DeliveryId, Destination, Outcome,
 };
-use millpond_events::Origin;
+use millpond_events::{Origin, is_structured, take_data, text_of};
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{Table, Value as Header};
 use millpond_model::{ConsumerTag, ExchangeName, QueueName};
@@ -264,16 +264,17 @@ fn item_of(delivery: &Delivery, vhost: &str, queue: &QueueName, now_ms: u64) -> 
         Some(other) => Some(other.to_string()),
         None => None,
     };
+    let encoding = properties.content_encoding().filter(|it| !it.is_empty()).map(text_of);
+    // The body may be the whole event; its data is a part of it then. One whose data cannot be read goes on as it is.
+    let is_event = is_structured(message)
+        && serde_json::from_slice(message.body()).is_ok_and(|it: Map<String, Value>| !it.is_empty());
+    let data = is_event.then(|| take_data(&mut event).ok()).flatten();
+    event.retain(|name, _| !["data", "data_base64", "specversion"].contains(&name.as_str()));
     let content_type = text(&mut event, "datacontenttype");
-    let is_structured = content_type.is_none() && properties.content_type().is_some();
-    let data = event.remove("data");
-    event.remove("data_base64");
     let data = match data {
-        // The body is the whole event; its data is a part of it.
-        Some(data) if is_structured => Payload::Json(data),
-        _ => Payload::Raw { content_type, bytes: Bytes::copy_from_slice(message.body()) },
+        Some(bytes) => Payload::Raw { content_type, encoding: None, bytes },
+        None => Payload::Raw { content_type, encoding, bytes: Bytes::copy_from_slice(message.body()) },
     };
-    event.remove("specversion");
     Item {
         id: text(&mut event, "id").unwrap_or_default(),
         event_type: text(&mut event, "type").filter(|it| !it.is_empty()),

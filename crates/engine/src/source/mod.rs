@@ -173,6 +173,8 @@ pub(crate) enum Payload {
     Raw {
         /// What they are.
         content_type: Option<String>,
+        /// How they are encoded: `gzip`.
+        encoding: Option<String>,
         /// The bytes.
         bytes: Bytes,
     },

@@ -142,11 +142,12 @@ impl Draft {
             Payload::Json(data) => {
                 event.insert("data".to_owned(), data.clone());
             }
-            Payload::Raw { content_type, bytes } => {
+            Payload::Raw { content_type, encoding, bytes } => {
                 if let Some(content_type) = content_type {
                     event.insert("datacontenttype".to_owned(), content_type.clone().into());
                 }
-                millpond_events::put_data(&mut event, content_type.as_deref(), b"", bytes);
+                let encoding = encoding.as_deref().unwrap_or_default().as_bytes();
+                millpond_events::put_data(&mut event, content_type.as_deref(), encoding, bytes);
             }
         }
         Value::Object(event)
@@ -157,9 +158,11 @@ impl Draft {
     }
 
     fn encode(&self, event_type: String, subject: Option<String>) -> Result<Ready, String> {
-        let (content_type, body) = match &self.item.data {
-            Payload::Json(data) => (Some("application/json".to_owned()), data.to_string().into()),
-            Payload::Raw { content_type, bytes } => (content_type.clone(), bytes.clone()),
+        let (content_type, encoding, body) = match &self.item.data {
+            Payload::Json(data) => (Some("application/json".to_owned()), None, data.to_string().into()),
+            Payload::Raw { content_type, encoding, bytes } => {
+                (content_type.clone(), encoding.clone(), bytes.clone())
+            }
         };
         let mut attributes: Map<String, Value> = self.item.attributes.iter().cloned().collect();
         attributes.entry("time").or_insert_with(|| self.time().into());
@@ -178,6 +181,7 @@ impl Draft {
         if self.item.hops > 0 {
             message.properties.headers.set(HOPS_HEADER, i64::try_from(self.item.hops).unwrap_or(i64::MAX));
         }
+        message.properties.content_encoding = encoding.map(Into::into);
         message.properties.message_id = Some(short(self.id.clone()).into());
         let properties = message.encode_properties().map_err(|error| error.to_string())?;
         let (size, max) = (properties.len(), millpond_model::limits::PROPERTIES_MAX_BYTES);

@@ -54,6 +54,68 @@ async fn messages_of_a_queue_become_events_and_leave_it_in_one_commit() {
     assert_eq!(client.get("seen").await.body, "later");
 }
 
+/// The body of a message in structured mode is the whole event: its data goes on, and not the body.
+#[tokio::test]
+async fn an_event_in_structured_mode_gives_its_data() {
+    let it = TestEngine::new().await;
+    let mut client = it.client();
+    client.session.declare_queue(&durable("orders")).unwrap();
+    it.apply(&topology("{queue: orders}", "")).await;
+    let cases = [
+        (json!({"data": {"n": 1}}), Some("application/json"), "{\"n\":1}"),
+        (
+            json!({"data": {"n": 1}, "datacontenttype": "application/json"}),
+            Some("application/json"),
+            "{\"n\":1}",
+        ),
+        (
+            json!({"data": {"n": 1}, "datacontenttype": "application/x+json"}),
+            Some("application/x+json"),
+            "{\"n\":1}",
+        ),
+        (json!({"data": "1;2", "datacontenttype": "text/csv"}), Some("text/csv"), "1;2"),
+        (json!({"data": "1;2", "datacontenttype": "application/json"}), Some("application/json"), "\"1;2\""),
+        (json!({"data_base64": "MTsy", "datacontenttype": "text/csv"}), Some("text/csv"), "1;2"),
+        (json!({"data_base64": "MTsy"}), None, "1;2"),
+        (json!({}), None, ""),
+    ];
+    for (mut event, content_type, body) in cases {
+        let attributes = [("specversion", "1.0"), ("id", "e7"), ("source", "/shop"), ("type", "order.paid")];
+        for (name, value) in attributes {
+            event[name] = value.into();
+        }
+        let structured = Some("application/cloudevents+json; charset=utf-8".into());
+        let properties = Properties { content_type: structured, ..persistent() };
+        client.publish_with("", "orders", event.to_string().as_bytes(), &properties).await;
+        let seen = client.get("seen").await;
+        assert_eq!(seen.routing_key, "order.paid", "{event}: {}", seen.body);
+        assert_eq!(
+            (seen.properties.content_type.as_deref(), seen.body.as_str()),
+            (content_type, body),
+            "{event}"
+        );
+        assert_eq!(seen.header("cloudEvents:id").unwrap(), "e7");
+    }
+}
+
+/// Bytes that are encoded are what they are only together with their encoding.
+#[tokio::test]
+async fn the_encoding_of_a_body_stays() {
+    let it = TestEngine::new().await;
+    let mut client = it.client();
+    client.session.declare_queue(&durable("orders")).unwrap();
+    it.apply(&topology("{queue: orders}", "")).await;
+    let properties = Properties {
+        content_type: Some("application/json".into()),
+        content_encoding: Some("gzip".into()),
+        ..persistent()
+    };
+    client.publish_with("", "orders", b"\x1f\x8b...", &properties).await;
+    let seen = client.get("seen").await;
+    assert_eq!(seen.properties.content_type.as_deref(), Some("application/json"));
+    assert_eq!(seen.properties.content_encoding.as_deref(), Some("gzip"));
+}
+
 #[tokio::test]
 async fn a_loop_ends() {
     let it = TestEngine::new().await;
