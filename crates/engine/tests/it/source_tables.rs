@@ -361,6 +361,155 @@ impl To {
     }
 }
 
+/// UUIDs are kept as bytes in MySQL and SQLite, and by some programs in PostgreSQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_bytes_are_each_told_once() {
+    let (postgres, maria) = (Postgres::new().await, MariaDb::new().await);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.db");
+    let sqlite = rusqlite::Connection::open(&path).unwrap();
+    let urls = [
+        (postgres.url(), "postgres", "bytea", "'\\x"),
+        (maria.url(), "mysql", "binary(2)", "x'"),
+        (format!("sqlite:{}", path.display()), "sqlite", "blob", "x'"),
+    ];
+    for (url, kind, column, literal) in urls {
+        for (way, more) in [
+            ("list", "table: list, cursor: id"),
+            ("box", "outbox: box"),
+            ("three", "table: three, cursor: n"),
+        ] {
+            let rows =
+                ["00ff", "0102", "ff00"].map(|id| format!("insert into {way} values ({literal}{id}', 7);"));
+            let make = format!("create table {way} (id {column} primary key, n int);{}", rows.concat());
+            for text in make.split(';').filter(|text| !text.is_empty()) {
+                match kind {
+                    "postgres" => postgres.sql(text).await,
+                    "mysql" => maria.sql(text).await,
+                    _ => sqlite.execute_batch(text).unwrap(),
+                }
+            }
+            let it = TestEngine::with(&source(&url, kind, more, "{every: 10ms}")).await;
+            let mut client = it.client();
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                let event = client.get("seen").await;
+                seen.push((
+                    event.json()["id"].as_str().unwrap().to_owned(),
+                    event.header("cloudEvents:subject").unwrap(),
+                ));
+            }
+            let both = |id: &str, subject: &str| (id.to_owned(), subject.to_owned());
+            let expected = match kind {
+                "postgres" => [both("AP8=", "\\x00ff"), both("AQI=", "\\x0102"), both("/wA=", "\\xff00")],
+                _ => [both("AP8=", "AP8="), both("AQI=", "AQI="), both("/wA=", "/wA=")],
+            };
+            assert_eq!(seen, expected, "{kind} {way}");
+            // Looks that find nothing: what it has is gone on from.
+            let it = it.reopen().await;
+            it.until_source("rows", |status| status.state == millpond_engine::SourceState::Running).await;
+            let row = format!("insert into {way} values ({literal}ff01', 8)");
+            match kind {
+                "postgres" => postgres.sql(&row).await,
+                "mysql" => maria.sql(&row).await,
+                _ => sqlite.execute_batch(&row).unwrap(),
+            }
+            assert_eq!(next(&mut it.client()).await["id"], "/wE=", "{kind} {way}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_added_to_a_replication_is_replicated() {
+    let database = Postgres::new().await;
+    database.sql("create table a (id int primary key); create table b (id int primary key)").await;
+    let it = TestEngine::with(&source(
+        &database.url(),
+        "postgres",
+        "replicate: [a], slot: added_to",
+        "{long: 30s}",
+    ))
+    .await;
+    begun(&it).await;
+    it.apply(&source(&database.url(), "postgres", "replicate: [public.b], slot: added_to", "{long: 30s}"))
+        .await;
+    let published =
+        "select string_agg(tablename, ',') from pg_publication_tables where pubname = 'millpond_rows'";
+    in_time("the other table", async {
+        while database.one(published).await != "b" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    database.sql("insert into a values (1)").await;
+    database.sql("insert into b values (2)").await;
+    let mut client = it.client();
+    assert_eq!(next(&mut client).await["table"], "public.b");
+}
+
+/// A server that goes down hard has the slot where it was at the last checkpoint, and nobody need have noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_went_back_repeats_nothing() {
+    let database = Postgres::new().await;
+    database.sql("create table t (id int primary key)").await;
+    let slot = format!("back_{}", database.name);
+    let more = format!("replicate: [t], slot: {slot}");
+    let it = TestEngine::with(&source(&database.url(), "postgres", &more, "{every: 1s}")).await;
+    begun(&it).await;
+    let mut client = it.client();
+    // Not while a look holds it.
+    let try_until = async |text: String| {
+        in_time("the slot", async {
+            while database.client.batch_execute(&text).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    };
+    try_until(format!("select pg_copy_logical_replication_slot('{slot}', '{slot}_old')")).await;
+    database.sql("insert into t values (1)").await;
+    assert_eq!(next(&mut client).await["after"]["id"], 1);
+    let taken = format!(
+        "select count(*) from pg_replication_slots a, pg_replication_slots b where a.slot_name = '{slot}' \
+         and b.slot_name = '{slot}_old' and a.confirmed_flush_lsn > b.confirmed_flush_lsn"
+    );
+    in_time("the slot's move", async {
+        while database.one(&taken).await != "1" {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    try_until(format!(
+        "select pg_drop_replication_slot('{slot}'), pg_copy_logical_replication_slot('{slot}_old', '{slot}')"
+    ))
+    .await;
+    database.sql("insert into t values (2)").await;
+    assert_eq!(next(&mut client).await["after"]["id"], 2);
+    it.engine.shut_down().await;
+    try_until(format!("select pg_drop_replication_slot('{slot}_old')")).await;
+    try_until(format!("select pg_drop_replication_slot('{slot}')")).await;
+}
+
+/// PostgreSQL refuses updates and deletes of a published table without a key: the program that owns it would stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_key_is_not_published() {
+    let database = Postgres::new().await;
+    database.sql("create table a (v text); insert into a values ('x')").await;
+    let it = TestEngine::with(&source(
+        &database.url(),
+        "postgres",
+        "replicate: [a], slot: without_key",
+        "{long: 30s}",
+    ))
+    .await;
+    it.until_source("rows", |status| status.state.to_string().contains("replica identity")).await;
+    database.sql("update a set v = 'y'").await;
+    database.sql("alter table a replica identity full").await;
+    begun(&it).await;
+    database.sql("update a set v = 'z'").await;
+    assert_eq!(next(&mut it.client()).await["before"]["v"], "y");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn inserts_updates_and_deletes_are_replicated_with_before_and_after() {
     let database = Postgres::new().await;

@@ -7,6 +7,7 @@
 //! untaken is taken by the next look before it reads.
 
 mod pgoutput;
+mod publication;
 
 use super::{
     Desk, Found, Item, Kind, LOOK_BYTES_MAX, LOOK_ITEMS_MAX, Opening, Poll, Polling, Source, SourceError,
@@ -113,6 +114,7 @@ impl Kind for Spec {
         let slot = self.slot.clone().unwrap_or_else(|| own_name(opening.name));
         let publication = self.publication.clone().unwrap_or_else(|| own_name(opening.name));
         Ok(Box::new(Replicating {
+            is_own: self.publication.is_none(),
             tables: self.tables.clone(),
             database,
             slot,
@@ -134,6 +136,8 @@ fn own_name(source: &str) -> String {
 
 struct Replicating {
     tables: Vec<String>,
+    /// The publication is this source's: it is of `tables`.
+    is_own: bool,
     database: Database,
     slot: String,
     publication: String,
@@ -183,25 +187,16 @@ impl Replicating {
 
     /// Makes slot and publication where they are missing.
     async fn prepare(&mut self, place: &Place) -> Result<(), SourceError> {
-        let found = self
-            .rows("select 1 as it from pg_publication where pubname = $1::text", &[&self.publication])
-            .await?;
-        if found.is_empty() {
-            if self.tables.is_empty() {
-                let reason = format!(
-                    "there is no publication '{}': make it, or name tables in 'replicate'",
-                    self.publication
-                );
-                return Err(SourceError::new(reason));
-            }
-            let tables =
-                self.tables.iter().map(|table| table.split('.').map(quoted).collect::<Vec<_>>().join("."));
-            let tables = tables.collect::<Vec<_>>().join(", ");
-            self.rows(&format!("create publication {} for table {tables}", quoted(&self.publication)), &[])
-                .await?;
-        }
-        let text = "select plugin::text as plugin from pg_replication_slots where slot_name = $1::text";
+        publication::prepare(&self.database, &self.publication, &self.tables, self.is_own).await?;
+        let text = "select plugin::text as plugin, case when database <> current_database() then database::text end as other \
+                    from pg_replication_slots where slot_name = $1::text";
         let found = self.rows(text, &[&self.slot]).await?;
+        if let Some(other) = found.first().and_then(|row| row.get("other")?.as_str()) {
+            return Err(SourceError::new(format!(
+                "the replication slot '{}' is of the database '{other}' on the same server: name another 'slot'",
+                self.slot
+            )));
+        }
         match found.first().and_then(|row| row.get("plugin")?.as_str()) {
             Some("pgoutput") => {}
             Some(other) => {
@@ -255,8 +250,7 @@ impl Replicating {
         }
         loop {
             let began = Instant::now();
-            let rows = self.rows("select pg_current_wal_flush_lsn()::text as lsn", &[]).await?;
-            let end = rows.first().and_then(|row| row.get("lsn")?.as_str()).map(str::to_owned);
+            let end = self.log_end(&place).await?;
             if end != self.looked_up_to {
                 let found = self.peek(&place).await?;
                 if !found.items.is_empty() || found.cursor.is_some() {
@@ -276,6 +270,25 @@ impl Replicating {
             // A server that takes long to look is not asked again at once.
             sleep(ASK_EVERY.max(began.elapsed()).min(until - Instant::now())).await;
         }
+    }
+
+    /// How far the log goes; the slot stands at the place then, or behind it.
+    async fn log_end(&mut self, place: &Place) -> Result<Option<String>, SourceError> {
+        let lsn = place.lsn.as_deref().unwrap_or("0/0");
+        let text = "select pg_current_wal_flush_lsn()::text as lsn, confirmed_flush_lsn < $2::pg_lsn as is_behind \
+                    from pg_replication_slots where slot_name = $1::text";
+        let rows = self.rows(text, &[&self.slot, lsn]).await?;
+        let Some(row) = rows.first() else {
+            return Err(SourceError::new(format!(
+                "the replication slot '{}' is not there any more",
+                self.slot
+            )));
+        };
+        // A server that went down hard may have it where it stood at the last checkpoint: changes would come again.
+        if row.get("is_behind") == Some(&Value::Bool(true)) {
+            self.advance(lsn).await?;
+        }
+        Ok(row.get("lsn").and_then(Value::as_str).map(str::to_owned))
     }
 
     /// Reads the next changes without taking them.
