@@ -13,7 +13,7 @@ mod value;
 
 pub(crate) use error::DatabaseError;
 pub(crate) use spec::{DatabaseSpec, Kind, read_databases, read_range};
-pub(crate) use value::base64_bytes;
+pub(crate) use value::{BYTES_KEY, as_bytes, base64_bytes};
 
 use crate::secret::{SecretText, Secrets};
 use parking_lot::Mutex;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::Value;
 
 /// The key of an object that stands for bytes, for databases whose parameters have no types of their own.
-const BYTES_KEY: &str = "$base64";
+pub(crate) const BYTES_KEY: &str = "$base64";
 
 /// Microseconds of a day.
 pub(super) const DAY_US: i64 = 86_400_000_000;
@@ -18,6 +18,11 @@ pub(super) fn bytes_of(value: &Value) -> Option<Result<Vec<u8>, String>> {
         Some(Value::String(text)) if fields.len() == 1 => Some(base64_bytes(text)),
         _ => None,
     }
+}
+
+/// What stands for bytes of which this is the base64: see [`bytes_of`].
+pub(crate) fn as_bytes(base64: Value) -> Value {
+    serde_json::json!({BYTES_KEY: base64})
 }
 
 /// RFC 4648, section 4.

@@ -61,6 +61,8 @@ fn text_of(value: &Value, kind: &Type) -> Result<Option<String>, String> {
     Ok(Some(match (value, kind) {
         (Value::Null, _) => return Ok(None),
         (value, &Type::JSON | &Type::JSONB) => value.to_string(),
+        // As PostgreSQL itself writes it; no base64 begins so.
+        (Value::String(text), &Type::BYTEA) if text.starts_with("\\x") => text.clone(),
         (Value::String(text), &Type::BYTEA) => format!("\\x{}", hex(&base64_bytes(text)?)),
         (Value::String(text), _) => text.clone(),
         (Value::Array(items), kind) if matches!(kind.kind(), Kind::Array(_)) => array_text(items, kind)?,

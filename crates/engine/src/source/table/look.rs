@@ -3,7 +3,7 @@
 use super::Spec;
 use super::sql::{Place, Product, Table};
 use crate::database::postgres::Listener;
-use crate::database::{Database, DatabaseError};
+use crate::database::{BYTES_KEY, Database, DatabaseError};
 use crate::source::{Desk, Found, Item, LOOK_ITEMS_MAX, Source, SourceError, Work};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -287,7 +287,7 @@ fn place_of_cursor(cursor: &Value) -> Option<Place> {
 }
 
 fn shown(value: &Value) -> String {
-    match value {
+    match value.get(BYTES_KEY).unwrap_or(value) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

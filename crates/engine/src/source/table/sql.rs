@@ -1,7 +1,7 @@
 //! The statements that a table is read with, in each database's words.
 
 use super::Spec;
-use crate::database::{Database, DatabaseError, Kind, Statement};
+use crate::database::{Database, DatabaseError, Kind, Statement, as_bytes};
 use crate::source::{LOOK_BYTES_MAX, LOOK_ITEMS_MAX};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -9,6 +9,13 @@ use std::time::Duration;
 /// What the columns are called that tell the place of a row; taken out of its data.
 pub(super) const CURSOR: &str = "millpond cursor";
 pub(super) const KEY: &str = "millpond key";
+
+/// Whether these two are bytes, which JSON shows as a text.
+const CURSOR_IS_BYTES: &str = "millpond cursor is bytes";
+const KEY_IS_BYTES: &str = "millpond key is bytes";
+
+/// Types of MySQL that hold bytes.
+const BYTES: [&str; 6] = ["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"];
 
 /// Types of PostgreSQL that hold a moment.
 const MOMENTS: [&str; 7] = ["timestamptz", "timestamp", "date", "time", "datetime", "year", "timetz"];
@@ -57,6 +64,8 @@ pub(super) struct Table {
     /// What is selected of a row.
     columns: String,
     condition: String,
+    /// Whether cursor and key are bytes, where the type of a column says it: in MySQL.
+    are_bytes: [bool; 2],
     /// Whether the cursor is a moment, and how far behind now it is read.
     pub(super) lag: Option<Duration>,
     pub(super) is_moment: bool,
@@ -155,11 +164,10 @@ impl Table {
             // New columns come without a word.
             (None, _) => "t.*".to_owned(),
         };
-        // PostgreSQL writes every type as a text that it reads again without loss.
-        let (as_text, alias) =
-            (if product == Product::Postgres { "::text" } else { "" }, |name| product.quoted(name));
-        let columns =
-            format!("{row}, t.{cursor}{as_text} as {}, t.{key}{as_text} as {}", alias(CURSOR), alias(KEY));
+        let are_bytes = [&spec.cursor, &spec.key].map(|column| {
+            product == Product::MySql
+                && found.iter().any(|(name, kind)| name == column && BYTES.contains(&kind.as_str()))
+        });
         let condition = spec.condition.as_ref().map_or(String::new(), |text| format!(" and ({text})"));
         let lag = match (spec.lag, product) {
             (Some(lag), _) => Some(lag),
@@ -167,7 +175,34 @@ impl Table {
             (None, Product::MySql) => Some(super::LAG_OF_NUMBERS),
             _ => None,
         };
-        Ok(Self { product, name, cursor, key, columns, condition, lag, is_moment })
+        Ok(Self { product, name, cursor, key, columns: row, condition, are_bytes, lag, is_moment })
+    }
+
+    /// Cursor and key as the columns that tell a place.
+    fn place_columns(&self, cursor: &str, key: &str) -> String {
+        let alias = |name| self.product.quoted(name);
+        let (cursor_as, key_as) = (alias(CURSOR), alias(KEY));
+        let is_bytes = |column: &str, known: bool| match self.product {
+            Product::Sqlite => format!("typeof({column}) = 'blob'"),
+            _ => u8::from(known).to_string(),
+        };
+        match self.product {
+            // It writes every type as a text that it reads again without loss.
+            Product::Postgres => format!("{cursor}::text as {cursor_as}, {key}::text as {key_as}"),
+            Product::MySql | Product::Sqlite => format!(
+                "{cursor} as {cursor_as}, {key} as {key_as}, {} as {}, {} as {}",
+                is_bytes(cursor, self.are_bytes[0]),
+                alias(CURSOR_IS_BYTES),
+                is_bytes(key, self.are_bytes[1]),
+                alias(KEY_IS_BYTES),
+            ),
+        }
+    }
+
+    /// Whole rows, with what tells their places.
+    fn select(&self) -> Sql {
+        let place = self.place_columns(&format!("t.{}", self.cursor), &format!("t.{}", self.key));
+        Sql::new(self.product, format!("select {}, {place} from {} t", self.columns, self.name))
     }
 
     /// Whether SQLite gives a key of this outbox again once its row is deleted: the numbers of an `integer primary key`
@@ -236,18 +271,14 @@ impl Table {
     }
 
     fn last_of(&self, mut sql: Sql) -> Statement {
-        let as_text = if self.product == Product::Postgres { "::text" } else { "" };
-        let (cursor, key) = (self.product.quoted(CURSOR), self.product.quoted(KEY));
-        sql.text = format!(
-            "select x.c{as_text} as {cursor}, x.k{as_text} as {key} from ({}) x order by x.c desc, x.k desc limit 1",
-            sql.text
-        );
+        let place = self.place_columns("x.c", "x.k");
+        sql.text = format!("select {place} from ({}) x order by x.c desc, x.k desc limit 1", sql.text);
         sql.done()
     }
 
     /// The rows after a place up to another.
     pub(super) fn rows(&self, after: Option<&Place>, up_to: &Place) -> Statement {
-        let mut sql = Sql::new(self.product, format!("select {} from {} t", self.columns, self.name));
+        let mut sql = self.select();
         self.range(&mut sql, after, Some(up_to));
         sql.push(&format!(" order by t.{}, t.{} limit {LOOK_ITEMS_MAX}", self.cursor, self.key));
         if self.product == Product::MySql {
@@ -259,7 +290,7 @@ impl Table {
 
     /// The next rows of an outbox.
     pub(super) fn outbox(&self) -> Statement {
-        let mut sql = Sql::new(self.product, format!("select {} from {} t", self.columns, self.name));
+        let mut sql = self.select();
         self.range(&mut sql, None, None);
         sql.push(&format!(" order by t.{} limit {LOOK_ITEMS_MAX}", self.key));
         sql.done()
@@ -290,13 +321,20 @@ impl Table {
 
     /// Where a row stands; it is taken out of its data. `None`: the answer is not what was asked for.
     pub(super) fn place_of(&self, row: &mut Map<String, Value>) -> Option<Place> {
-        let place = Place { cursor: row.remove(CURSOR)?, key: row.remove(KEY)? };
+        let place =
+            Place { cursor: value_of(row, CURSOR, CURSOR_IS_BYTES)?, key: value_of(row, KEY, KEY_IS_BYTES)? };
         Some(match self.product {
             // MySQL does not read the zone that is shown.
             Product::MySql => Place { cursor: without_zone(place.cursor), key: without_zone(place.key) },
             _ => place,
         })
     }
+}
+
+fn value_of(row: &mut Map<String, Value>, name: &str, is_bytes: &str) -> Option<Value> {
+    let value = row.remove(name)?;
+    let is_bytes = row.remove(is_bytes).is_some_and(|it| it.as_i64() == Some(1));
+    Some(if is_bytes { as_bytes(value) } else { value })
 }
 
 fn without_zone(value: Value) -> Value {
