@@ -22,7 +22,7 @@ pub(super) fn bytes_of(value: &Value) -> Option<Result<Vec<u8>, String>> {
 
 /// What stands for bytes of which this is the base64: see [`bytes_of`].
 pub(crate) fn as_bytes(base64: Value) -> Value {
-    serde_json::json!({BYTES_KEY: base64})
+    Value::Object([(BYTES_KEY.to_owned(), base64)].into_iter().collect())
 }
 
 /// RFC 4648, section 4.

@@ -29,6 +29,7 @@ mod source_broker;
 mod source_file;
 mod source_http;
 mod source_messages;
+mod source_replication;
 mod source_syslog;
 mod source_tables;
 mod sources;
