@@ -19,7 +19,7 @@ pub(crate) use email::{MailServer, read_servers};
 pub(crate) use error::ActionError;
 pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
-pub(crate) use http::with_causes;
+pub(crate) use http::{retry_after, with_causes};
 pub(crate) use provider::{Provider, read_providers};
 pub(crate) use publish::{PublishStep, short, show_value};
 

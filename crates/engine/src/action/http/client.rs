@@ -1,12 +1,13 @@
 //! Sending requests.
 
 use super::HttpStep;
+use super::retry_after;
 use crate::action::{ActionError, Answer};
 use crate::secret::{Scrub, SecretError, Secrets};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -174,7 +175,7 @@ impl HttpClient {
             status,
             expected: show_ranges(&step.expect),
             answer: show_answer(&scrub, &body),
-            retry_after: retry_after(&headers),
+            retry_after: retry_after(&headers, SystemTime::now()),
         })
     }
 }
@@ -225,12 +226,6 @@ fn answer_json(status: u16, headers: &HeaderMap, body: &[u8], is_whole: bool) ->
         false => Value::Null,
     };
     json!({"status": status, "headers": shown.collect::<serde_json::Map<_, _>>(), "body": body})
-}
-
-/// What `Retry-After` says: seconds, or a time of day.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    text.parse().ok().map(Duration::from_secs)
 }
 
 /// Redirects are not followed: a rule names its endpoint, and nobody else may name another.

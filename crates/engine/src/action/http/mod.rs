@@ -1,6 +1,7 @@
 //! HTTP requests.
 
 mod client;
+mod retry_after;
 
 use super::fill::{Context, PlanError, body_of, show_body, visible};
 use crate::jq::{Jq, Template};
@@ -10,6 +11,7 @@ use crate::topology::read::{Fields, Report};
 use crate::topology::{Kind, Node, shorten};
 pub(crate) use client::{HttpClient, with_causes};
 use reqwest::header::HeaderName;
+pub(crate) use retry_after::retry_after;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -2,18 +2,18 @@
 
 use super::answer::Answer;
 use super::{HttpSpec, Stand, fingerprint};
-use crate::action::ActionTools;
+use crate::action::{ActionTools, retry_after};
 use crate::jq::to_val;
 use crate::secret::{Hidden, SecretText};
 use crate::source::{Desk, SourceError};
 use reqwest::header::{
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    LOCATION, RETRY_AFTER,
+    LOCATION,
 };
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Headers of an answer that expressions see.
 const HEADERS_MAX: usize = 100;
@@ -208,7 +208,7 @@ async fn judge(
     if !(200..300).contains(&status) {
         let shown: String = String::from_utf8_lossy(&body).chars().take(SHOWN_MAX_CHARS).collect();
         let mut error = failed(format!("status {status}: {}", shown.escape_debug()));
-        error.retry_after = retry_after(&headers);
+        error.retry_after = retry_after(&headers, SystemTime::now());
         return Err(error);
     }
     let text = |name: HeaderName| {
@@ -221,10 +221,4 @@ async fn judge(
     });
     let headers: Map<String, Value> = shown.collect();
     Ok(Asked::Answer(Answer { status, headers, content_type, body, etag, modified, url }))
-}
-
-/// What `Retry-After` says, in seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    text.parse().ok().map(Duration::from_secs)
 }
