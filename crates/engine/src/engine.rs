@@ -6,6 +6,7 @@
 //! `source-stopped/NAME`.
 
 mod history;
+mod leftovers;
 mod replay;
 mod rules;
 mod sources;
@@ -18,7 +19,6 @@ use crate::pool::Pool;
 use crate::secret::Secrets;
 use crate::topology::{Topology, TopologyError, check};
 use crate::values;
-use crate::window;
 use crate::worker::Tools;
 use history::Histories;
 pub use history::RuleVersion;
@@ -145,14 +145,17 @@ impl Engine {
         let secrets = Secrets::open(broker.clone(), &options.data_dir, options.secrets_key.clone())?;
         let actions = ActionTools::start(&options, secrets);
         let vhost = VhostName::new("/").expect("a short name");
-        let values = broker.values(values::ROOM)?;
-        let resting = read_resting(&values);
+        let mut values = broker.values(values::ROOM)?;
         let kept = values.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
         let (file, text) = kept.transpose()?.unwrap_or_default();
         let topology = match text.as_str() {
             "" => Topology::default(),
             text => check_aside(&file, text).await?,
         };
+        if let Err(error) = leftovers::sweep(&broker, &mut values, &topology).await {
+            tracing::error!(%error, "what rules and sources left behind could not be deleted");
+        }
+        let resting = read_resting(&values);
         let data_dir = options.data_dir.as_path().into();
         let tools = Tools { broker, vhost, actions, data_dir, pool: Pool::new() };
         if let Err(error) = bus::declare(&tools.broker, &tools.vhost).await {
@@ -222,14 +225,8 @@ impl Engine {
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
             self.keep_resting(&rule.name, None).await?;
         }
-        for rule in &old.rules {
-            let now = topology.rule(&rule.name).and_then(|rule| rule.memory.as_ref());
-            if let Some(memory) = &rule.memory
-                && !now.is_some_and(|now| memory.is_readable_by(now))
-            {
-                window::forget(broker, &rule.name).await?;
-            }
-        }
+        leftovers::forget_rules(broker, &old, &topology).await?;
+        carrier.done.extend(self.drop_slots(&old, &topology).await);
         self.keep_versions(file, &topology).await?;
         let gone = self.start_new(topology);
         self.forget_sources(&gone).await?;

@@ -160,6 +160,10 @@ impl fmt::Display for TopologyPlan {
             write!(f, "{} {} {}", change.kind.sign(), change.what, change.name)?;
             match change.kind {
                 ChangeKind::Leave => write!(f, ": {}", change.done)?,
+                // What becomes of what it has outside.
+                ChangeKind::Remove if change.done.contains("; ") => {
+                    write!(f, " ({})", change.done.split_once("; ").map_or("", |(_, more)| more))?;
+                }
                 _ => {
                     if let Some((_, state @ ("stopped" | "paused" | "draining" | "drained"))) =
                         change.done.split_once(", ")

@@ -326,18 +326,18 @@ impl Looker<'_> {
         let (old, new) = (self.old, self.new);
         let resting = |rule: &str| now.resting(rule).map_or(String::new(), |state| format!(", {state}"));
         let told = |_: &str| String::new();
-        self.defined("mail server", &old.mail_servers(), &new.mail_servers(), "removed", &told);
-        self.defined("provider", &old.providers(), &new.providers(), "removed", &told);
-        self.defined("database", &databases(old), &databases(new), "removed", &told);
-        self.defined("rule", &old.rules(), &new.rules(), "removed", &resting);
+        let removed = |_: &str| "removed".to_owned();
+        self.defined("mail server", &old.mail_servers(), &new.mail_servers(), &removed, &told);
+        self.defined("provider", &old.providers(), &new.providers(), &removed, &told);
+        self.defined("database", &databases(old), &databases(new), &removed, &told);
+        self.defined("rule", &old.rules(), &new.rules(), &removed, &resting);
     }
 
     fn sources(&mut self, now: &dyn RulesNow) {
         let (old, new) = (self.old, self.new);
         let resting =
             |name: &str| now.resting_source(name).map_or(String::new(), |state| format!(", {state}"));
-        let removed = "removed, its place is forgotten";
-        self.defined("source", &old.sources(), &new.sources(), removed, &resting);
+        self.defined("source", &old.sources(), &new.sources(), &crate::source::removed(old, new), &resting);
     }
 
     /// Whatever the engine runs by its definition: rules, sources.
@@ -346,13 +346,13 @@ impl Looker<'_> {
         what: &'static str,
         old: &[Defined<'_>],
         new: &[Defined<'_>],
-        removed: &str,
+        removed: &dyn Fn(&str) -> String,
         note: &dyn Fn(&str) -> String,
     ) {
         let stays: HashSet<_> = new.iter().map(|it| it.name).collect();
         let known: HashMap<_, _> = old.iter().map(|it| (it.name, it)).collect();
         for gone in old.iter().filter(|old| !stays.contains(old.name)) {
-            self.add(ChangeKind::Remove, what, &gone.name, removed, Op::Engine);
+            self.add(ChangeKind::Remove, what, &gone.name, &removed(gone.name), Op::Engine);
         }
         for it in new {
             let before = known.get(it.name).copied();

@@ -18,6 +18,7 @@ mod messages;
 mod replication;
 mod runner;
 mod shape;
+mod slots;
 mod syslog;
 mod table;
 mod thinker;
@@ -32,6 +33,7 @@ use millpond_model::QueueName;
 use parking_lot::Mutex;
 pub(crate) use runner::run;
 use serde_json::Value;
+pub(crate) use slots::{Slot, left_behind, removed};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,6 +79,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
 
     /// The queue that comes and goes with a source of that name.
     fn own_queue(&self, _source: &str) -> Option<QueueName> {
+        None
+    }
+
+    /// The replication slot that a source of that name uses on a server.
+    fn slot(&self, _source: &str) -> Option<Slot> {
         None
     }
 

@@ -7,14 +7,14 @@ use super::record::{decode, encode, prefix};
 use super::{Memory, acting, due_queue, late_queue};
 use crate::commit;
 use crate::topology::Rule;
-use crate::values::{self, ROOM};
+use crate::values::ROOM;
 use crate::worker::{
     self, IN_HAND_MAX, RuleState, TRY_AGAIN_AFTER, Tools, Vitals, add, parking, told_to_stop,
 };
 use bytes::Bytes;
 use millpond_broker::{
-    Broker, CommitError, ConsumeRequest, DeclareQueue, Delivery, DeliveryId, Durability, OpenSession,
-    Outcome, Publish, Session, SessionEvent, ValueChange,
+    ConsumeRequest, DeclareQueue, Delivery, DeliveryId, Durability, OpenSession, Outcome, Publish, Session,
+    SessionEvent, ValueChange,
 };
 use millpond_events::Origin;
 use millpond_model::properties::RawProperties;
@@ -76,21 +76,6 @@ pub(crate) async fn run(
         }
     };
     tokio::join!(tell, remember(&rule, &memory, &tools, &vitals, front_stopped), due, late);
-}
-
-/// Forgets all that a rule remembers.
-pub(crate) async fn forget(broker: &Broker, rule: &str) -> Result<(), CommitError> {
-    let prefix = prefix(rule);
-    let Ok(all) = broker.values_under(ROOM, prefix.as_bytes()) else { return Ok(()) };
-    let count = all.len();
-    for (number, (key, _)) in (1..).zip(all) {
-        match number == count {
-            // Commits keep their order: the last one ends when all have.
-            true => values::put(broker, &key, None).await?,
-            false => broker.put_value(ROOM, &key, None, None),
-        }
-    }
-    Ok(())
 }
 
 async fn remember(

@@ -18,9 +18,10 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use front::{forget, run};
+pub(crate) use front::run;
 pub(crate) use machine::Kind;
 pub(crate) use pretend::{Acted, Pretended};
+pub(crate) use record::{PREFIX, prefix as kept_under};
 
 use crate::jq::Jq;
 use crate::topology::{Doing, Rule, Trigger};

@@ -9,10 +9,10 @@ use bytes::{Buf, BufMut, Bytes};
 const VERSION: u8 = 1;
 
 /// Prefix of the keyed values of all rules.
-const PREFIX: &str = "state/";
+pub(crate) const PREFIX: &str = "state/";
 
 /// Prefix of the keyed values of a rule. Names of rules have no slash.
-pub(super) fn prefix(rule: &str) -> String {
+pub(crate) fn prefix(rule: &str) -> String {
     format!("{PREFIX}{rule}/")
 }
 

@@ -10,6 +10,7 @@ use crate::plan::Place;
 use crate::topology::Rule;
 use crate::values::ROOM;
 use millpond_broker::{Broker, ReadValuesError, ValueChange};
+use millpond_model::QueueName;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -91,8 +92,20 @@ fn key_of(rule: &Rule, seq: u64, step: &str) -> Box<[u8]> {
     format!("{}/{seq:016x}/{step}", prefix(rule)).into_bytes().into()
 }
 
+/// The prefix of all keys.
+pub(crate) const RECORDS_PREFIX: &str = "ledger/";
+
 fn prefix(rule: &Rule) -> String {
-    format!("ledger/{}/{:016x}", rule.name, fingerprint(rule.queue().as_str().as_bytes()))
+    prefix_of(rule, &rule.queue())
+}
+
+fn prefix_of(rule: &Rule, queue: &QueueName) -> String {
+    format!("{RECORDS_PREFIX}{}/{:016x}", rule.name, fingerprint(queue.as_str().as_bytes()))
+}
+
+/// What the keys begin with of all that is on record of a rule and a queue that it works on.
+pub(crate) fn records_under(rule: &Rule, queue: &QueueName) -> String {
+    prefix_of(rule, queue) + "/"
 }
 
 /// An answer as the actions behind it see it.

@@ -19,6 +19,7 @@ pub(crate) use commit::parking_queue;
 use evaluate::{Evaluated, Evaluator};
 use held::{Held, Now};
 use ledger::Ledger;
+pub(crate) use ledger::{RECORDS_PREFIX, records_under};
 use millpond_broker::{ConsumeRequest, ConsumerId, DeliveryId, OpenSession, Outcome, Session, SessionEvent};
 use millpond_model::ConsumerTag;
 use order::Order;

@@ -15,6 +15,7 @@ mod evaluating;
 mod events;
 mod exec;
 mod https;
+mod leftovers;
 mod listening;
 mod mail;
 mod messaging;

@@ -10,8 +10,8 @@ mod pgoutput;
 mod publication;
 
 use super::{
-    Desk, Found, Item, Kind, LOOK_BYTES_MAX, LOOK_ITEMS_MAX, Opening, Poll, Polling, Source, SourceError,
-    Work,
+    Desk, Found, Item, Kind, LOOK_BYTES_MAX, LOOK_ITEMS_MAX, Opening, Poll, Polling, Slot, Source,
+    SourceError, Work,
 };
 use crate::database::postgres::quoted;
 use crate::database::{Database, Statement, base64_bytes};
@@ -107,6 +107,11 @@ impl Kind for Spec {
 
     fn event_type(&self) -> String {
         "postgres.change".to_owned()
+    }
+
+    fn slot(&self, source: &str) -> Option<Slot> {
+        let name = self.slot.clone().unwrap_or_else(|| own_name(source));
+        Some(Slot { database: self.database.clone(), name, is_own: self.slot.is_none() })
     }
 
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError> {
