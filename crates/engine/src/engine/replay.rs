@@ -7,7 +7,7 @@
 use super::rules::settled;
 use super::{Engine, TOPOLOGY_KEY, check_aside, read_kept};
 use crate::dry_run::RuleError;
-use crate::replay::{ReplayReport, Replayed, Would, compare, would};
+use crate::replay::{Known, Past, ReplayReport, Replayed, Versions, Would, compare, would};
 use crate::topology::{Rule, Topology, TopologyError};
 use crate::values::ROOM;
 use millpond_broker::{
@@ -17,6 +17,7 @@ use millpond_events::Origin;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{RawValue, TableBuf, Value as Header};
 use millpond_model::{Message, QueueName};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -34,9 +35,6 @@ const SHOWN_MAX: usize = 100;
 
 /// Messages of a parking queue that are looked at for what was parked.
 const PARKED_MAX: usize = 100_000;
-
-/// By the time since which each is in force: its number, and the rule if it can be worked with.
-type Versions = BTreeMap<u64, (u64, Option<Arc<Rule>>)>;
 
 /// Where messages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,10 +148,6 @@ impl Engine {
             reason: error.to_string(),
         })?;
         let not_this = |reason: String| ReplayError::NotThis { rule: rule.name.clone(), reason };
-        if request.dry_run && rule.memory.is_some() {
-            let reason = "it remembers events, so what it does is not to be seen from one: no dry run";
-            return Err(not_this(reason.to_owned()));
-        }
         if !request.dry_run && matches!(rule.on, crate::topology::Trigger::Stream(_)) {
             let reason =
                 "it reads a stream, to which a replay would append: give its consumer an offset instead";
@@ -258,17 +252,56 @@ impl Engine {
         let parked = self.parked(&now).await;
         let versions = self.versions(&request.rule).await;
         let limit = request.limit.unwrap_or(LIMIT_DEFAULT);
+        let past = Past::is_needed(&now, &versions).then(|| Arc::new(Mutex::new(Past::new(&now, &versions))));
         loop {
             let mut chunk = Vec::new();
             let more = Self::next(request, &mut reader, &mut chunk, limit - report.read).await;
             report.read += chunk.len() as u64;
-            for mut it in self.work_out(chunk, &now, &versions, &request.queue).await {
+            let known = match &past {
+                None => self.work_out(chunk, &now, &versions, &request.queue).await,
+                Some(past) => {
+                    // What falls due behind the last message, up to now or to where it was asked to look.
+                    let end_ms = (!more).then(|| request.until_ms.unwrap_or_else(now_ms));
+                    self.go_through(chunk, past, &now, (&request.queue, end_ms)).await?
+                }
+            };
+            for mut it in known {
                 it.0.parked = it.0.id.as_ref().and_then(|id| parked.get(id).cloned());
                 count(&mut report, it);
             }
             if !more {
                 return Ok(report);
             }
+        }
+    }
+
+    /// As [`Self::work_out`], one message after the other, for rules that remember.
+    async fn go_through(
+        &self,
+        chunk: Vec<Browsed>,
+        past: &Arc<Mutex<Past>>,
+        now: &Arc<Rule>,
+        (from, end_ms): (&str, Option<u64>),
+    ) -> Result<Vec<Known>, ReplayError> {
+        let (vhost, from, rule) = (self.inner.tools.vhost.clone(), from.to_owned(), now.clone());
+        let work = move |(past, chunk): &(Arc<Mutex<Past>>, Arc<Vec<Browsed>>)| {
+            let (mut past, queue) = (past.lock(), rule.queue());
+            let mut known = Vec::with_capacity(chunk.len());
+            for it in chunk.iter() {
+                let (delivery, time) = delivered(it, &from);
+                let origin =
+                    Origin { vhost: vhost.as_str(), queue: queue.as_str(), seq: it.place, now: time };
+                known.extend(past.take(nothing_known(it, &delivery), &delivery, origin));
+            }
+            known.extend(end_ms.and_then(|end_ms| past.finish(end_ms)));
+            known
+        };
+        let done = self.inner.tools.pool.each(vec![(past.clone(), Arc::new(chunk))], work).await;
+        let lost = |reason: String| ReplayError::NotThis { rule: now.name.clone(), reason };
+        match done.into_iter().next() {
+            Some((_, Ok(known))) => Ok(known),
+            Some((_, Err(error))) => Err(lost(error.to_string())),
+            None => Err(lost("the evaluation gave nothing".to_owned())),
         }
     }
 
@@ -282,24 +315,12 @@ impl Engine {
         let (now, versions) = (now.clone(), versions.clone());
         let (vhost, from) = (self.inner.tools.vhost.clone(), from.to_owned());
         let work = move |it: &Browsed| {
-            let at_ms = it.message.published_ms();
-            let time = at_ms.map_or_else(SystemTime::now, |ms| UNIX_EPOCH + Duration::from_millis(ms));
-            let queue = now.queue();
-            let message = given(it, &from, at_ms.unwrap_or(0));
-            let delivery = Delivery { seq: it.place, redelivered: false, message };
+            let ((delivery, time), queue) = (delivered(it, &from), now.queue());
+            let mut replayed = nothing_known(it, &delivery);
             let origin = Origin { vhost: vhost.as_str(), queue: queue.as_str(), seq: it.place, now: time };
-            let then = versions.range(..=at_ms.unwrap_or(u64::MAX)).next_back();
+            let then = versions.range(..=replayed.at_ms.unwrap_or(u64::MAX)).next_back();
             let (version, rule) = then.map_or((0, None), |(_, (number, rule))| (*number, rule.clone()));
-            let replayed = Replayed {
-                place: it.place,
-                id: said_id(&delivery.message),
-                at_ms,
-                version,
-                parked: None,
-                now: serde_json::Value::Null,
-                then: None,
-                difference: Vec::new(),
-            };
+            replayed.version = version;
             (replayed, would(&now, &delivery, origin), rule.map(|rule| would(&rule, &delivery, origin)))
         };
         let done = self.inner.tools.pool.each(chunk, work).await;
@@ -360,10 +381,36 @@ impl Engine {
                 _ => None,
             };
             let old = topology.and_then(|topology| topology.rule(rule).cloned());
-            versions.insert(version.since_ms, (version.number, old.filter(|rule| rule.memory.is_none())));
+            versions.insert(version.since_ms, (version.number, old));
         }
         Arc::new(versions)
     }
+}
+
+/// A message as the rule gets it, and its time.
+fn delivered(it: &Browsed, from: &str) -> (Delivery, SystemTime) {
+    let at_ms = it.message.published_ms();
+    let time = at_ms.map_or_else(SystemTime::now, |ms| UNIX_EPOCH + Duration::from_millis(ms));
+    let message = given(it, from, at_ms.unwrap_or(0));
+    (Delivery { seq: it.place, redelivered: false, message }, time)
+}
+
+fn nothing_known(it: &Browsed, delivery: &Delivery) -> Replayed {
+    Replayed {
+        place: it.place,
+        id: said_id(&delivery.message),
+        at_ms: it.message.published_ms(),
+        version: 0,
+        parked: None,
+        now: serde_json::Value::Null,
+        then: None,
+        difference: Vec::new(),
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn count(report: &mut ReplayReport, (mut it, now, then): (Replayed, Would, Option<Would>)) {

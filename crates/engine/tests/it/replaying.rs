@@ -78,6 +78,57 @@ async fn a_dry_run_over_a_stream_shows_how_a_changed_rule_differs_and_does_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_takes_a_rule_that_remembers_through_the_times_of_the_messages() {
+    let rule = |memory: &str| {
+        format!(
+            r##"
+exchanges: {{orders: {{type: topic}}}}
+queues: {{history: {{arguments: {{x-queue-type: stream}}}}, receipts: {{}}}}
+bindings: [{{exchange: orders, queue: history, key: "#"}}]
+rules:
+  receipt:
+    on: {{exchange: orders, key: "#"}}
+    when: .data.amount > 0
+    {memory}
+    do:
+      - publish: {{exchange: "", routing_key: receipts, body: '{{key, count}}'}}
+"##
+        )
+    };
+    let two = rule("count: {at_least: 2, within: 1h, by: .data.order}");
+    let it = TestEngine::with(&two).await;
+    let mut client = it.client();
+    for (id, order, amount) in [("e1", "a", 5), ("e2", "b", 5), ("e3", "b", 0), ("e4", "a", 5)] {
+        let mut properties = persistent();
+        properties.message_id = Some(id.into());
+        let body = json!({"order": order, "amount": amount}).to_string();
+        client.publish_with("orders", "order.charged", body.as_bytes(), &properties).await;
+    }
+    assert_eq!(client.get("receipts").await.json(), json!({"key": "a", "count": 2}));
+    let same = looked(&it, &request("history")).await;
+    assert_eq!((same.read, same.acts, same.acted, same.same, same.differ), (4, 1, 1, 4, 0), "{same}");
+    let with = |memory: &str| ReplayRequest {
+        file: Some(("new.yaml".to_owned(), rule(memory))),
+        until_ms: Some(u64::MAX / 2),
+        ..request("history")
+    };
+    let three = looked(&it, &with("count: {at_least: 3, within: 1h, by: .data.order}")).await;
+    assert_eq!((three.acts, three.acted, three.differ), (0, 1, 1), "{three}");
+    assert_eq!((three.messages[0].id.as_deref(), &three.messages[0].now), (Some("e4"), &json!([])));
+    // What falls due when no more messages come stands with the last one.
+    let quiet = looked(&it, &with("debounce: {wait: 1h, by: .data.order}")).await;
+    assert_eq!((quiet.acts, quiet.differ), (1, 1), "{quiet}");
+    let bodies: Vec<_> =
+        quiet.messages[0].now.as_array().unwrap().iter().map(|it| &it["publish"]["body"]).collect();
+    assert_eq!(bodies, [&json!({"key": "b", "count": 1}), &json!({"key": "a", "count": 2})], "{quiet}");
+    // Applied, its memory is another: the version of then is still the one that counted.
+    it.apply(&rule("debounce: {wait: 1h, by: .data.order}")).await;
+    let after = looked(&it, &ReplayRequest { until_ms: Some(u64::MAX / 2), ..request("history") }).await;
+    assert_eq!((after.acts, after.acted, after.differ), (1, 1, 1), "{after}");
+    assert_eq!(it.client().ready("receipts"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_goes_through_all_stages_of_a_rule() {
     let it = TestEngine::with(SHOP).await;
     place(&it).await;
