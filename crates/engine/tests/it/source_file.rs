@@ -1,7 +1,7 @@
 //! Sources of files: real files, really rotated.
 
 use crate::support::{Client, TestEngine, in_time, open_engine};
-use millpond_broker::Clock;
+use millpond_broker::{Clock, ValueChange};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -307,4 +307,36 @@ fn mistakes_are_reported_with_their_line() {
         let error = error.to_string();
         assert!(error.contains(&format!("t.yaml:2: {wanted}")), "{file}: {error}");
     }
+}
+
+/// Devices of network file systems, volumes and containers are numbered anew when a machine starts.
+#[tokio::test]
+async fn a_file_whose_device_has_another_number_is_the_same() {
+    let mut logs = Logs::new("*.log", ", from: start").await;
+    logs.append("a.log", "\u{feff}one\ntwo\n");
+    logs.expect_lines(&["one", "two"]).await;
+    let Logs { it, client, dir } = logs;
+    it.engine.stop_source("log").await.unwrap();
+    let (_, kept) =
+        it.broker.values("engine").unwrap().into_iter().find(|(key, _)| key == "source/log").unwrap();
+    let mut kept: Value = serde_json::from_slice(&kept).unwrap();
+    let dev = kept["cursor"]["files"][0]["dev"].as_u64().unwrap();
+    kept["cursor"]["files"][0]["dev"] = (dev + 1).into();
+    let change = ValueChange {
+        room: "engine",
+        key: b"source/log".as_slice().into(),
+        value: Some(kept.to_string().into_bytes().into()),
+    };
+    let mut client = client;
+    let durability = client.session.transact(&mut Vec::new(), &[], &[change]).unwrap();
+    client.wait(durability).await;
+    drop(client);
+    append(&dir.path().join("a.log"), "three\n");
+    let it = it.reopen().await;
+    it.engine.start_source("log").await.unwrap();
+    let client = it.client();
+    let mut logs = Logs { it, client, dir };
+    logs.expect_lines(&["three"]).await;
+    logs.append("a.log", "four\n");
+    logs.expect_lines(&["four"]).await;
 }

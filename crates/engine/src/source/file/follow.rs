@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Bytes of a file's head by which it is known again.
 const HEAD_MAX_BYTES: u64 = 256;
 
+/// What a text in UTF-8 may begin with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Bytes read in one go, unless an entry may be longer.
 const READ_BYTES: u64 = 1 << 20;
 
@@ -242,6 +245,9 @@ impl Follow {
         while at < bytes.len() && !budget.is_spent() {
             let Some(entry) = self.entry(ask, &bytes[at..], at_end, gone) else { break };
             let text = &bytes[at..at + entry.text];
+            // Windows programs begin a file so.
+            let text =
+                if base + at as u64 == 0 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
             if !text.iter().all(u8::is_ascii_whitespace) || entry.cut {
                 let id = format!("{}-{}-{}", ask.born, self.kept.number, base + at as u64);
                 budget.take(entry.text);

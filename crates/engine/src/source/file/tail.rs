@@ -7,7 +7,7 @@ use super::glob::{self, Pattern};
 use crate::source::{Item, LOOK_BYTES_MAX, LOOK_ITEMS_MAX};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,18 +102,24 @@ impl Tail {
     /// they were rotated away meanwhile.
     fn restore(&mut self, kept: Vec<Kept>) {
         let matches = glob::find(&self.patterns);
-        for kept in kept {
+        for mut kept in kept {
             let id = (kept.dev, kept.ino);
+            let old_path = kept.path.clone();
+            let path = Path::new(&old_path);
             let named = matches.files.iter().find(|(_, it)| (it.dev(), it.ino()) == id);
-            let Some(file) = open_again(named.map(|(path, _)| path.as_path()), Path::new(&kept.path), id)
-            else {
+            let file =
+                open_again(named.map(|(path, _)| path.as_path()), path, |it| (it.dev(), it.ino()) == id)
+                    // Devices may be numbered anew when a machine starts; what is in the file tells whether it is the same.
+                    .or_else(|| open_again(Some(path), path, |it| it.ino() == id.1));
+            let Some((file, dev)) = file else {
                 tracing::warn!(path = kept.path, "a followed file is gone: what was not read of it is lost");
                 continue;
             };
-            let old_path = kept.path.clone();
+            let named = named.is_some() || (dev != id.0 && matches.files.iter().any(|(it, _)| it == path));
+            kept.dev = dev;
             match Follow::resume(kept, file) {
                 Ok(mut follow) => {
-                    follow.matched = named.is_some();
+                    follow.matched = named;
                     self.files.push(follow);
                 }
                 // The scan takes it for a new one.
@@ -253,18 +259,21 @@ fn watcher(wake: &Arc<Wake>) -> Option<RecommendedWatcher> {
 
 /// Opens a file that is known by its number: under the name it has, or under any in the directory of the one it had.
 /// A name that changes while a directory is listed may be in no listing, and another file may have it when it is
-/// opened: a file is gone only if several looks do not find it.
-fn open_again(named: Option<&Path>, old: &Path, id: (u64, u64)) -> Option<File> {
-    let is_it = |file: &File| file.metadata().is_ok_and(|it| (it.dev(), it.ino()) == id);
-    let open = |path: &Path| File::open(path).ok().filter(is_it);
-    named.and_then(open).or_else(|| (0..LISTINGS).find_map(|_| open(&find_in_dir(old, id)?)))
+/// opened: a file is gone only if several looks do not find it. With the number of its device.
+fn open_again(named: Option<&Path>, old: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<(File, u64)> {
+    let open = |path: &Path| {
+        let file = File::open(path).ok()?;
+        let metadata = file.metadata().ok().filter(&is_it)?;
+        Some((file, metadata.dev()))
+    };
+    named.and_then(open).or_else(|| (0..LISTINGS).find_map(|_| open(&find_in_dir(old, &is_it)?)))
 }
 
 /// A file by its number, in the directory of a path.
-fn find_in_dir(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
+fn find_in_dir(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(path.parent()?).ok()?;
     entries
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| std::fs::metadata(path).is_ok_and(|it| it.is_file() && (it.dev(), it.ino()) == id))
+        .find(|path| std::fs::metadata(path).is_ok_and(|it| it.is_file() && is_it(&it)))
 }
