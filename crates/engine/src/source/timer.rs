@@ -20,6 +20,10 @@ const EVERY_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Moments made up for by [`Missed::All`], the latest ones.
 const MISSED_MAX: usize = LOOK_ITEMS_MAX;
 
+/// So far the clock may have been ahead when the mark was made: moments up to the mark are waited for, for each has had
+/// its event. A clock that was further ahead was wrong, and the timer must not be silent for as long.
+const AHEAD_MAX_MS: u64 = 3 * 3600 * 1000;
+
 /// When it is looked whether the clock has jumped.
 const LOOK_WAIT: Duration = Duration::from_secs(60);
 
@@ -125,6 +129,16 @@ impl Ticking {
             return Found { cursor: Some(mark(desk.now_ms())), ..Found::default() };
         };
         let starting = std::mem::replace(&mut self.starting, false);
+        let now_ms = desk.now_ms();
+        if mark_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
+            tracing::warn!(
+                source = self.name,
+                mark_ms,
+                now_ms,
+                "the clock was set back: the timer begins anew"
+            );
+            return Found { cursor: Some(mark(now_ms)), ..Found::default() };
+        }
         let Some(next_ms) = self.moments.next_after(mark_ms) else {
             tokio::time::sleep(wait).await;
             return Found::default();

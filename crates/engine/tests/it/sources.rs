@@ -19,15 +19,16 @@ async fn turn(it: &TestEngine, clock: &Clock, by_ms: u64, events: u64) {
     it.until_source("tick", |status| status.events == events).await;
 }
 
+fn mark_ms(it: &TestEngine) -> Option<u64> {
+    let values = it.broker.values("engine").unwrap();
+    let (_, value) = values.into_iter().find(|(key, _)| key == "source/tick")?;
+    serde_json::from_slice::<serde_json::Value>(&value).unwrap()["cursor"]["mark_ms"].as_u64()
+}
+
 /// Waits until the timer has a mark at or after that moment, so that later ones count.
 async fn marked(it: &TestEngine, at_ms: u64) {
-    let mark_ms = || {
-        let values = it.broker.values("engine").unwrap();
-        let (_, value) = values.into_iter().find(|(key, _)| key == "source/tick")?;
-        serde_json::from_slice::<serde_json::Value>(&value).unwrap()["cursor"]["mark_ms"].as_u64()
-    };
     crate::support::in_time("the mark", async {
-        while mark_ms().is_none_or(|mark_ms| mark_ms < at_ms) {
+        while mark_ms(it).is_none_or(|mark_ms| mark_ms < at_ms) {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     })
@@ -82,6 +83,30 @@ async fn moments_missed_while_it_was_down_are_skipped_made_up_for_once_or_all() 
         }
         assert_eq!(found, [vec![1000], wanted, vec![5000]].concat(), "{missed}");
     }
+}
+
+/// A machine without a battery for its clock may begin in any year, and learn better from the network.
+#[tokio::test]
+async fn a_timer_is_not_silent_until_a_clock_that_was_wrong_is_right() {
+    const DAY_MS: u64 = 86_400_000;
+    let clock = Clock::fake(NOON_MS);
+    let it = TestEngine::with_clock(clock.clone()).await;
+    it.apply(&topology("  tick:\n    timer: {every: 1s}")).await;
+    begun(&it).await;
+    let clock = Clock::fake(NOON_MS - DAY_MS);
+    let it = it.reopen_at(clock.clone()).await;
+    crate::support::in_time("a mark of today", async {
+        while mark_ms(&it).is_none_or(|mark_ms| mark_ms >= NOON_MS) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    turn(&it, &clock, 1000, 1).await;
+    // One hour is a clock that is put right: no moment has two events.
+    let clock = Clock::fake(NOON_MS - DAY_MS - 3_600_000);
+    let it = it.reopen_at(clock.clone()).await;
+    turn(&it, &clock, 3_600_000, 0).await;
+    turn(&it, &clock, 2000, 1).await;
 }
 
 #[tokio::test]
