@@ -87,6 +87,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
         None
     }
 
+    /// What no other source may take from beside one of that name, in words: each would miss what the other takes.
+    fn takes_alone(&self, _source: &str) -> Option<String> {
+        None
+    }
+
     /// Makes ready to look. Called when the source starts, and again after every error.
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError>;
 }

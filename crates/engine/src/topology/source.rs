@@ -7,6 +7,7 @@ use super::{BUS, named_exchange};
 use crate::jq::{Jq, Template};
 use crate::source::{KINDS, Kind, Poll, Polling};
 use millpond_model::ExchangeName;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,26 @@ pub(super) fn read_sources(node: &Node, report: &mut Report) -> Vec<Arc<SourceSp
         report.add(node.line, "sources", text);
         return Vec::new();
     }
-    entries.iter().filter_map(|entry| read_source(entry, report).map(Arc::new)).collect()
+    let sources: Vec<_> =
+        entries.iter().filter_map(|entry| read_source(entry, report).map(Arc::new)).collect();
+    check_shared(&sources, report);
+    sources
+}
+
+/// Two sources must not take away from the same place.
+fn check_shared(sources: &[Arc<SourceSpec>], report: &mut Report) {
+    let mut taken: HashMap<String, &str> = HashMap::new();
+    for source in sources {
+        let Some(what) = source.kind.takes_alone(&source.name) else { continue };
+        if let Some(other) = taken.get(&what) {
+            let text = format!(
+                "found {what} here and in sources.{other}, expected it in one of them: each would miss what the other takes"
+            );
+            report.add(source.definition.line, &format!("sources.{}", source.name), text);
+            continue;
+        }
+        taken.insert(what, &source.name);
+    }
 }
 
 fn read_source(entry: &Entry, report: &mut Report) -> Option<SourceSpec> {

@@ -442,6 +442,14 @@ fn mistakes_in_sources_of_tables_are_reported() {
             "mysql: {database: shop, table: t, cursor: id}",
             "sources.a.mysql.database: found 'shop', a postgres database, expected a mysql one",
         ),
+        (
+            "postgres: {database: shop, outbox: t}}\n  b: {postgres: {database: shop, outbox: t}",
+            "t.yaml:4: sources.b: found the outbox 't' of the database 'shop' here and in sources.a",
+        ),
+        (
+            "postgres: {database: shop, replicate: [t]}}\n  A: {postgres: {database: shop, replicate: [u]}",
+            "sources.A: found the replication slot 'millpond_a' of the database 'shop' here and in sources.a",
+        ),
         ("postgres: {database: shop, replicate: []}", "sources.a.postgres.replicate: found 0 tables"),
         (
             "postgres: {database: shop, replicate: [t], slot: Ab}",

@@ -114,6 +114,11 @@ impl Kind for Spec {
         Some(Slot { database: self.database.clone(), name, is_own: self.slot.is_none() })
     }
 
+    fn takes_alone(&self, source: &str) -> Option<String> {
+        let Slot { database, name, .. } = self.slot(source)?;
+        Some(format!("the replication slot '{name}' of the database '{database}'"))
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError> {
         let database = opening.tools.actions.databases.get(&self.database)?;
         let slot = self.slot.clone().unwrap_or_else(|| own_name(opening.name));

@@ -184,6 +184,10 @@ impl Kind for Spec {
         format!("{}.row", self.product)
     }
 
+    fn takes_alone(&self, _source: &str) -> Option<String> {
+        self.is_outbox.then(|| format!("the outbox '{}' of the database '{}'", self.table, self.database))
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError> {
         let database = opening.tools.actions.databases.get(&self.database)?;
         Ok(Box::new(Looking::new(self.clone(), database)))
