@@ -237,8 +237,14 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
         ("DELETE /events/missing", &[], "", 404, "no queue 'missing'"),
         ("PUT /events/q3?exchange=missing", &[], "", 404, "missing"),
     ];
-    for (line, headers, body, status, says) in table {
+    let huge = "x".repeat((16 << 20) + 1);
+    let more: &[Case<'_>] = &[
+        ("POST /events", &[STRUCTURED], &huge, 413, r#""error":"payload_too_large""#),
+        ("GET /events/%FF", &[], "", 400, r#""error":"bad_request""#),
+    ];
+    for (line, headers, body, status, says) in table.iter().chain(more) {
         let answer = ask(&server, line, headers, body).await;
+        let body = &body[..body.len().min(100)];
         assert_eq!(answer.status, *status, "{line} {body}: {}", answer.body);
         assert!(answer.body.contains(says), "{line} {body}: {}", answer.body);
     }

@@ -6,6 +6,7 @@ use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{Durability, Session, SessionEvent};
@@ -34,11 +35,11 @@ pub(super) async fn post(
     Caller(login): Caller,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let query = Query::read(&uri, &["vhost", "exchange"])?;
     let (vhost, exchange) = (query.vhost()?, query.exchange()?);
-    let given = read_events(&headers, &body)?;
+    let given = read_events(&headers, &body?)?;
     let mut session = events.sessions.take(&login, &vhost)?;
     let messages: Vec<_> = {
         let now_s = session.now_ms() / 1000;

@@ -7,6 +7,7 @@ use super::{Caller, Events};
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +35,7 @@ const RECEIPTS_MAX: usize = 10_000;
 pub(super) async fn get(
     State(events): State<Arc<Events>>,
     Caller(login): Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let query = Query::read(&uri, &["vhost", "wait", "max", "lease"])?;
@@ -43,7 +44,7 @@ pub(super) async fn get(
         max: query.count("max", 1, EVENTS_MAX)?,
         lease: query.time("lease", LEASE_DEFAULT, LEASE)?,
     };
-    let puller = events.pullers.find(&events.broker, &login, &query.vhost()?, &queue_name(&name)?)?;
+    let puller = events.pullers.find(&events.broker, &login, &query.vhost()?, &queue_name(&name?)?)?;
     let taken = puller.take(wish).await?;
     let body = serde_json::to_string(&taken).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, BATCH)], body).into_response())
@@ -52,25 +53,25 @@ pub(super) async fn get(
 pub(super) async fn ack(
     State(events): State<Arc<Events>>,
     Caller(login): Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let query = Query::read(&uri, &["vhost"])?;
-    settle(&events, &login, &name, &query, &body, Outcome::Accept).await
+    settle(&events, &login, &name?, &query, &body?, Outcome::Accept).await
 }
 
 /// Back to the queue, or with `requeue=false` to its dead-letter exchange.
 pub(super) async fn nack(
     State(events): State<Arc<Events>>,
     Caller(login): Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let query = Query::read(&uri, &["vhost", "requeue"])?;
     let outcome = if query.flag("requeue", true)? { Outcome::Requeue } else { Outcome::Reject };
-    settle(&events, &login, &name, &query, &body, outcome).await
+    settle(&events, &login, &name?, &query, &body?, outcome).await
 }
 
 async fn settle(

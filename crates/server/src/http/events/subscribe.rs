@@ -6,6 +6,7 @@ use super::{Caller, Events};
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -22,13 +23,13 @@ const CONDITIONS_DEPTH_MAX: usize = 4;
 pub(super) async fn put(
     State(events): State<Arc<Events>>,
     Caller(login): Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let query = Query::read(&uri, &["vhost", "exchange"])?;
-    let (vhost, exchange, queue) = (query.vhost()?, query.exchange()?, queue_name(&name)?);
-    let conditions = read_conditions(&body)?;
+    let (vhost, exchange, queue) = (query.vhost()?, query.exchange()?, queue_name(&name?)?);
+    let conditions = read_conditions(&body?)?;
     let mut session = events.sessions.take(&login, &vhost)?;
     let passive = DeclareQueue { passive: true, ..durable(&queue) };
     let is_there = session.declare_queue(&passive).is_ok();
@@ -58,11 +59,11 @@ pub(super) async fn put(
 pub(super) async fn delete(
     State(events): State<Arc<Events>>,
     Caller(login): Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let query = Query::read(&uri, &["vhost", "if_empty"])?;
-    let (vhost, queue, if_empty) = (query.vhost()?, queue_name(&name)?, query.flag("if_empty", false)?);
+    let (vhost, queue, if_empty) = (query.vhost()?, queue_name(&name?)?, query.flag("if_empty", false)?);
     let mut session = events.sessions.take(&login, &vhost)?;
     let passive = DeclareQueue { passive: true, ..durable(&queue) };
     session.declare_queue(&passive)?;
