@@ -10,7 +10,7 @@ use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
 use millpond_store::{Store, StoreOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -91,7 +91,13 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
 
 fn start_logging(filter: &str) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| format!("`log` = `{filter}`"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // In a file or a journal, colours are noise.
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .init();
     Ok(())
 }
 
