@@ -228,7 +228,13 @@ impl StreamRoom {
             let (start, since_ms) = self.start(&state, new.settings.start, tracked.as_deref());
             let NewReader { owner, inbox, cookie, queue, tag, .. } = new;
             let sink = Sink { key, owner, inbox, cookie, queue, tag };
+            let is_new = tracked.as_ref().is_some_and(|name| !state.tracked.contains_key(name));
             state.readers.push(Reader { sink, filter: new.settings.filter, since_ms, tracked });
+            if is_new {
+                // What it is given before its first ack is not to be left out by the next of its name.
+                let at = state.readers.len() - 1;
+                self.remember(&mut state, at, start, work);
+            }
             state.machine.add(key, Terms { owner, prefetch: new.prefetch, start });
             self.pump(cell, &mut state, Some(key), work);
             key

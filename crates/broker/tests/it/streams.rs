@@ -372,3 +372,20 @@ fn a_dead_letter_in_a_stream_is_counted_and_read_at_once() {
     }
     assert_eq!(client.ready("work"), 0);
 }
+
+#[test]
+fn a_name_whose_reader_goes_before_its_first_ack_goes_on_where_that_one_began() {
+    let mut broker = TestBroker::paging(options());
+    let mut publisher = broker.session();
+    declare_stream(&mut publisher, "s", &[]);
+    publish_numbers(&mut publisher, "s", 0..3);
+    let mut client = broker.session();
+    client.session.consume(tracked_request("s", "t", 10)).unwrap();
+    publish_numbers(&mut publisher, "s", 3..5);
+    assert_eq!(client.deliveries(1)[0].id.seq, 3, "from now on");
+    drop((client, publisher));
+    broker.reopen();
+    let mut client = broker.session();
+    client.session.consume(tracked_request("s", "t", 10)).unwrap();
+    read_to(&mut client, 3, 5);
+}
