@@ -67,7 +67,7 @@ fn put_data(event: &mut jaq_json::Map, message: &Message) {
         return;
     }
     if data == Data::Json
-        && let Some(data) = parse_json(&body)
+        && let Ok(data) = parse_json(&body)
     {
         event.insert(name_val("data"), data);
         return;

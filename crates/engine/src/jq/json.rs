@@ -39,12 +39,12 @@ pub(crate) fn name_val(name: &'static str) -> Val {
 }
 
 /// Reads JSON (RFC 8259, nesting at most 128 deep). Texts without escapes share `text`'s memory.
-pub(crate) fn parse(text: &Bytes) -> Option<Val> {
+pub(crate) fn parse(text: &Bytes) -> Result<Val, serde_json::Error> {
     use serde::de::DeserializeSeed;
     let mut from = serde_json::Deserializer::from_slice(text);
-    let val = Seed(text).deserialize(&mut from).ok()?;
-    from.end().ok()?;
-    Some(val)
+    let val = Seed(text).deserialize(&mut from)?;
+    from.end()?;
+    Ok(val)
 }
 
 #[derive(Clone, Copy)]

@@ -23,6 +23,9 @@ use used::Library;
 
 type Data = JustLut<Val>;
 
+/// So much of a text stands in an error. Characters.
+const SHOWN_MAX_CHARS: usize = 80;
+
 /// Longest expression. Bytes.
 const EXPRESSION_MAX_BYTES: usize = 8 * 1024;
 
@@ -83,12 +86,13 @@ pub(crate) struct CompileError {
 
 /// Functions without those that reach out of the expression.
 fn functions() -> impl Iterator<Item = Fun<Data>> {
-    let outside = ["env", "stderr_empty", "debug_empty"];
+    let outside = ["env", "stderr_empty", "debug_empty", "fromjson"];
     type Native = (&'static str, Box<[jaq_core::Bind]>, jaq_core::RunPtr<Data>);
-    let here: [Native; 3] = [
+    let here: [Native; 4] = [
         ("env", [].into(), |_| bome(Err(jaq_core::Error::str("the environment cannot be read by a rule")))),
         ("stderr_empty", [].into(), |_| Box::new(std::iter::empty())),
         ("debug_empty", [].into(), |_| Box::new(std::iter::empty())),
+        ("fromjson", [].into(), |cv| bome(from_text(cv.1))),
     ];
     jaq_core::funs()
         .chain(jaq_std::funs())
@@ -96,6 +100,18 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
         .filter(move |fun: &Fun<Data>| !outside.contains(&fun.0))
         .chain(here.into_iter().map(|fun| run::<Data>(fun)))
         .chain(limit::functions())
+}
+
+/// `fromjson`. The interpreter's own goes as deep as the text does, and a text of brackets that a stranger sent would take
+/// more stack than there is.
+fn from_text(text: Val) -> Result<Val, jaq_core::Error<Val>> {
+    let (Val::TStr(bytes) | Val::BStr(bytes)) = text else {
+        return Err(jaq_core::Error::typ(text, "string"));
+    };
+    json::parse(&bytes).map_err(|error| {
+        let text: String = String::from_utf8_lossy(&bytes).chars().take(SHOWN_MAX_CHARS).collect();
+        jaq_core::Error::str(format!("cannot parse {text:?} as JSON: {error}"))
+    })
 }
 
 /// jq's own definitions, parsed once.

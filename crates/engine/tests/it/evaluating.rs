@@ -130,3 +130,20 @@ async fn a_thousand_rules_have_no_thread_of_their_own() {
     // Other tests of this process have pools of their own.
     assert!(threads() < 500, "{} threads", threads());
 }
+
+/// A stranger's text must not take the stack, and the broker with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_brackets_is_no_json_and_the_rule_goes_on() {
+    let engine = TestEngine::with(&topology(&[("inner", "true", ".data.text | fromjson")])).await;
+    let mut client = engine.client();
+    for deep in ["[".repeat(500_000), r#"{"a":"#.repeat(100_000)] {
+        client.publish("", "inner.in", &serde_json::json!({ "text": deep }).to_string()).await;
+        let error = client.get("inner.failed").await.header("x-millpond-error").unwrap();
+        assert!(error.contains("as JSON: recursion limit exceeded"), "{error}");
+    }
+    client.publish("", "inner.in", r#"{"text": "{\"b\": [1, \"x\"], \"a\": 12345678901}"}"#).await;
+    assert_eq!(client.get("out").await.body, r#"{"a":12345678901,"b":[1,"x"]}"#);
+    client.publish("", "inner.in", r#"{"text": 5}"#).await;
+    let error = client.get("inner.failed").await.header("x-millpond-error").unwrap();
+    assert!(error.contains("cannot use 5 as string"), "{error}");
+}
