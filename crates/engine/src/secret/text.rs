@@ -136,13 +136,20 @@ impl Scrub {
     pub(crate) fn add(&mut self, hidden: &Hidden) {
         let long = hidden.secrets.iter().filter(|(_, value)| value.len() >= SCRUBBED_MIN_BYTES);
         self.0.extend(long.cloned());
+        self.sort();
     }
 
     /// Looks for this too, and writes `shown` for it.
     pub(crate) fn add_text(&mut self, shown: &str, value: String) {
         if value.len() >= SCRUBBED_MIN_BYTES {
             self.0.push((shown.to_owned(), value));
+            self.sort();
         }
+    }
+
+    /// The longest first: one that is a part of another would leave the rest of that in the open.
+    fn sort(&mut self) {
+        self.0.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
     }
 
     /// The text with references in the place of values.

@@ -201,3 +201,16 @@ fn mistakes_in_references_are_shown() {
     let fine = check("t.yaml", &hook("http://x", "{a: '$${b}'}")).unwrap();
     assert!(dry_run(&fine, "hook", &json!({})).unwrap().to_string().contains("header a: ${b}"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_another_begins_with_leaves_nothing_of_that_in_an_error() {
+    let server = Server::start(&["400 Echo"]).await;
+    let it = TestEngine::with(&hook(&server.url, "{x-a: '${secret:a}', x-b: '${secret:b}'}")).await;
+    it.engine.secrets().set("a", "open").await.unwrap();
+    it.engine.secrets().set("b", "open-sesame").await.unwrap();
+    let mut client = it.client();
+    client.publish("", "in", "1").await;
+    let error = client.get("hook.failed").await.header("x-millpond-error").unwrap();
+    assert!(error.contains("${secret:a}") && error.contains("${secret:b}"), "{error}");
+    assert!(!error.contains("sesame"), "{error}");
+}
