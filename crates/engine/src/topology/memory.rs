@@ -46,7 +46,7 @@ type Read = Option<(Kind, Option<crate::jq::Jq>)>;
 
 /// A time that must be said. Milliseconds.
 fn time(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<u64> {
-    fields.required(key, &format!("'{key}': a time such as 5s, 1m or 1h"), report)?;
+    fields.required(key, &format!("'{key}': a time such as 5s, 1m, 1h or 7d"), report)?;
     let time = fields.duration(key, Duration::ZERO, TIME_MAX, report);
     (!time.is_zero()).then_some((time.as_millis() as u64).max(1))
 }

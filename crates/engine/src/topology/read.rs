@@ -268,7 +268,7 @@ impl<'n> Fields<'n> {
         };
         value.filter(|value| !value.is_zero() && *value <= max).unwrap_or_else(|| {
             let expected =
-                format!("a time such as 250ms, 5s, 2m or 1h, over 0 and at most {}", show_duration(max));
+                format!("a time such as 250ms, 5s, 2m, 1h or 7d, over 0 and at most {}", show_duration(max));
             report.expected(node, &self.path_of(key), &expected);
             default
         })
@@ -317,7 +317,7 @@ fn split_unit(text: &str) -> Option<(f64, &str)> {
     Some((value, text[at..].trim_start()))
 }
 
-/// `250ms`, `1.5s`, `2m`, `1h`.
+/// `250ms`, `1.5s`, `2m`, `1h`, `7d`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (value, unit) = split_unit(text.trim())?;
     let seconds = match unit {
@@ -325,6 +325,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(value * seconds).ok()
@@ -349,6 +350,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 
 pub(crate) fn show_duration(duration: Duration) -> String {
     match duration.as_millis() {
+        ms if ms % 86_400_000 == 0 && ms > 0 => format!("{}d", ms / 86_400_000),
         ms if ms % 3_600_000 == 0 && ms > 0 => format!("{}h", ms / 3_600_000),
         ms if ms % 60_000 == 0 && ms > 0 => format!("{}m", ms / 60_000),
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),

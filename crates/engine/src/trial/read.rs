@@ -93,7 +93,11 @@ fn read_given(node: &Node, path: &str, report: &mut Report) -> Vec<Given> {
             Some(Some(time)) if time <= AFTER_MAX => given.push(Given::After(time)),
             Some(_) => {
                 let path = format!("{path}.after");
-                report.expected(&after.value, &path, "a time such as 250ms, 5s, 2m or 1h, at most a year");
+                report.expected(
+                    &after.value,
+                    &path,
+                    "a time such as 250ms, 5s, 2m, 1h or 7d, at most a year",
+                );
             }
             None => {}
         }

@@ -171,7 +171,7 @@ fn actions_are_checked() {
         ),
         (
             "http: {endpoint: 'http://x', timeout: 5}",
-            "rules.r.do[0].http.timeout: found the number 5, expected a time such as 250ms, 5s, 2m or 1h, over 0 and at most 5m",
+            "rules.r.do[0].http.timeout: found the number 5, expected a time such as 250ms, 5s, 2m, 1h or 7d, over 0 and at most 5m",
         ),
         (
             "http: {endpoint: 'http://x', method: 'P ST'}",
@@ -193,7 +193,7 @@ fn actions_are_checked() {
         "rules:\n  r:\n    on: {queue: q}\n    do: [file: {path: x}]\n    retry: {max_attempts: 0, factor: 0.5, first: 2h}",
         &[
             "t.yaml:5: rules.r.retry.max_attempts: found the number 0, expected a whole number from 1 to 1000",
-            "t.yaml:5: rules.r.retry.first: found '2h', expected a time such as 250ms, 5s, 2m or 1h, over 0 and at most 1h",
+            "t.yaml:5: rules.r.retry.first: found '2h', expected a time such as 250ms, 5s, 2m, 1h or 7d, over 0 and at most 1h",
             "t.yaml:5: rules.r.retry.factor: found the number 0.5, expected a number from 1 to 100",
         ],
     );

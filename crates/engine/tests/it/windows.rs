@@ -291,7 +291,7 @@ fn what_cannot_be_remembered_is_named() {
         ),
         (
             "count: {every: 2}",
-            "rules.it.count: found no 'within', expected 'within': a time such as 5s, 1m or 1h",
+            "rules.it.count: found no 'within', expected 'within': a time such as 5s, 1m, 1h or 7d",
         ),
         (
             "count: {every: 2, within: 1m, window: hopping}",
