@@ -98,7 +98,8 @@ impl Rule {
     pub(crate) fn consume_arguments(&self) -> Table {
         match &self.on {
             Trigger::Stream(_) => [("x-stream-automatic-offset-tracking", true)].into_iter().collect(),
-            _ => Table::new(),
+            // A rule holds messages as long as its attempts take: no lease of the queue's ends that.
+            _ => [("x-consumer-timeout", 0)].into_iter().collect(),
         }
     }
 
@@ -210,7 +211,8 @@ fn read_rule(name: &str, line: usize, node: &Node, path: &str, report: &mut Repo
         .get("retry")
         .map_or_else(Retry::default, |node| read_retry(node, &fields.path_of("retry"), report));
     let order_by = fields.get("order_by").and_then(|node| jq(node, &fields.path_of("order_by"), report));
-    let waits = all_of(&actions).any(|doing| doing.action.waits_for_others());
+    let late = memory.iter().flat_map(|memory| all_of(&memory.on_timeout));
+    let waits = all_of(&actions).chain(late).any(|doing| doing.action.waits_for_others());
     // Files are written in batches: the more lines wait, the better.
     let default = if waits { CONCURRENCY_DEFAULT } else { CONCURRENCY_MAX };
     let concurrency = fields.integer("concurrency", default, 1..=CONCURRENCY_MAX, report) as usize;

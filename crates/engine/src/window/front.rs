@@ -6,20 +6,22 @@ use super::outgoing;
 use super::record::{decode, encode, prefix};
 use super::{Memory, acting, due_queue, late_queue};
 use crate::commit;
+use crate::pool::EvaluationError;
 use crate::topology::Rule;
 use crate::values::ROOM;
 use crate::worker::{
-    self, IN_HAND_MAX, RuleState, TRY_AGAIN_AFTER, Tools, Vitals, add, parking, told_to_stop,
+    self, HARMFUL, LOST_MAX, NO_PROPERTIES, RuleState, TRY_AGAIN_AFTER, Tools, Vitals, add, parking,
+    told_to_stop,
 };
 use bytes::Bytes;
 use millpond_broker::{
-    ConsumeRequest, DeclareQueue, Delivery, DeliveryId, Durability, OpenSession, Outcome, Publish, Session,
-    SessionEvent, ValueChange,
+    DeclareQueue, Delivery, DeliveryId, Durability, OpenSession, Outcome, Publish, Session, SessionEvent,
+    ValueChange,
 };
 use millpond_events::Origin;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Table;
-use millpond_model::{ConsumerTag, Message, QueueName};
+use millpond_model::{Message, QueueName};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -38,12 +40,11 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Longest sleep: a clock may have been set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// An empty property list: see [`Front::route`].
-const NO_PROPERTIES: [u8; 2] = [0, 0];
-
 enum End {
     Stopped,
     Broken(String),
+    /// As that of a worker: it must not go on until somebody has looked at it.
+    Harmful,
 }
 
 /// Runs a rule with memory until `stop` says true: what it remembers, and the workers of its actions, whose counts go
@@ -95,7 +96,16 @@ async fn remember(
             }
             Err(reason) => End::Broken(reason),
         };
-        let End::Broken(reason) = end else { break };
+        let reason = match end {
+            End::Stopped => break,
+            End::Broken(reason) => reason,
+            End::Harmful => {
+                tracing::error!(rule = %rule.name, reason = HARMFUL, "the rule waits");
+                *vitals.state.lock() = RuleState::Waiting { reason: HARMFUL.to_owned() };
+                told_to_stop(&mut stop).await;
+                break;
+            }
+        };
         let waiting = RuleState::Waiting { reason: reason.clone() };
         if *vitals.state.lock() != waiting {
             tracing::warn!(rule = %rule.name, %reason, "the rule waits");
@@ -127,6 +137,8 @@ struct Front<'r> {
     machine: Machine,
     prefix: String,
     in_flight: usize,
+    /// Evaluations that did not end: each may have cost a thread.
+    lost: u32,
     events: Vec<SessionEvent>,
 }
 
@@ -161,20 +173,9 @@ impl<'r> Front<'r> {
             // The rule was another one when it remembered this.
             tools.broker.put_value(ROOM, &key, None, None);
         }
-        let consume = ConsumeRequest {
-            queue: rule.queue(),
-            tag: ConsumerTag::new(&format!("rule.{}", rule.name)).map_err(|error| said(&error))?,
-            no_ack: false,
-            exclusive: false,
-            priority: 0,
-            prefetch: IN_HAND_MAX,
-            prefetch_shared: false,
-            cookie: 0,
-            arguments: rule.consume_arguments(),
-        };
-        session.consume(consume).map_err(|error| said(&error))?;
-        let (in_flight, events) = (0, Vec::new());
-        Ok(Self { rule, memory, tools, vitals, session, machine, prefix, in_flight, events })
+        worker::consume(&mut session, rule)?;
+        let (in_flight, lost, events) = (0, 0, Vec::new());
+        Ok(Self { rule, memory, tools, vitals, session, machine, prefix, in_flight, lost, events })
     }
 
     async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> End {
@@ -202,6 +203,9 @@ impl<'r> Front<'r> {
                     return End::Broken(reason);
                 },
             }
+            if self.lost >= LOST_MAX {
+                return End::Harmful;
+            }
         }
     }
 
@@ -226,6 +230,8 @@ impl<'r> Front<'r> {
                 return Ok(());
             }
             let looked = self.look(deliveries).await;
+            let is_lost = |it: &&Looked| matches!(&it.2, Err(LookError::Evaluation(EvaluationError::Lost)));
+            self.lost += looked.iter().filter(is_lost).count() as u32;
             let mut batch = Batch::default();
             for (id, delivery, look) in looked {
                 self.take(id, &delivery, look, &mut batch)?;

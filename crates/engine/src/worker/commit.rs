@@ -21,12 +21,14 @@ const COMMIT_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// An empty property list: the broker looks at it when a parked message is routed, for what the original says of CC,
 /// BCC, user id and expiry was acted on when it was published.
-const NO_PROPERTIES: [u8; 2] = [0, 0];
+pub(crate) const NO_PROPERTIES: [u8; 2] = [0, 0];
 
 /// Why a message of the rule cannot be published.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {error}")]
 pub(super) struct PublishFailed {
+    /// Which of the message's publishes.
+    pub(super) number: usize,
     place: String,
     error: PublishError,
 }
@@ -61,6 +63,25 @@ pub(super) struct Commits {
     committing: HashMap<u64, Vec<Held>>,
     committed: Vec<Held>,
     in_flight: usize,
+    /// What the next commit holds: kept here, so that a rule that stops while it waits for room can still commit it.
+    next: Next,
+}
+
+/// A commit that is put together.
+#[derive(Debug, Default)]
+struct Next {
+    publishes: Vec<Publish>,
+    settles: Vec<Settle>,
+    values: Vec<ValueChange>,
+    /// Messages that go on when it is on the disk.
+    waiting: Vec<Held>,
+    held_bytes: usize,
+}
+
+impl Next {
+    fn is_empty(&self) -> bool {
+        self.settles.is_empty() && self.values.is_empty()
+    }
 }
 
 impl Commits {
@@ -72,12 +93,12 @@ impl Commits {
     /// Takes all publishes of a message and its ack, or nothing.
     pub(super) fn publish(&mut self, session: &mut Session, held: &mut Held) -> Result<(), PublishFailed> {
         let mut publishes = Vec::with_capacity(held.publishes.len());
-        for step in &held.publishes {
+        for (number, (step, _)) in held.publishes.iter().enumerate() {
             let raw = RawProperties::from_checked(&step.encoded);
             let (exchange, key) = (step.exchange.as_bytes(), step.routing_key.as_bytes());
             let route = session
                 .route(exchange, key, &raw, step.body.len() as u64)
-                .map_err(|error| PublishFailed { place: step.place.clone(), error })?;
+                .map_err(|error| PublishFailed { number, place: step.place.clone(), error })?;
             let rewritten = session.rewrite_properties(&raw);
             let properties = rewritten.as_deref().unwrap_or(&step.encoded);
             let now_ms = session.now_ms();
@@ -135,27 +156,28 @@ impl Commits {
         rule: &Rule,
         events: &mut Vec<SessionEvent>,
     ) -> Result<(), String> {
-        let mut publishes = Vec::new();
-        let mut settles = Vec::new();
-        while !self.done.is_empty() || !self.values.is_empty() {
+        while !(self.next.is_empty() && self.done.is_empty() && self.values.is_empty()) {
             while self.in_flight >= COMMITS_IN_FLIGHT_MAX {
                 let before = events.len();
                 poll_fn(|cx| session.poll_events(cx, events)).await;
                 self.take_ends(events, before)?;
             }
-            let mut values = std::mem::take(&mut self.values);
-            let held_bytes = self.take_some(session, rule, &mut publishes, &mut settles, &mut values)?;
-            match commit::transact(session, &mut publishes, &settles, &values).await {
-                Ok(Durability::Pending(token)) => {
+            if self.next.is_empty() {
+                self.take_some(session, rule)?;
+            }
+            let Next { publishes, settles, values, .. } = &mut self.next;
+            let durability = commit::transact(session, publishes, settles, values).await;
+            let durability = durability.map_err(|refused| refused.to_string())?;
+            let Next { waiting, held_bytes, .. } = std::mem::take(&mut self.next);
+            match durability {
+                Durability::Pending(token) => {
                     self.in_flight += 1;
-                    if !self.uncommitted.is_empty() {
-                        self.committing.insert(token, std::mem::take(&mut self.uncommitted));
+                    if !waiting.is_empty() {
+                        self.committing.insert(token, waiting);
                     }
                 }
-                Ok(Durability::Now) => self.committed.append(&mut self.uncommitted),
-                Err(refused) => return Err(refused.to_string()),
+                Durability::Now => self.committed.extend(waiting),
             }
-            settles.clear();
             session.deliveries_written(held_bytes);
         }
         Ok(())
@@ -180,31 +202,25 @@ impl Commits {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes what fits one commit, all of a message in one; the bytes that their source messages held.
-    fn take_some(
-        &mut self,
-        session: &mut Session,
-        rule: &Rule,
-        publishes: &mut Vec<Publish>,
-        settles: &mut Vec<Settle>,
-        values: &mut Vec<ValueChange>,
-    ) -> Result<usize, String> {
-        let (mut size_bytes, mut held_bytes) = (0, 0);
+    /// Takes what fits one commit, all of a message in one.
+    fn take_some(&mut self, session: &mut Session, rule: &Rule) -> Result<(), String> {
+        let mut size_bytes = 0;
+        self.next.values.append(&mut self.values);
+        self.next.waiting.append(&mut self.uncommitted);
         while size_bytes < COMMIT_MAX_BYTES
             && let Some(done) = self.done.pop_front()
         {
-            size_bytes += done.publishes.iter().map(|(message, _)| message.size_bytes()).sum::<usize>();
-            publishes.extend(done.publishes);
-            if let Some(message) = done.parked {
-                size_bytes += message.size_bytes();
-                publishes.push(route_parked(message, session, rule)?);
-            }
+            // First what may fail: what is put down here without its ack would be published twice.
+            let parked = done.parked.map(|message| route_parked(message, session, rule)).transpose()?;
+            let from = self.next.publishes.len();
+            self.next.publishes.extend(done.publishes.into_iter().chain(parked));
+            size_bytes += self.next.publishes[from..].iter().map(|it| it.0.size_bytes()).sum::<usize>();
             let gone = done.record.into_iter().map(|key| ValueChange { room: ROOM, key, value: None });
-            values.extend(gone);
-            settles.push((done.id, Outcome::Accept));
-            held_bytes += done.held_bytes;
+            self.next.values.extend(gone);
+            self.next.settles.push((done.id, Outcome::Accept));
+            self.next.held_bytes += done.held_bytes;
         }
-        Ok(held_bytes)
+        Ok(())
     }
 }
 

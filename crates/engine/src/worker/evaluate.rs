@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Evaluations that may be lost before the rule waits for somebody: each may have cost a thread.
-const LOST_MAX: u32 = 3;
+pub(crate) const LOST_MAX: u32 = 3;
 
 /// A message with what the rule makes of it.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(crate) struct Held {
     /// Where to go on behind that.
     pub(crate) progress: Progress,
     /// What is published at the end.
-    pub(crate) publishes: Vec<PublishStep>,
+    pub(crate) publishes: Vec<(PublishStep, Place)>,
     /// What the ledger knows of it.
     pub(crate) record: Record,
     /// The last action done, if the ledger does not know of it.

@@ -7,7 +7,7 @@
 use super::Held;
 use crate::fingerprint::fingerprint;
 use crate::plan::Place;
-use crate::topology::Rule;
+use crate::topology::{Rule, Trigger};
 use crate::values::ROOM;
 use millpond_broker::{Broker, ReadValuesError, ValueChange};
 use millpond_model::QueueName;
@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     broker: Broker,
     prefix: String,
     has_outside: bool,
+    /// A stream tells nobody that a message comes again.
+    is_of_stream: bool,
     /// Of messages that were under way when the rule started, by place in the queue.
     found: HashMap<u64, Record>,
 }
@@ -50,15 +52,14 @@ impl Ledger {
     /// Reads what is on record of a rule.
     pub(super) fn open(broker: &Broker, rule: &Rule) -> Result<Self, String> {
         let (prefix, has_outside) = (prefix(rule), rule.has_outside());
-        let mut it = Self { broker: broker.clone(), prefix, has_outside, found: HashMap::new() };
+        let is_of_stream = matches!(rule.on, Trigger::Stream(_));
+        let found = HashMap::new();
+        let mut it = Self { broker: broker.clone(), prefix, has_outside, is_of_stream, found };
         it.read(&format!("{}/", it.prefix)).map_err(|error| error.to_string())?;
         Ok(it)
     }
 
     fn read(&mut self, under: &str) -> Result<(), ReadValuesError> {
-        if !self.has_outside {
-            return Ok(());
-        }
         for (key, value) in self.broker.values_under(ROOM, under.as_bytes())? {
             let rest = std::str::from_utf8(&key).ok().and_then(|key| key.strip_prefix(self.prefix.as_str()));
             let Some((seq, step)) = rest.and_then(|rest| rest.strip_prefix('/')?.split_once('/')) else {
@@ -77,14 +78,20 @@ impl Ledger {
 
     /// What is on record of a message.
     pub(super) fn take(&mut self, seq: u64, redelivered: bool) -> Record {
-        if redelivered && !self.found.contains_key(&seq) {
-            // Another version of the rule may have had it in hand meanwhile.
+        if redelivered && self.has_outside {
+            // Another version of the rule may have had it in hand meanwhile, and gone on.
+            self.found.remove(&seq);
             let under = format!("{}/{seq:016x}/", self.prefix);
             if let Err(error) = self.read(&under) {
                 tracing::error!(%error, "the ledger cannot be read: what is on record may be done again");
             }
         }
-        self.found.remove(&seq).unwrap_or_default()
+        let mut record = self.found.remove(&seq).unwrap_or_default();
+        if !redelivered && !self.is_of_stream {
+            // It comes for the first time: what is on record is of another queue of this name, which was deleted.
+            record.done.clear();
+        }
+        record
     }
 }
 
@@ -124,5 +131,45 @@ pub(super) fn entry(rule: &Rule, held: &Held, place: &Place, answer: &Value) -> 
         room: ROOM,
         key: key_of(rule, held.id.seq, &place.step),
         value: Some(value.to_string().into_bytes().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::check;
+    use millpond_broker::{BrokerOptions, Clock};
+    use millpond_store::{Store, StoreOptions};
+
+    /// The ledger of a version is read when it begins; the one before it goes on to write there.
+    #[tokio::test]
+    async fn what_another_version_did_meanwhile_is_known_when_its_message_comes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, recovery) = Store::open(StoreOptions::new(dir.path())).unwrap();
+        let options = BrokerOptions {
+            message_size_max_bytes: 1 << 20,
+            consumers_max_per_session: 100,
+            sessions_max: 100,
+            inbox_max_bytes: 1 << 20,
+            default_user: millpond_model::UserName::new("guest").unwrap(),
+            default_password: "guest".into(),
+            default_user_loopback_only: true,
+            clock: Clock::system(),
+        };
+        let broker = Broker::open(store, recovery, options).unwrap();
+        let file = "queues: {q: {}}\nrules: {r: {on: {queue: q}, do: [file: {path: f}, file: {path: g}]}}";
+        let topology = check("test.yaml", file).unwrap();
+        let rule = topology.rule("r").unwrap();
+        let done = async |seq, step| {
+            crate::values::put(&broker, &key_of(rule, seq, step), Some(b"{}")).await.unwrap();
+        };
+        done(7, "0").await;
+        done(8, "0").await;
+        let mut ledger = Ledger::open(&broker, rule).unwrap();
+        done(7, "1").await;
+        let again = ledger.take(7, true);
+        assert_eq!((again.done.len(), again.keys.len()), (2, 2));
+        let other = ledger.take(8, false);
+        assert_eq!((other.done.len(), other.keys.len()), (0, 1), "of a queue that is not there any more");
     }
 }

@@ -13,9 +13,10 @@ mod vitals;
 
 use crate::action::Step;
 use crate::plan::{Act, Plan};
-use crate::topology::Rule;
+use crate::topology::{Rule, Trigger};
 use commit::Commits;
-pub(crate) use commit::parking_queue;
+pub(crate) use commit::{NO_PROPERTIES, parking_queue};
+pub(crate) use evaluate::LOST_MAX;
 use evaluate::{Evaluated, Evaluator};
 use held::{Held, Now};
 use ledger::Ledger;
@@ -54,6 +55,10 @@ pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long a rule that is stopped waits for actions that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// Why a rule waits that lost too many evaluations.
+pub(crate) const HARMFUL: &str =
+    "several evaluations did not end: see its parking queue; stop and start it to go on";
+
 /// Why a rule's work ended.
 enum End {
     /// It is to stop.
@@ -87,10 +92,8 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
         match end {
             End::Stopped => break,
             End::Harmful => {
-                let reason =
-                    "several evaluations did not end: see its parking queue; stop and start it to go on";
-                tracing::error!(rule = %rule.name, reason, "the rule waits");
-                *vitals.state.lock() = RuleState::Waiting { reason: reason.to_owned() };
+                tracing::error!(rule = %rule.name, reason = HARMFUL, "the rule waits");
+                *vitals.state.lock() = RuleState::Waiting { reason: HARMFUL.to_owned() };
                 told_to_end(&mut stop, &vitals).await;
                 break;
             }
@@ -108,6 +111,40 @@ pub(crate) async fn run(rule: Arc<Rule>, tools: Tools, vitals: Arc<Vitals>, mut 
         }
     }
     *vitals.state.lock() = RuleState::Stopped;
+}
+
+/// Begins to take from the rule's queue.
+pub(crate) fn consume(session: &mut Session, rule: &Rule) -> Result<ConsumerId, String> {
+    let tag = format!("rule.{}", rule.name);
+    let request = ConsumeRequest {
+        queue: rule.queue(),
+        tag: ConsumerTag::new(&tag).map_err(|error| error.to_string())?,
+        no_ack: false,
+        exclusive: false,
+        priority: 0,
+        prefetch: IN_HAND_MAX,
+        prefetch_shared: false,
+        cookie: 0,
+        arguments: rule.consume_arguments(),
+    };
+    session.consume(request).map_err(|error| error.to_string())
+}
+
+/// A stream remembers the place of a reader that it has seen: one comes and goes, so that a rule gets all that is
+/// published when this has returned, also before its task reads. Nothing for other queues, which keep what comes.
+pub(crate) fn take_place(rule: &Rule, tools: &Tools) {
+    let request = OpenSession {
+        login: tools.broker.internal_login(),
+        vhost: tools.vhost.clone(),
+        name: format!("rule {} (its place)", rule.name).into(),
+    };
+    if matches!(rule.on, Trigger::Stream(_))
+        && let Ok(mut session) = tools.broker.open_session(request)
+        && let Err(reason) = consume(&mut session, rule)
+    {
+        // The rule's own task tries again and says so.
+        tracing::debug!(rule = %rule.name, reason, "a stream does not take a rule as its reader");
+    }
 }
 
 /// Ready when the rule is to stop, or nobody is there any more to say so.
@@ -157,19 +194,7 @@ impl<'r> Worker<'r> {
         };
         let ledger = Ledger::open(&tools.broker, rule)?;
         let mut session = tools.broker.open_session(request).map_err(|error| error.to_string())?;
-        let tag = format!("rule.{}", rule.name);
-        let consume = ConsumeRequest {
-            queue: rule.queue(),
-            tag: ConsumerTag::new(&tag).map_err(|error| error.to_string())?,
-            no_ack: false,
-            exclusive: false,
-            priority: 0,
-            prefetch: IN_HAND_MAX,
-            prefetch_shared: false,
-            cookie: 0,
-            arguments: rule.consume_arguments(),
-        };
-        let consumer = session.consume(consume).map_err(|error| error.to_string())?;
+        let consumer = consume(&mut session, rule)?;
         Ok(Self {
             rule,
             vitals,
@@ -365,8 +390,8 @@ impl<'r> Worker<'r> {
         while held.now.is_none() {
             let Some(todo) = held.todo.pop_front() else { break };
             if let Step::Publish(step) = todo.step {
-                held.publishes.push(step);
                 held.progress.done(&todo.place, serde_json::Value::Null);
+                held.publishes.push((step, todo.place));
             } else if let Some(answer) = held.record.answer(&todo.place) {
                 held.progress.done(&todo.place, answer);
             } else {

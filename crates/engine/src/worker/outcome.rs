@@ -5,6 +5,7 @@ use super::ledger::{self, Record};
 use super::outside::RETRY_AFTER_MAX;
 use super::{WAITING_MAX_BYTES, WAITING_STEP, Worker, add, parking};
 use crate::action::{Answer, Step};
+use crate::plan::Place;
 use millpond_broker::{Delivery, DeliveryId};
 use std::time::Duration;
 
@@ -28,14 +29,31 @@ impl Worker<'_> {
                 add(&self.vitals.acted, 1);
                 self.gone(&held);
             }
-            Err(error) if error.is_retryable() => {
+            Err(error) => {
                 if let Some(entry) = held.unrecorded.take() {
                     held.record.keys.push(entry.key.clone());
                     self.commits.keep(entry);
                 }
-                self.failed(held, &error.to_string(), None);
+                if error.is_retryable() && held.attempts + 1 < self.rule.retry.attempts_max {
+                    return self.again(held, &error.to_string(), None);
+                }
+                // Those before it are published, those behind it are not.
+                let at = error.number.min(held.publishes.len());
+                let place = held.publishes.drain(at..).next().map(|(_, place)| place);
+                self.failed(held, place.as_ref(), &error);
             }
-            Err(error) => self.give_up(held, &error),
+        }
+    }
+
+    /// An action has failed for good: the rule goes on with its `on_error`, or gives the message up.
+    fn failed(&mut self, mut held: Held, place: Option<&Place>, error: &dyn std::fmt::Display) {
+        let (reason, attempts) = (error.to_string(), held.attempts + 1);
+        if place.is_some_and(|place| held.progress.failed(self.rule, place, &reason, attempts)) {
+            held.todo.clear();
+            held.attempts = 0;
+            self.ready.push_back(held);
+        } else {
+            self.give_up(held, &reason);
         }
     }
 
@@ -74,26 +92,14 @@ impl Worker<'_> {
                     add(&self.vitals.retried, 1);
                     return self.start(held, true);
                 }
-                self.failed(held, &error.to_string(), error.retry_after());
+                self.again(held, &error.to_string(), error.retry_after());
             }
-            Err(error) => {
-                let (reason, attempts) = (error.to_string(), held.attempts + 1);
-                if held.progress.failed(self.rule, &place, &reason, attempts) {
-                    held.todo.clear();
-                    held.attempts = 0;
-                    self.ready.push_back(held);
-                } else {
-                    self.give_up(held, &error);
-                }
-            }
+            Err(error) => self.failed(held, Some(&place), &error),
         }
     }
 
-    /// An attempt failed: again later, or parked.
-    fn failed(&mut self, mut held: Held, reason: &str, asked: Option<Duration>) {
-        if held.attempts + 1 >= self.rule.retry.attempts_max {
-            return self.give_up(held, &reason);
-        }
+    /// An attempt failed: again later.
+    fn again(&mut self, mut held: Held, reason: &str, asked: Option<Duration>) {
         held.attempts += 1;
         add(&self.vitals.retried, 1);
         let asked = asked.unwrap_or_default().min(RETRY_AFTER_MAX);

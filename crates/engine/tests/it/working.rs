@@ -371,3 +371,87 @@ fn check_steps(hooks: &Hooks) {
         });
     assert!(keys.values().all(|keys| keys.len() == 1), "a repetition has the same key");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_fails_for_good_goes_on_with_its_on_error() {
+    let topology = r#"
+exchanges: {target: {type: fanout}}
+queues: {in: {}, out: {}}
+rules:
+  r:
+    on: {queue: in}
+    retry: {max_attempts: 2, first: 1ms}
+    do:
+      - publish: {exchange: "", routing_key: out, body: '"before"'}
+      - publish: {exchange: target}
+        on_error:
+          - publish: {exchange: "", routing_key: out, body: .error}
+      - publish: {exchange: "", routing_key: out, body: '"behind"'}
+"#;
+    let it = TestEngine::with(topology).await;
+    let mut client = it.client();
+    let name = millpond_model::ExchangeName::new("target").unwrap();
+    let gone = client.session.delete_exchange(&name, false).unwrap();
+    client.wait(gone).await;
+    client.publish("", "in", "1").await;
+    assert_eq!(client.get("out").await.body, "before");
+    let error = client.get("out").await.json();
+    assert_eq!((&error["action"], &error["attempts"]), (&"publish".into(), &2.into()), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("no exchange 'target'"), "{error}");
+    it.until("r", |counts| counts == (1, 1, 1, 0)).await;
+    assert_eq!(client.ready("out"), 0, "what stands behind it is not published");
+}
+
+/// A message is known by its place in its queue: another queue of that name has other messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_made_anew_has_nothing_on_record() {
+    let hooks =
+        Hooks::start(|path, _| if path == "/b" { Some((500, String::new())) } else { ok("{}") }).await;
+    let topology = format!(
+        r#"
+queues: {{in: {{}}}}
+rules:
+  r:
+    on: {{queue: in}}
+    retry: {{first: 1h, max: 1h}}
+    do:
+      - http: {{endpoint: "{url}/a"}}
+      - http: {{endpoint: "{url}/b"}}
+"#,
+        url = hooks.url
+    );
+    let it = TestEngine::with(&topology).await;
+    let mut client = it.client();
+    client.publish_with("", "in", b"1", &with_id("m")).await;
+    it.until("r", |(_, _, retried, _)| retried == 1).await;
+    let (_, gone) = client.session.delete_queue(&crate::support::queue("in"), false, false).unwrap();
+    client.wait(gone).await;
+    let (_, made) = client.session.declare_queue(&crate::support::durable("in")).unwrap();
+    client.wait(made).await;
+    client.publish_with("", "in", b"1", &with_id("m")).await;
+    it.until("r", |(_, _, retried, _)| retried == 2).await;
+    assert_eq!((hooks.count("/a"), hooks.count("/b")), (2, 2), "it is another message");
+}
+
+/// A lease that ends would hand the message out a second time while the first attempts go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_keeps_what_it_has_in_hand_whatever_lease_its_queue_gives() {
+    let hooks = Hooks::start(|_, _| Some((500, String::new()))).await;
+    let topology = format!(
+        r#"
+queues: {{in: {{arguments: {{x-consumer-timeout: 100}}}}}}
+rules:
+  r:
+    on: {{queue: in}}
+    retry: {{max_attempts: 3, first: 500ms, factor: 1, jitter: 0}}
+    do:
+      - http: {{endpoint: "{url}/a"}}
+"#,
+        url = hooks.url
+    );
+    let it = TestEngine::with(&topology).await;
+    let mut client = it.client();
+    client.publish("", "in", "1").await;
+    client.get("r.failed").await;
+    assert_eq!((hooks.count("/a"), it.counts("r")), (3, (1, 0, 2, 1)));
+}
