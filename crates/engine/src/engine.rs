@@ -17,7 +17,7 @@ use crate::bus;
 use crate::dry_run::{DryRun, RuleError, dry_run};
 use crate::pool::Pool;
 use crate::secret::Secrets;
-use crate::topology::{Topology, TopologyError, check};
+use crate::topology::{Rule, Topology, TopologyError, check};
 use crate::values;
 use crate::worker::Tools;
 use history::Histories;
@@ -27,7 +27,7 @@ use millpond_model::VhostName;
 use parking_lot::Mutex;
 pub use replay::{ReplayError, ReplayFrom, ReplayRequest};
 pub use rules::RuleStatus;
-use rules::{Rest, Running, read_resting};
+use rules::{Rest, Running, may_finish_beside, read_resting};
 use serde_json::{Value, json};
 use sources::{Gone, Sources};
 pub use sources::{SourceError, SourceStatus};
@@ -111,7 +111,14 @@ struct State {
     sources: Sources,
     histories: Histories,
     /// Rules of earlier versions that finish what they have in hand.
-    finishing: Vec<Task>,
+    finishing: Vec<Finishing>,
+}
+
+/// A rule of an earlier version.
+#[derive(Debug)]
+struct Finishing {
+    rule: Arc<Rule>,
+    task: Task,
 }
 
 #[derive(Debug)]
@@ -130,11 +137,16 @@ impl Task {
         });
     }
 
-    async fn stop(self) {
-        // A task that has ended needs no telling.
-        let _ = self.stop.send(true);
-        if let Err(error) = self.handle.await {
-            tracing::error!(%error, "the task of a rule or source broke off");
+    /// Stops all of them at once: each may take a while to let go.
+    async fn stop_all(tasks: Vec<Self>) {
+        for task in &tasks {
+            // A task that has ended needs no telling.
+            let _ = task.stop.send(true);
+        }
+        for task in tasks {
+            if let Err(error) = task.handle.await {
+                tracing::error!(%error, "the task of a rule or source broke off");
+            }
         }
     }
 }
@@ -240,17 +252,23 @@ impl Engine {
         {
             let mut state = self.inner.state.lock();
             let state = &mut *state;
-            state.finishing.retain(|task| !task.handle.is_finished());
+            for old in std::mem::take(&mut state.finishing) {
+                let next = topology.rule(&old.rule.name);
+                match next.is_some_and(|next| may_finish_beside(&old.rule, next)) {
+                    true => state.finishing.extend(Some(old).filter(|old| !old.task.handle.is_finished())),
+                    false => stopping.push(old.task),
+                }
+            }
             state.rules.retain(|name, running| {
                 let next = topology.rule(name);
                 let stays = next.is_some_and(|rule| rule.definition == running.rule.definition);
-                let finishes = next.is_some_and(|rule| running.may_finish_beside(rule));
+                let finishes = next.is_some_and(|rule| may_finish_beside(&running.rule, rule));
                 match running.task.take() {
                     task if stays => running.task = task,
                     Some(task) if finishes => {
                         running.finish();
                         task.stop_after(VERSION_GRACE);
-                        state.finishing.push(task);
+                        state.finishing.push(Finishing { rule: running.rule.clone(), task });
                     }
                     task => stopping.extend(task),
                 }
@@ -258,9 +276,7 @@ impl Engine {
             });
             stopping.extend(state.sources.take_changed(topology));
         }
-        for task in stopping {
-            task.stop().await;
-        }
+        Task::stop_all(stopping).await;
     }
 
     /// Takes a topology over: rules and sources that are not there yet come, and those that are not stopped start.
@@ -308,15 +324,10 @@ impl Engine {
             let mut state = self.inner.state.lock();
             let mut tasks = state.sources.take_all();
             tasks.extend(state.rules.values_mut().filter_map(|running| running.task.take()));
-            tasks.append(&mut state.finishing);
+            tasks.extend(state.finishing.drain(..).map(|old| old.task));
             tasks
         };
-        for task in &tasks {
-            let _ = task.stop.send(true);
-        }
-        for task in tasks {
-            task.stop().await;
-        }
+        Task::stop_all(tasks).await;
     }
 
     /// Writes a keyed value and waits until it is durable.

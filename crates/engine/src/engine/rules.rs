@@ -1,8 +1,8 @@
 //! Rules started, stopped, paused and drained.
 
-use super::{Engine, Inner, STOPPED_PREFIX, Task};
+use super::{Engine, Finishing, Inner, STOPPED_PREFIX, Task};
 use crate::dry_run::RuleError;
-use crate::topology::Rule;
+use crate::topology::{Rule, Trigger};
 use crate::window;
 use crate::worker::{self, RuleState, Tools, Vitals};
 use bytes::Bytes;
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 /// How long a pause waits for what is in hand; after that it goes on by itself.
 const PAUSE_WAIT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the queue of a rule that is drained is empty.
-const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked whether the queue of a rule that is drained is empty, or one that is paused has finished.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a rule does not simply run; kept over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +112,11 @@ impl Running {
         Self { rule, vitals: Arc::default(), inner: Arc::default(), task: None }
     }
 
-    fn state(&self, rest: Option<Rest>) -> RuleState {
+    /// `finishes`: an earlier version has messages in hand.
+    fn state(&self, rest: Option<Rest>, finishes: bool) -> RuleState {
         let works = self.task.as_ref().is_some_and(|task| !task.handle.is_finished());
         match rest {
-            Some(Rest::Paused) if works => return RuleState::Pausing,
+            Some(Rest::Paused) if works || finishes => return RuleState::Pausing,
             Some(Rest::Paused) => return RuleState::Paused,
             Some(Rest::Drained) => return RuleState::Drained,
             Some(Rest::Draining) if *self.vitals.state.lock() == RuleState::Running => {
@@ -141,6 +142,7 @@ impl Running {
                 vitals.finish.send_replace(false);
             }
             *self.vitals.state.lock() = RuleState::Running;
+            worker::take_place(&self.rule, tools);
             let (rule, vitals, tools) = (self.rule.clone(), self.vitals.clone(), tools.clone());
             let handle = match &rule.memory {
                 None => tokio::spawn(worker::run(rule, tools, vitals, stopped)),
@@ -159,16 +161,16 @@ impl Running {
             vitals.finish.send_replace(true);
         }
     }
+}
 
-    /// Whether it may finish what it has in hand while `next` begins on what comes: both take from the same queue,
-    /// nothing is remembered that one of them only may change, and events have no order.
-    pub(super) fn may_finish_beside(&self, next: &Rule) -> bool {
-        let alone = |rule: &Rule| rule.memory.is_some() || rule.order_by.is_some();
-        !alone(&self.rule)
-            && !alone(next)
-            && self.rule.queue() == next.queue()
-            && self.rule.parking_queue() == next.parking_queue()
-    }
+/// Whether a rule may finish what it has in hand while its version `next` begins on what comes: both take from the same
+/// queue, which gives each message to one of them (a stream does not), nothing is remembered that one of them only may
+/// change, and events have no order.
+pub(super) fn may_finish_beside(rule: &Rule, next: &Rule) -> bool {
+    let alone = |rule: &Rule| {
+        rule.memory.is_some() || rule.order_by.is_some() || matches!(rule.on, Trigger::Stream(_))
+    };
+    !alone(rule) && !alone(next) && rule.queue() == next.queue()
 }
 
 impl Engine {
@@ -189,9 +191,11 @@ impl Engine {
                     of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed)
                 };
                 let (ready, unacked) = figures(&running.rule.queue());
+                let works = |old: &Finishing| old.rule.name == *name && !old.task.handle.is_finished();
+                let finishes = state.finishing.iter().any(works);
                 RuleStatus {
                     name: name.clone(),
-                    state: running.state(state.resting.get(name).copied()),
+                    state: running.state(state.resting.get(name).copied(), finishes),
                     version: state.histories.version(name),
                     ready,
                     unacked,
@@ -256,16 +260,15 @@ impl Engine {
             self.rebind(&definition, true).await?;
         }
         self.keep_resting(rule, Some(Rest::Paused)).await.map_err(|error| not_kept(rule, &error))?;
-        let task = self.inner.state.lock().rules.get_mut(rule).and_then(|running| {
+        if let Some(running) = self.inner.state.lock().rules.get(rule) {
             running.finish();
-            running.task.take()
-        });
-        let Some(mut task) = task else { return Ok(true) };
-        let finished = tokio::time::timeout(PAUSE_WAIT, &mut task.handle).await.is_ok();
-        if !finished && let Some(running) = self.inner.state.lock().rules.get_mut(rule) {
-            running.task = Some(task);
         }
-        Ok(finished)
+        let rests = async {
+            while self.works(rule) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        Ok(tokio::time::timeout(PAUSE_WAIT, rests).await.is_ok())
     }
 
     /// Drains a rule: nothing new comes to its queue, what is there is worked off, then it rests. Kept over restarts.
@@ -281,8 +284,12 @@ impl Engine {
             return Err(RuleError::NotItsQueue { rule, queue });
         }
         // Kept first: after a crash in between the next engine unbinds it.
+        let rest = self.inner.state.lock().resting.get(rule).copied();
         self.keep_resting(rule, Some(Rest::Draining)).await.map_err(|error| not_kept(rule, &error))?;
         self.rebind(&definition, false).await?;
+        if rest == Some(Rest::Paused) {
+            self.end_task(rule).await;
+        }
         if let Some(running) = self.inner.state.lock().rules.get_mut(rule) {
             running.start(&self.inner.tools);
         }
@@ -344,11 +351,24 @@ impl Engine {
         true
     }
 
+    /// Whether a version of a rule has something in hand, or takes it.
+    fn works(&self, rule: &str) -> bool {
+        let state = self.inner.state.lock();
+        let now = state.rules.get(rule).and_then(|running| running.task.as_ref());
+        let old = state.finishing.iter().filter(|old| old.rule.name == rule).map(|old| &old.task);
+        now.into_iter().chain(old).any(|task| !task.handle.is_finished())
+    }
+
+    /// Ends a rule's task and those of its earlier versions.
     async fn end_task(&self, rule: &str) {
-        let task = self.inner.state.lock().rules.get_mut(rule).and_then(|running| running.task.take());
-        if let Some(task) = task {
-            task.stop().await;
-        }
+        let tasks: Vec<_> = {
+            let mut state = self.inner.state.lock();
+            let old = state.finishing.extract_if(.., |old| old.rule.name == rule).map(|old| old.task);
+            let mut tasks: Vec<_> = old.collect();
+            tasks.extend(state.rules.get_mut(rule).and_then(|running| running.task.take()));
+            tasks
+        };
+        Task::stop_all(tasks).await;
     }
 
     /// Makes or takes away the bindings of a rule's own queue; durable when this returns.
@@ -405,7 +425,7 @@ async fn watch_drain(inner: Weak<Inner>, rule: String) {
         }
     }
     loop {
-        tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         // An engine that is gone drains nothing; the next one goes on.
         let Some(inner) = inner.upgrade() else { return };
         if (Engine { inner }).drained(&rule).await {

@@ -243,7 +243,7 @@ impl Engine {
         self.keep_source_stopped(name, true).await.map_err(|error| not_kept(name, &error))?;
         let task = self.inner.state.lock().take_source_task(name);
         if let Some(task) = task {
-            task.stop().await;
+            Task::stop_all(vec![task]).await;
         }
         Ok(())
     }

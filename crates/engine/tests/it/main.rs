@@ -37,5 +37,6 @@ mod sources;
 mod support;
 mod testing;
 mod trying;
+mod versions;
 mod windows;
 mod working;
