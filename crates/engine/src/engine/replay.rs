@@ -10,6 +10,7 @@ use crate::dry_run::RuleError;
 use crate::replay::{Known, Past, ReplayReport, Replayed, Versions, Would, compare, would};
 use crate::topology::{Rule, Topology, TopologyError};
 use crate::values::ROOM;
+use crate::worker::NO_PROPERTIES;
 use millpond_broker::{
     Browse, Browsed, Delivery, OpenSession, OpenSessionError, Remembered, ReplayPeriod, TransferError,
 };
@@ -217,9 +218,10 @@ impl Engine {
             for it in &chunk {
                 let now_ms = session.now_ms();
                 let message = given(it, &request.queue, now_ms);
-                let raw = RawProperties::from_checked(message.properties());
+                // Whom its properties name beside was served when it was published.
+                let no_properties = RawProperties::from_checked(&NO_PROPERTIES);
                 let key = target.as_str().as_bytes();
-                let route = session.route(b"", key, &raw, message.body().len() as u64);
+                let route = session.route(b"", key, &no_properties, message.body().len() as u64);
                 let route = route.map_err(|error| not_given(report.given, &error))?;
                 publishes.push((message, route));
             }
@@ -420,7 +422,7 @@ fn count(report: &mut ReplayReport, (mut it, now, then): (Replayed, Would, Optio
     report.would_park += u64::from(matches!(now, Would::Fails(_)));
     match &it.then {
         None => report.unknown += 1,
-        Some(then) if *then == it.now => {
+        Some(_) if it.difference.is_empty() => {
             report.same += 1;
             return;
         }
@@ -455,7 +457,9 @@ fn given(it: &Browsed, from: &str, now_ms: u64) -> Message {
         let _ = headers.push_value("cloudEvents:id", &Header::from(format!("{from}/{}", it.place).as_str()));
     }
     let _ = headers.push_value("x-replayed-from", &Header::from(from));
-    let encoded = properties.with_headers(Some(headers.as_raw()));
+    // Its time to live was for its own queue.
+    let plain = properties.without_expiration().unwrap_or_else(|| message.properties().to_vec());
+    let encoded = RawProperties::from_checked(&plain).with_headers(Some(headers.as_raw()));
     // Exchange and routing key stay those of then: rules look at them.
     Message::published_at(
         now_ms,

@@ -221,3 +221,32 @@ async fn what_cannot_be_replayed_says_why() {
         assert!(error.contains(part), "{part}\nis not in\n{error}");
     }
 }
+
+/// Whom a message named beside its key was acted on when it was published; so were its sender and its time to live.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_again_goes_to_the_rule_alone_whatever_its_properties_ask() {
+    let it = TestEngine::with(SHOP).await;
+    let mut client = it.client();
+    let mut properties = persistent();
+    let copies = [millpond_model::table::Value::from("other")];
+    properties.headers.push("CC", millpond_model::table::Value::Array(copies.into()));
+    properties.expiration = Some("3600000".into());
+    client.publish_with("orders", "order.charged", br#"{"order":"a1","amount":5}"#, &properties).await;
+    client.get("receipts").await;
+    let again = ReplayRequest { dry_run: false, ..request("history") };
+    assert_eq!(looked(&it, &again).await.given, 1);
+    client.get("receipts").await;
+    assert_eq!(client.ready("other"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_now_as_it_did_then_is_the_same_wherever_the_rule_stands_in_its_file() {
+    let failing = SHOP.replace("total: .data.amount", "total: (.data.amount | ltrimstr(1) | keys)");
+    let it = TestEngine::with(&failing).await;
+    let mut client = it.client();
+    client.publish("orders", "order.charged", r#"{"order":"a9","amount":7}"#).await;
+    it.until("receipt", |(.., failed)| failed == 1).await;
+    client.get("receipt.failed").await;
+    let report = looked(&it, &request("history")).await;
+    assert_eq!((report.read, report.would_park, report.same, report.differ), (1, 1, 1, 0), "{report}");
+}
