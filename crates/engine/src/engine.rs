@@ -112,6 +112,8 @@ struct State {
     histories: Histories,
     /// Rules of earlier versions that finish what they have in hand.
     finishing: Vec<Finishing>,
+    /// Rules that were stopped for their next version to start.
+    before: BTreeMap<String, Running>,
 }
 
 /// A rule of an earlier version.
@@ -186,6 +188,7 @@ impl Engine {
             sources: Sources::read(&values),
             histories: Histories::read(&values),
             finishing: Vec::new(),
+            before: BTreeMap::new(),
         };
         let inner = Inner { tools, changing: tokio::sync::Mutex::new(false), state: Mutex::new(state) };
         let engine = Self { inner: Arc::new(inner) };
@@ -259,8 +262,8 @@ impl Engine {
                     false => stopping.push(old.task),
                 }
             }
-            state.rules.retain(|name, running| {
-                let next = topology.rule(name);
+            for (name, mut running) in std::mem::take(&mut state.rules) {
+                let next = topology.rule(&name);
                 let stays = next.is_some_and(|rule| rule.definition == running.rule.definition);
                 let finishes = next.is_some_and(|rule| may_finish_beside(&running.rule, rule));
                 match running.task.take() {
@@ -272,8 +275,9 @@ impl Engine {
                     }
                     task => stopping.extend(task),
                 }
-                stays
-            });
+                let rules = if stays { &mut state.rules } else { &mut state.before };
+                rules.insert(name, running);
+            }
             stopping.extend(state.sources.take_changed(topology));
         }
         Task::stop_all(stopping).await;
@@ -290,7 +294,7 @@ impl Engine {
             if state.rules.contains_key(&rule.name) {
                 continue;
             }
-            let mut running = Running::new(rule.clone());
+            let mut running = Running::new(rule.clone(), state.before.remove(&rule.name));
             let rest = state.resting.get(&rule.name).copied();
             if rest.is_none_or(Rest::works) {
                 running.start(&self.inner.tools);
@@ -301,6 +305,7 @@ impl Engine {
             state.rules.insert(rule.name.clone(), running);
         }
         let gone = state.sources.start_new(&topology, &self.inner.tools);
+        state.before.clear();
         state.topology = topology;
         gone
     }

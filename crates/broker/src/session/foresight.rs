@@ -41,6 +41,12 @@ impl Session {
         Some(cell.counts().0)
     }
 
+    /// Whether a queue is a stream; `None`: there is none of that name.
+    pub fn is_stream(&self, queue: &QueueName) -> Option<bool> {
+        let cell = self.vhost.read().queue(queue.as_str()).map(|queue| queue.0.clone())?;
+        Some(cell.stream().is_some())
+    }
+
     /// Whether there is such an exchange.
     pub fn has_exchange(&self, exchange: &str) -> bool {
         self.vhost.read().exchange(exchange).is_some()

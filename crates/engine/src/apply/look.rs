@@ -1,16 +1,18 @@
 //! Works out what a topology would change: what is missing is declared, what is there is compared. Changes nothing.
 
+mod named;
+
 use super::change::{Change, ChangeKind, Op, TopologyPlan};
 use super::lines::{difference, json_lines, node_lines};
 use super::place_of;
 use crate::action::{MailServer, Provider};
-use crate::topology::{Node, Rule, SourceSpec, Topology, Trigger, did_you_mean};
+use crate::topology::{Node, Rule, SourceSpec, Topology};
 use crate::worker::parking_queue;
 use millpond_broker::{
-    Binding, Broker, DeclareExchange, DeclareExchangeError, DeclareQueue, Destination, OpenSession,
-    OpenSessionError, PolicySpec, ScheduleSpec, Session,
+    Binding, Broker, DeclareQueue, Destination, OpenSession, OpenSessionError, PolicySpec, ScheduleSpec,
+    Session,
 };
-use millpond_model::table::{Table, TableBuf};
+use millpond_model::table::{Table, TableBuf, Value as Asked};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -109,83 +111,6 @@ impl Looker<'_> {
 
     fn refuse(&mut self, place: &str, reason: &dyn std::fmt::Display) {
         self.plan.refusals.push(format!("{place}: {reason}"));
-    }
-
-    /// What is named and neither in the file nor in the broker.
-    fn named(&mut self) {
-        let (file, new) = (self.plan.file.clone(), self.new);
-        let mut missing = Vec::new();
-        for binding in &new.bindings {
-            let place = place_of(&file, binding);
-            missing.extend(self.missing_exchange(&binding.it.source).map(|it| (place.clone(), it)));
-            let to = match &binding.it.destination {
-                Destination::Queue(queue) => self.missing_queue(queue),
-                Destination::Exchange(exchange) => self.missing_exchange(exchange),
-            };
-            missing.extend(to.map(|it| (place, it)));
-        }
-        for schedule in &new.schedules {
-            let place = place_of(&file, schedule);
-            missing.extend(self.missing_exchange(&schedule.it.exchange).map(|it| (place, it)));
-        }
-        for source in &new.sources {
-            let place = format!("{}: sources.{}.exchange", source.place, source.name);
-            missing.extend(self.missing_exchange(&source.exchange).map(|it| (place, it)));
-        }
-        for rule in &new.rules {
-            let on = match (rule.on.bound_to(), rule.on.taken_from()) {
-                (Some(exchange), _) => self.missing_exchange(exchange).or_else(|| self.no_bus(rule)),
-                (_, Some(queue)) => self.missing_queue(queue),
-                _ => None,
-            };
-            missing.extend(on.map(|it| (format!("{}: rules.{}.on", rule.place, rule.name), it)));
-            for (place, exchange) in rule.publishes_to() {
-                let to = self.missing_exchange(exchange);
-                missing.extend(to.map(|it| (format!("{place}: rules.{}.do", rule.name), it)));
-            }
-        }
-        for (place, reason) in missing {
-            self.refuse(&place, &reason);
-        }
-    }
-
-    /// What to say of an exchange that is neither in the file nor in the broker.
-    fn missing_exchange(&self, name: &ExchangeName) -> Option<String> {
-        let known = name.is_empty() || self.in_file.exchanges.contains(name.as_str());
-        if known || self.session.has_exchange(name.as_str()) {
-            return None;
-        }
-        let guess = did_you_mean(name.as_str(), self.in_file.exchanges.iter().copied());
-        Some(format!("found exchange '{name}', expected one of the file or of the broker{guess}"))
-    }
-
-    /// What to say of a bus that the broker has as another type; of one in the file that was said when it was read.
-    fn no_bus(&self, rule: &Rule) -> Option<String> {
-        let Trigger::Events { bus, .. } = &rule.on else { return None };
-        let request = DeclareExchange {
-            name: bus.clone(),
-            kind: "x-events".into(),
-            passive: false,
-            durable: true,
-            auto_delete: false,
-            internal: false,
-            arguments: Table::new(),
-        };
-        match self.session.would_declare_exchange(&request) {
-            Err(DeclareExchangeError::Inequivalent { arg, .. }) if &*arg.argument == "type" => {
-                let kind = arg.current;
-                Some(format!("found the bus '{bus}' of type {kind}, expected one of type 'x-events'"))
-            }
-            _ => None,
-        }
-    }
-
-    fn missing_queue(&self, name: &QueueName) -> Option<String> {
-        if self.in_file.queues.contains(name) || self.session.ready_count(name).is_some() {
-            return None;
-        }
-        let guess = did_you_mean(name.as_str(), self.in_file.queues.iter().map(QueueName::as_str));
-        Some(format!("found queue '{name}', expected one of the file or of the broker{guess}"))
     }
 
     /// Exchanges and queues, those of the rules included.
@@ -449,8 +374,11 @@ fn show_binding(binding: &Binding) -> String {
         Destination::Exchange(exchange) => format!("exchange {exchange}"),
     };
     let key = String::from_utf8_lossy(&binding.key);
-    let headers = if binding.arguments.is_empty() { "" } else { ", headers" };
-    format!("{} -> {to} ('{key}'{headers})", binding.source)
+    let arguments = match binding.arguments.is_empty() {
+        true => String::new(),
+        false => format!(", {}", crate::action::show_value(&Asked::Table(binding.arguments.clone()))),
+    };
+    format!("{} -> {to} ('{key}'{arguments})", binding.source)
 }
 
 fn policy_lines(policy: &PolicySpec) -> Vec<String> {

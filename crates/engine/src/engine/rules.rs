@@ -108,8 +108,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(rule: Arc<Rule>) -> Self {
-        Self { rule, vitals: Arc::default(), inner: Arc::default(), task: None }
+    /// `before`: the version whose counts go on.
+    pub(super) fn new(rule: Arc<Rule>, before: Option<Self>) -> Self {
+        let next = |of: fn(&Self) -> &Arc<Vitals>| {
+            before.as_ref().map_or_else(Vitals::default, |before| of(before).next()).into()
+        };
+        Self { rule, vitals: next(|it| &it.vitals), inner: next(|it| &it.inner), task: None }
     }
 
     /// `finishes`: an earlier version has messages in hand.

@@ -6,7 +6,7 @@ use crate::event::HOPS_HEADER;
 use crate::fingerprint::Fingerprint;
 use crate::topology::Rule;
 use bytes::Bytes;
-use millpond_events::{HEADER_PREFIX, STRUCTURED, media_type, show_time, text_of};
+use millpond_events::{HEADER_PREFIX, HEADER_PREFIX_ALTERNATIVE, STRUCTURED, media_type, show_time, text_of};
 use millpond_model::limits::PROPERTIES_MAX_BYTES;
 use millpond_model::properties::{Properties, RawProperties};
 use millpond_model::table::{RawValue, Table, TableBuf};
@@ -62,9 +62,15 @@ fn with_count(event: &Message, key: &str, count: u64, now_ms: u64) -> Message {
         (format!("{HEADER_PREFIX}count"), RawValue::I64(i64::try_from(count).unwrap_or(i64::MAX))),
         (format!("{HEADER_PREFIX}key"), RawValue::LongStr(key.as_bytes())),
     ];
-    let mut headers =
-        properties.headers().map_or_else(TableBuf::new, |all| TableBuf::without(all, &ours[0].0));
-    headers = TableBuf::without(headers.as_raw(), &ours[1].0);
+    let mut headers = match properties.headers() {
+        Some(all) => TableBuf::without(all, &ours[0].0),
+        None => TableBuf::new(),
+    };
+    // In both spellings: of two the first would count, and that is the sender's.
+    let theirs = ["count", "key"].map(|name| format!("{HEADER_PREFIX_ALTERNATIVE}{name}"));
+    for name in theirs.iter().chain([&ours[1].0]) {
+        headers = TableBuf::without(headers.as_raw(), name);
+    }
     for (name, value) in &ours {
         // Names and depths are ours and within the limits; the key is short.
         let _ = headers.push(name, *value);

@@ -51,10 +51,10 @@ pub(crate) struct Vitals {
     pub(crate) state: Mutex<RuleState>,
     /// It is to take no more messages, and to end when it has finished those in hand.
     pub(crate) finish: watch::Sender<bool>,
-    pub(crate) seen: AtomicU64,
-    pub(crate) acted: AtomicU64,
-    pub(crate) retried: AtomicU64,
-    pub(crate) failed: AtomicU64,
+    pub(crate) seen: Arc<AtomicU64>,
+    pub(crate) acted: Arc<AtomicU64>,
+    pub(crate) retried: Arc<AtomicU64>,
+    pub(crate) failed: Arc<AtomicU64>,
 }
 
 impl Default for Vitals {
@@ -62,11 +62,20 @@ impl Default for Vitals {
         Self {
             state: Mutex::new(RuleState::Stopped),
             finish: watch::Sender::new(false),
-            seen: AtomicU64::new(0),
-            acted: AtomicU64::new(0),
-            retried: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            seen: Arc::default(),
+            acted: Arc::default(),
+            retried: Arc::default(),
+            failed: Arc::default(),
         }
+    }
+}
+
+impl Vitals {
+    /// Of the next version of a rule: the counts go on, and the version before counts there what it finishes.
+    pub(crate) fn next(&self) -> Self {
+        let Self { seen, acted, retried, failed, .. } = self;
+        let (seen, acted, retried, failed) = (seen.clone(), acted.clone(), retried.clone(), failed.clone());
+        Self { seen, acted, retried, failed, ..Self::default() }
     }
 }
 

@@ -83,3 +83,29 @@ rules:
     it.engine.stop_rule("r").await.unwrap();
     assert_eq!(client.ready("out"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counts_of_a_rule_go_on_through_its_versions() {
+    let server = Server::start(&["500 Down"]).await;
+    let (it, second) = with_an_old_version(&server).await;
+    assert_eq!(it.counts("r"), (1, 0, 1, 0));
+    it.apply(&second.replace("second\"", "third\"")).await;
+    assert_eq!(it.counts("r"), (1, 0, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_not_taken_for_a_queue_nor_a_queue_for_a_stream() {
+    let it = TestEngine::with("queues: {s: {arguments: {x-queue-type: stream}}, q: {}}").await;
+    let declared = "queues: {s: {arguments: {x-queue-type: stream}}, q: {}}\n";
+    for before in [declared, ""] {
+        let rule = |name: &str, on: &str| format!("  {name}: {{on: {on}, do: [file: {{path: f}}]}}\n");
+        let file = format!("{before}rules:\n{}{}", rule("a", "{queue: s}"), rule("b", "{stream: q}"));
+        let refused = it.engine.apply("t.yaml", &file).await.unwrap_err().to_string();
+        for part in [
+            "found the stream 's' as a queue, expected {stream: s}",
+            "found the queue 'q' as a stream, expected {queue: q}",
+        ] {
+            assert!(refused.contains(part), "{part}\nis not in\n{refused}");
+        }
+    }
+}

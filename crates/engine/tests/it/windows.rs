@@ -327,3 +327,16 @@ fn what_cannot_be_remembered_is_named() {
         assert!(error.contains(wanted), "{head}:\n{error}\n{wanted}");
     }
 }
+
+#[tokio::test]
+async fn what_an_event_says_of_count_and_key_itself_is_not_believed() {
+    let head = "on: {bus: events, type: t}\n    count: {every: 1, within: 1m, by: .data}";
+    let it = engine(head, "'[.count, .key]'").await;
+    let mut client = it.client();
+    let mut properties = persistent();
+    for name in ["cloudEvents_count", "cloudEvents:count", "cloudEvents_key", "cloudEvents:key"] {
+        properties.headers.push(name, "theirs");
+    }
+    client.publish_with("events", "t", br#""ours""#, &properties).await;
+    assert_eq!(client.get("out").await.json(), json!([1, "ours"]));
+}

@@ -99,7 +99,11 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<String>
             format!("rule {rule} gets no more messages; it rests when its queue is worked off")
         }
         RuleRequest::History { rule } => history(engine, &rule)?,
-        RuleRequest::Test { rule, event } => engine.dry_run(&rule, &event)?.to_string(),
+        RuleRequest::Test { rule, event } => {
+            // An expression may take its time; a mistake in it ends no more than this.
+            let engine = engine.clone();
+            tokio::task::spawn_blocking(move || engine.dry_run(&rule, &event)).await??.to_string()
+        }
     })
 }
 
