@@ -146,7 +146,7 @@ async fn lines_stand_in_the_order_of_the_messages_and_files_rotate() {
     for n in 0..30 {
         client.publish("", "in", &format!(r#"{{"day": "tue", "n": {n}, "text": "12345678"}}"#)).await;
     }
-    it.until("audit", |(_, acted, ..)| acted == 30).await;
+    it.until("audit", |(_, acted, ..)| acted == 330).await;
     let mut names: Vec<_> = std::fs::read_dir(it.file("audit"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
