@@ -1,5 +1,6 @@
 //! What every part of the broker shares: the store, the settings, numbers that are given once.
 
+use crate::access::Access;
 use crate::alarm::Alarms;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     /// Asked when a session opens, never after.
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) sessions: Sessions,
+    pub(crate) access: Access,
     pub(crate) alarms: Alarms,
     pub(crate) listeners: Listeners,
     pub(crate) timer: Timer,
@@ -75,6 +77,7 @@ impl Core {
             options,
             vhosts: RwLock::new(vhosts),
             sessions: Sessions::default(),
+            access: Access::default(),
             alarms: Alarms::default(),
             listeners: Listeners::default(),
             watchdog: Watchdog::default(),

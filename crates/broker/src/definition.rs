@@ -11,6 +11,10 @@
 //! p/ vhost:name policy bytes                                          a policy
 //! o/ vhost:name policy bytes                                          an operator policy
 //! u/ user bytes                                                       limits of a user
+//! us/ user bytes                                                      a user
+//! pe/ vhost:name user bytes                                           what a user may do in a vhost
+//! tp/ vhost:name user:name exchange bytes                             what a user may do with a topic exchange
+//! m/users                                                             there was a user once
 //! d/ queue id u64 | id of a message                                   until when it is remembered, see `queue::dedup`
 //! r/ queue id u64                                                     the log of what a queue remembers, see `queue::retained`
 //! r/ queue id u64 | number u64                                        acked, and not in that log yet
@@ -37,6 +41,8 @@
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
 //! limits    version=1 u8 | connections max i64 | channels max i64; -1: no limit
 //! offset    version=1 u8 | offset u64
+//! user      version=1 u8 | hash algorithm:name (empty: no password) | hash:name | tags: a name each
+//! rights    version=1 u8 | configure, write, read: a pattern each, behind its length u32; of topics write and read
 //! schedule  version=1 u8 | missed:name | cron:name | zone:name | exchange:name | key:name
 //!           | properties length u32 | properties as a message has them | body
 //! its state version=1 u8 | flags u8 (1 paused) | done up to u64 | last moment with a message u64 (0: none); ms
@@ -46,11 +52,13 @@
 //! sorted by name, because arguments are part of a binding's identity whatever their order. Only what is durable is
 //! here: durable exchanges, durable queues that are not exclusive, bindings between them and built-in exchanges.
 
+mod access;
 mod admin;
 mod schedules;
 
 use crate::queue::logs::Priorities;
 use crate::request::{Binding, Destination};
+pub(crate) use access::*;
 pub(crate) use admin::*;
 use millpond_model::table::{Table, TableBuf};
 use millpond_model::{ExchangeName, QueueName, VhostName};

@@ -1,7 +1,9 @@
 //! One error type an operation. Mapped to reply codes or HTTP by each front end, once.
 
+use crate::access::AccessRefused;
 use millpond_model::{ExchangeName, QueueName, UserName, VhostName};
 use millpond_store::{CommitError, ReadValuesError};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Why a broker cannot start on a store.
@@ -35,6 +37,16 @@ pub enum LoginError {
         /// The user.
         user: UserName,
     },
+    /// Too many failed ones of late.
+    #[error("too many failed logins as `{user}` from {peer}: wait {}s", .retry_after_ms.div_ceil(1000))]
+    TooManyAttempts {
+        /// As sent.
+        user: String,
+        /// From where.
+        peer: IpAddr,
+        /// When the next attempt is looked at.
+        retry_after_ms: u64,
+    },
     /// Only allowed from this machine.
     #[error("user `{user}` may only connect from this machine (loopback)")]
     LoopbackOnly {
@@ -53,7 +65,7 @@ pub enum OpenSessionError {
         vhost: VhostName,
     },
     /// No permission on it.
-    #[error("user `{user}` has no access to vhost `{vhost}`")]
+    #[error("access to vhost '{vhost}' refused for user '{user}'")]
     Forbidden {
         /// Who.
         user: UserName,
@@ -115,6 +127,9 @@ pub struct Inequivalent {
 /// Why an exchange was not declared.
 #[derive(Debug, thiserror::Error)]
 pub enum DeclareExchangeError {
+    /// Not allowed (403).
+    #[error(transparent)]
+    Forbidden(#[from] AccessRefused),
     /// Passive, and there is none.
     #[error("no exchange '{exchange}' in vhost '{vhost}'")]
     Missing {
@@ -168,6 +183,9 @@ pub enum DeclareExchangeError {
 /// Why an exchange was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteExchangeError {
+    /// Not allowed (403).
+    #[error(transparent)]
+    Forbidden(#[from] AccessRefused),
     /// `amq.*` (403).
     #[error("exchange '{exchange}' in vhost '{vhost}' is built in and cannot be deleted")]
     BuiltIn {
@@ -195,6 +213,9 @@ pub enum DeleteExchangeError {
 /// What may be wrong with a queue that is named (404, 405).
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
+    /// Not allowed (403).
+    #[error(transparent)]
+    Forbidden(#[from] AccessRefused),
     /// There is none.
     #[error("no queue '{queue}' in vhost '{vhost}'")]
     Missing {
@@ -303,6 +324,9 @@ pub enum DeleteQueueError {
 /// Why a binding was not made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
+    /// Not allowed (403).
+    #[error(transparent)]
+    Forbidden(#[from] AccessRefused),
     /// The source (404).
     #[error("no exchange '{exchange}' in vhost '{vhost}'")]
     ExchangeMissing {
@@ -334,6 +358,9 @@ pub enum BindError {
 /// Why a publish was refused at the door.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
+    /// Not allowed (403).
+    #[error(transparent)]
+    Forbidden(#[from] AccessRefused),
     /// 404.
     #[error("no exchange '{exchange}' in vhost '{vhost}'")]
     ExchangeMissing {

@@ -4,6 +4,7 @@
 //! Everything is synchronous: what must be waited for (the disk, a consumer's turn) comes back as an event.
 //! See docs/ARCHITECTURE.md, "Broker".
 
+mod access;
 mod admin;
 mod alarm;
 mod broker;
@@ -16,6 +17,7 @@ pub mod error;
 pub mod event;
 mod history;
 mod notice;
+mod pattern;
 mod policy;
 mod queue;
 mod reply;
@@ -33,6 +35,10 @@ mod watchdog;
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
 
+pub use access::{
+    AccessRefused, BadHash, HashAlgorithm, Operation, OperationRefused, Operator, Permissions, Right, Thing,
+    TopicPermission, tag,
+};
 pub use admin::*;
 pub use alarm::{AlarmInfo, AlarmLevel, Resource, ResourceLimits, Resources};
 pub use broker::Broker;
@@ -42,6 +48,7 @@ pub use error::*;
 pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreStatus};
 pub use notice::{Notice, Noticed, Notices};
+pub use pattern::BadPattern;
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
 pub use request::*;
 pub use routing::check_event_conditions;
@@ -62,9 +69,9 @@ pub struct BrokerOptions {
     pub sessions_max: usize,
     /// Bytes that may wait in a consumer's inbox before deliveries to it pause.
     pub inbox_max_bytes: usize,
-    /// The user that exists from the start, with all permissions on `/`.
+    /// The user that is made in a store that never had one: an administrator, with all permissions in every vhost.
     pub default_user: UserName,
-    /// Its password.
+    /// The password it is made with.
     pub default_password: Box<str>,
     /// Whether that user may only come from this machine (loopback), as RabbitMQ's guest.
     pub default_user_loopback_only: bool,
@@ -79,6 +86,14 @@ pub struct Login {
     pub user: UserName,
     /// From where, `None` for in-process clients (engine, control socket).
     pub peer: Option<IpAddr>,
+    pub(crate) origin: access::Origin,
+}
+
+impl Login {
+    /// Whether it is the process's own, which may do everything.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.origin == access::Origin::Inside
+    }
 }
 
 /// What a front end tells of itself.

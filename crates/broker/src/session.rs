@@ -1,5 +1,6 @@
 //! A front-end connection as the broker sees it.
 
+mod access;
 mod consume;
 mod definitions;
 mod foresight;
@@ -11,6 +12,7 @@ mod routes;
 mod uncommitted;
 
 use crate::Login;
+use crate::access::{AccessRefused, Right, Thing};
 use crate::core::Core;
 use crate::error::ChannelLimit;
 use crate::event::SessionEvent;
@@ -20,7 +22,7 @@ use crate::request::{Durability, QueueRef};
 use crate::vhost::Vhost;
 use hashbrown::HashMap;
 use inbox::Inbox;
-use millpond_model::{QueueName, UserName};
+use millpond_model::QueueName;
 use millpond_store::Batch;
 use publish::Groups;
 use queues::QueueTable;
@@ -36,9 +38,7 @@ pub struct Session {
     pub(crate) core: Arc<Core>,
     vhost: Arc<Vhost>,
     pub(crate) owner: OwnerKey,
-    user: UserName,
-    /// Of an in-process client, which alarms do not hold back.
-    is_internal: bool,
+    login: Login,
     inbox: Arc<Inbox>,
     queues: QueueTable,
     consumers: HashMap<u64, Consumer>,
@@ -87,8 +87,7 @@ impl Session {
             core,
             vhost,
             owner: OwnerKey(key),
-            is_internal: login.peer.is_none(),
-            user: login.user,
+            login,
             inbox,
             queues: QueueTable::default(),
             consumers: HashMap::new(),
@@ -163,6 +162,16 @@ impl Session {
         Durability::Pending(self.next_token)
     }
 
+    /// Whether its user may do this with a thing of its vhost.
+    fn may(&self, right: Right, thing: Thing<'_>) -> Result<(), AccessRefused> {
+        self.core.access.check(&self.login, &self.vhost.name, right, thing)
+    }
+
+    /// Of an in-process client, which alarms do not hold back.
+    fn is_inside(&self) -> bool {
+        self.login.is_inside()
+    }
+
     /// Whether its vhost went while it was being opened.
     pub(crate) fn is_in_deleted_vhost(&self) -> bool {
         self.vhost.is_deleted()
@@ -171,7 +180,7 @@ impl Session {
     /// Counts a channel against its user's limit (`max-channels`); [`Self::channel_closed`] when it goes. The channels
     /// of a session that ends are forgotten with it.
     pub fn channel_opened(&mut self) -> Result<(), ChannelLimit> {
-        let limit = |limit| ChannelLimit { user: self.user.clone(), limit };
+        let limit = |limit| ChannelLimit { user: self.login.user.clone(), limit };
         self.core.sessions.open_channel(self.owner.0).map_err(limit)
     }
 

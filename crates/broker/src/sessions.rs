@@ -164,6 +164,13 @@ impl Sessions {
         self.0.lock().vhosts.get(vhost).copied().unwrap_or(0)
     }
 
+    /// The inboxes of a user's open sessions.
+    pub(crate) fn inboxes_of(&self, user: &UserName) -> Vec<Arc<Inbox>> {
+        let state = self.0.lock();
+        let open = state.open.values().filter(|open| open.user.as_ref() == Some(user));
+        open.filter_map(|open| open.inbox.upgrade()).collect()
+    }
+
     /// All open sessions' inboxes, or those of one vhost.
     pub(crate) fn inboxes(&self, vhost: Option<&VhostName>) -> Vec<Arc<Inbox>> {
         let state = self.0.lock();

@@ -3,12 +3,14 @@
 
 mod admin;
 mod delayed;
+mod hidden;
 mod messages;
 mod rules;
 mod schedules;
 mod secrets;
 mod sources;
 mod topology;
+mod users;
 
 use crate::control::{self, Request};
 use crate::serve;
@@ -47,6 +49,7 @@ fn command() -> Command {
         .subcommand(schedules::command())
         .subcommand(secrets::command())
         .subcommand(sources::command())
+        .subcommand(users::command())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -108,6 +111,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("schedules", matches)) => schedules::dispatch(matches),
         Some(("secrets", matches)) => secrets::dispatch(matches),
         Some(("sources", matches)) => sources::dispatch(matches),
+        Some(("users", matches)) => users::dispatch(matches),
         _ => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ mod rules;
 mod schedules;
 mod secrets;
 mod sources;
+mod users;
 mod when;
 
 use crate::alarms::Watch;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+pub(crate) use users::{PermissionText, UserRequest};
 
 /// Longest request: a topology file and its JSON escapes.
 const REQUEST_MAX_BYTES: u64 = 16 << 20;
@@ -83,6 +85,11 @@ pub(crate) enum Request {
     Secrets {
         /// What.
         ask: SecretRequest,
+    },
+    /// What is asked about users.
+    Users {
+        /// What.
+        ask: UserRequest,
     },
     /// What is asked about sources.
     Sources {
@@ -189,7 +196,7 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
     tokio::io::BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         // Without the text of the error, which tells what stands where something else was expected: a secret perhaps.
-        Err(_) if line.contains("\"secrets\"") => {
+        Err(_) if line.contains("\"secrets\"") || line.contains("\"users\"") => {
             Answer::Error("a request that this broker does not know".into())
         }
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
@@ -225,6 +232,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
+        Request::Users { ask } => users::carry_out(ask, &rooms.broker).await,
         Request::Sources { ask } => sources::carry_out(ask, engine).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms).await,
     }

@@ -7,6 +7,7 @@
 mod amqp;
 mod http;
 mod listener;
+mod login;
 mod options;
 mod stop;
 

@@ -1,4 +1,4 @@
-//! What an operator asks of the broker: vhosts, policies, limits, what queues there are and what they act by.
+//! What an operator asks of the broker: users, vhosts, policies, limits, what queues there are and what they act by.
 //!
 //! The operations of `Session` belong to a connection in a vhost; these belong to nobody's, and are as durable:
 //! each answers with a [`Saved`](crate::Saved) to wait for.
@@ -12,6 +12,7 @@ mod policies;
 mod queues;
 mod replay;
 mod schedules;
+mod users;
 mod vhosts;
 
 use crate::Broker;
@@ -29,6 +30,7 @@ pub use queues::{QueueInfo, QueueType};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;
 use std::sync::Arc;
+pub use users::{NewPassword, UserError, UserInfo, UserSpec};
 pub(crate) use vhosts::forget_vhost;
 pub use vhosts::{VhostInfo, VhostSpec};
 

@@ -86,9 +86,13 @@ impl Broker {
             default_queue_type: spec.default_queue_type.map_or("", QueueType::as_str).into(),
             description: spec.description.clone(),
         };
-        let saved = self.put_vhost(&vhost, definition);
+        let mut saved = self.put_vhost(&vhost, definition);
         if is_new {
             vhosts.insert(spec.name.clone(), vhost);
+            let _order = self.core.access.changing.lock();
+            let mut batch = self.core.store.begin();
+            self.permit_default_user(&spec.name, &mut batch);
+            saved = self.core.save(batch);
         }
         drop(vhosts);
         tracing::info!(vhost = %spec.name, is_new, "vhost set");
@@ -140,9 +144,12 @@ impl Broker {
         }
         self.core.work(|work| vhost.delays.forget_all(&vhost, work.batch));
         self.core.work(|work| vhost.schedules.forget_all(&vhost, work.batch));
+        let order = self.core.access.changing.lock();
+        self.core.access.forget_vhost(name);
         if let Err(error) = forget_vhost(&self.core.store, name) {
             tracing::error!(vhost = %name, %error, "what was defined in a deleted vhost goes with the next start");
         }
+        drop(order);
         // The log keeps the order: when this is durable, so is all before it.
         let mut last = self.core.store.begin();
         last.delete(&vhost_key(name));
@@ -169,6 +176,8 @@ pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) -> Result<(), ReadV
         definition::OPERATOR_POLICIES,
         definition::SCHEDULES,
         definition::SCHEDULE_STATES,
+        definition::PERMISSIONS,
+        definition::TOPIC_PERMISSIONS,
     ];
     for prefix in prefixes {
         let keys: Vec<_> = store.values(&vhost_prefix(prefix, vhost))?.into_iter().map(|it| it.0).collect();

@@ -10,20 +10,15 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
+use crate::pattern::{BadPattern, compile, is_match};
 pub use definition::PolicyDefinition;
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Regex;
 pub(crate) use keys::On;
 pub use merge::argument_value;
 pub(crate) use merge::{alterable, check_alteration, effective};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Longest pattern. Bytes.
-const PATTERN_MAX_BYTES: usize = 4096;
-/// Largest compiled pattern. Bytes.
-const COMPILED_MAX_BYTES: usize = 1 << 20;
-/// Steps back that matching one name may take.
-const BACKTRACK_MAX: usize = 100_000;
 /// Longest name. Bytes.
 const NAME_MAX_BYTES: usize = 255;
 /// Policies of a kind that a vhost may have: each is asked for every new queue.
@@ -127,13 +122,8 @@ pub enum PolicyError {
         size_bytes: usize,
     },
     /// Not a regular expression, or too large a one.
-    #[error("the pattern '{pattern}' cannot be used: {reason}")]
-    BadPattern {
-        /// As given, shortened.
-        pattern: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    BadPattern(#[from] BadPattern),
     /// A word that is none of the six.
     #[error(
         "'{found}' is nothing a policy applies to: use all, queues, exchanges, classic_queues, quorum_queues or streams"
@@ -227,31 +217,10 @@ impl Policy {
         Ok(Self { spec, pattern })
     }
 
-    /// Whether it is for this. A pattern that takes too long for a name does not fit it.
+    /// Whether it is for this.
     fn fits(&self, subject: Subject<'_>, name: &str) -> bool {
-        self.spec.apply_to.includes(subject)
-            && self.pattern.is_match(name).unwrap_or_else(|error| {
-                tracing::warn!(policy = %self.spec.name, name, %error, "the pattern does not come to an end");
-                false
-            })
+        self.spec.apply_to.includes(subject) && is_match(&self.pattern, name)
     }
-}
-
-/// Compiles a pattern within bounds of size and time.
-fn compile(pattern: &str) -> Result<Regex, PolicyError> {
-    let bad = |reason: String| {
-        let shown: String = pattern.chars().take(80).collect();
-        PolicyError::BadPattern { pattern: shown, reason }
-    };
-    if pattern.len() > PATTERN_MAX_BYTES {
-        return Err(bad(format!("{} bytes are over the limit of {PATTERN_MAX_BYTES}", pattern.len())));
-    }
-    RegexBuilder::new(pattern)
-        .delegate_size_limit(COMPILED_MAX_BYTES)
-        .delegate_dfa_size_limit(COMPILED_MAX_BYTES)
-        .backtrack_limit(BACKTRACK_MAX)
-        .build()
-        .map_err(|error| bad(error.to_string()))
 }
 
 /// The policies in force for one thing.

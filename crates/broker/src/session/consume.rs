@@ -1,6 +1,7 @@
 //! Consuming: consumers, single gets, settling, direct reply-to.
 
 use super::{Consumer, ReplyInbox, Session};
+use crate::access::{Right, Thing};
 use crate::error::{ConsumeError, GetError, QueueError};
 use crate::queue::consumers::{AddConsumerError, NewConsumer};
 use crate::queue::get::CellGetError;
@@ -22,6 +23,7 @@ impl Session {
             return Err(ConsumeError::TooMany { limit });
         }
         let (rate, lease_ms) = check_consumer_arguments(&request)?;
+        self.may(Right::Read, Thing::Queue(request.queue.as_str())).map_err(QueueError::from)?;
         let cell = self.find_queue(&request.queue)?;
         if let Some(stream) = cell.stream() {
             return self.read_stream(request, &cell, stream);
@@ -100,6 +102,7 @@ impl Session {
     /// Takes one message. `Ok(None)`: the queue is empty. A message that must be read from disk first:
     /// `Err(GetError::Loading)`, and `poll_loaded` tells when to try again.
     pub fn get(&mut self, queue: &QueueName, no_ack: bool) -> Result<Option<Got>, GetError> {
+        self.may(Right::Read, Thing::Queue(queue.as_str())).map_err(QueueError::from)?;
         let cell = self.find_queue(queue)?;
         self.check_not_stream(&cell, "basic.get")?;
         let queue = self.queue_ref(&cell);

@@ -2,6 +2,7 @@
 //! their batches are submitted under it too, so that the log has them in the order they happened.
 
 use super::Session;
+use crate::access::{Right, Thing};
 use crate::definition::{
     BINDING_VALUE, ExchangeDefinition, QueueDefinition, binding_key, exchange_key, queue_key,
 };
@@ -38,6 +39,7 @@ impl Session {
         let vhost = self.vhost.clone();
         let stripped = strip_exchange(&request.name).map(|name| DeclareExchange { name, ..request.clone() });
         let request = stripped.as_ref().unwrap_or(request);
+        self.may_declare_exchange(request)?;
         let mut router = vhost.write();
         if vhost.is_deleted() {
             let (exchange, vhost) = (request.name.clone(), vhost.name.clone());
@@ -76,6 +78,7 @@ impl Session {
         name: &ExchangeName,
         if_unused: bool,
     ) -> Result<Durability, DeleteExchangeError> {
+        self.may(Right::Configure, Thing::Exchange(name.as_str()))?;
         let vhost = self.vhost.clone();
         let mut router = vhost.write();
         let removed = router.delete_exchange(name, if_unused)?;
@@ -98,6 +101,10 @@ impl Session {
         }
         let typed = self.with_default_type(request);
         let request = typed.as_ref().unwrap_or(request);
+        let nameless = name.is_empty() && !request.passive;
+        let made_up = nameless.then(|| self.made_up_name(request)).transpose()?;
+        let name = made_up.as_ref().unwrap_or(name);
+        self.may_declare_queue(name, request).map_err(QueueError::from)?;
         let mut router = vhost.write();
         if let Some(queue) = router.queue(name.as_str()) {
             let cell = queue.0.clone();
@@ -113,9 +120,9 @@ impl Session {
         if request.passive || vhost.is_deleted() {
             return Err(self.missing(name).into());
         }
-        self.check_new_queue(name, request)?;
+        self.check_new_queue(&request.name, request)?;
         self.check_room(name, router.queues().len() as u64)?;
-        let name = if name.is_empty() { self.made_up_name(request)? } else { name.clone() };
+        let name = name.clone();
         let priorities = priorities(&request.arguments);
         let spec = QueueSpec {
             id: self.core.next_queue_ids(priorities.levels()),
@@ -144,17 +151,22 @@ impl Session {
         };
         let effective = vhost.effective_queue(&name, &spec.arguments, &Table::new());
         let core = Arc::downgrade(&self.core);
-        let (durable, exclusive) = (spec.durable, spec.exclusive.is_some());
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
+        self.tell_created(&cell);
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
-        self.core.tell(|| {
-            let (vhost, queue) = (vhost.name.clone(), name.clone());
-            Notice::QueueCreated { vhost, queue, durable, exclusive }
-        });
         let durability = self.commit(batch);
         Ok((QueueDeclared { name, ready: 0, consumers: 0 }, durability))
+    }
+
+    fn tell_created(&self, cell: &QueueCell) {
+        self.core.tell(|| {
+            let spec = cell.spec();
+            let (vhost, queue) = (self.vhost.name.clone(), spec.name.clone());
+            let (durable, exclusive) = (spec.durable, spec.exclusive.is_some());
+            Notice::QueueCreated { vhost, queue, durable, exclusive }
+        });
     }
 
     /// Direct reply-to has no queues; declaring one asks whether the requester lives (A14).
@@ -301,6 +313,7 @@ impl Session {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<(u64, Durability), DeleteQueueError> {
+        self.may(Right::Configure, Thing::Queue(name.as_str())).map_err(QueueError::from)?;
         let vhost = self.vhost.clone();
         let core = self.core.clone();
         let mut router = vhost.write();
@@ -341,6 +354,7 @@ impl Session {
 
     /// Drops all ready messages; returns how many (A11).
     pub fn purge_queue(&mut self, name: &QueueName) -> Result<(u64, Durability), QueueError> {
+        self.may(Right::Read, Thing::Queue(name.as_str()))?;
         let cell = self.find_queue(name)?;
         self.check_not_stream(&cell, "queue.purge")?;
         let core = self.core.clone();
@@ -352,6 +366,7 @@ impl Session {
     pub fn bind(&mut self, binding: &Binding) -> Result<Durability, BindError> {
         let vhost = self.vhost.clone();
         let mut router = vhost.write();
+        self.may_bind(binding, &router)?;
         self.check_destination(router.queue(destination_queue(binding)))?;
         if Vhost::is_stored(&router, binding) {
             self.core.check_writable().map_err(QueueError::from)?;
@@ -417,6 +432,7 @@ impl Session {
     pub fn unbind(&mut self, binding: &Binding) -> Result<Durability, BindError> {
         let vhost = self.vhost.clone();
         let mut router = vhost.write();
+        self.may_bind(binding, &router)?;
         self.check_destination(router.queue(destination_queue(binding)))?;
         let removed = router.unbind(binding)?;
         vhost.changed();

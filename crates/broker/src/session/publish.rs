@@ -77,7 +77,7 @@ impl Session {
             self.core.wait_for_room(cx.waker());
             return Poll::Pending;
         }
-        if !self.confirming && !self.is_internal && self.alarm_level() == AlarmLevel::Refusing {
+        if !self.confirming && !self.is_inside() && self.alarm_level() == AlarmLevel::Refusing {
             return self.poll_alarm(AlarmLevel::Refusing, cx).map(|_| ());
         }
         Poll::Ready(())
@@ -136,10 +136,10 @@ impl Session {
     #[inline]
     fn check_properties(&self, properties: &RawProperties<'_>) -> Result<bool, PublishError> {
         if let Some(claimed) = properties.user_id()
-            && claimed != self.user.as_str().as_bytes()
+            && claimed != self.login.user.as_str().as_bytes()
         {
             let claimed = String::from_utf8_lossy(claimed).into_owned();
-            return Err(PublishError::WrongUserId { claimed, user: self.user.clone() });
+            return Err(PublishError::WrongUserId { claimed, user: self.login.user.clone() });
         }
         if let Some(expiration) = properties.expiration() {
             check_expiration(expiration)?;
@@ -161,6 +161,7 @@ impl Session {
         properties: &RawProperties<'_>,
         copies: bool,
     ) -> Result<Route, PublishError> {
+        self.may_publish(exchange, routing_key, properties)?;
         let is_reply = exchange.is_empty() && routing_key.starts_with(REPLY_TO_PREFIX.as_bytes());
         let mut found = Resolution::default();
         let gives_back = exchange.is_empty() && routing_key == GIVE_BACK_KEY.as_bytes();
@@ -264,7 +265,7 @@ impl Session {
 
     /// Refuses a batch that the store would have to keep and cannot.
     fn check_door(&self, batch: &[Publish]) -> Result<(), WriteRefused> {
-        if self.core.alarms.level() == AlarmLevel::Refusing && !self.is_internal && !batch.is_empty() {
+        if self.core.alarms.level() == AlarmLevel::Refusing && !self.is_inside() && !batch.is_empty() {
             return Err(WriteRefused::Alarm { reason: self.core.alarms.reason() });
         }
         let Err(refused) = self.core.check_writable() else { return Ok(()) };

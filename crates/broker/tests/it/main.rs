@@ -1,6 +1,7 @@
 //! The broker through its public door, on a real store.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod access;
 mod admin;
 mod alarms;
 mod consume;

@@ -96,7 +96,7 @@ impl TestBroker {
         self.open_session(login, vhost)
     }
 
-    fn open_session(&self, login: Login, vhost: &str) -> Result<Client, OpenSessionError> {
+    pub(crate) fn open_session(&self, login: Login, vhost: &str) -> Result<Client, OpenSessionError> {
         let request = OpenSession { login, vhost: VhostName::new(vhost).unwrap(), name: "test".into() };
         Ok(Client { session: self.broker().open_session(request)?, events: Vec::new() })
     }

@@ -98,9 +98,9 @@ settings! {
     exec_allow: Vec<PathBuf> = [];
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter by module such as `info,millpond_store=debug`.
     log: String = ["info"];
-    /// The user that exists from the start, with all permissions.
+    /// The user that is made in a new data directory: an administrator with all permissions. Later changes have no effect: see `millpond users`.
     default_user: String = ["guest"];
-    /// Password of that user.
+    /// The password that user is made with.
     default_password: String = ["guest"];
     /// Whether that user may only connect from this machine.
     default_user_loopback_only: bool = ["true"];

@@ -4,6 +4,7 @@ use super::core::{Agreed, Capabilities};
 use super::outbox::Outbox;
 use super::reply::Fault;
 use super::{Peer, farewell, sasl};
+use crate::login::log_in;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     FRAME_MAX_MIN_BYTES, FrameKind, FrameReader, Greeting, Method, PROTOCOL_HEADER, ReplyCode, connection,
@@ -172,8 +173,8 @@ impl Handshake<'_> {
             };
             Fault::new(code, error).of(10, 11)
         })?;
-        let peer = Some(self.peer.address.ip());
-        match self.broker.login(&credentials.user, &credentials.password, peer) {
+        let sasl::Credentials { user, password } = credentials;
+        match log_in(self.broker, user, password, self.peer.address.ip()).await {
             Ok(login) => Ok((login, capabilities)),
             Err(error) => {
                 tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");

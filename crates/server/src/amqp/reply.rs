@@ -70,7 +70,7 @@ impl From<DeclareExchangeError> for Fault {
             E::Inequivalent { .. } | E::UnknownType { .. } | E::BadArgument { .. } | E::Refused(_) => {
                 ReplyCode::PreconditionFailed
             }
-            E::Reserved { .. } | E::DefaultExchange => ReplyCode::AccessRefused,
+            E::Forbidden(_) | E::Reserved { .. } | E::DefaultExchange => ReplyCode::AccessRefused,
         };
         Self::new(code, error)
     }
@@ -80,7 +80,7 @@ impl From<DeleteExchangeError> for Fault {
     fn from(error: DeleteExchangeError) -> Self {
         use DeleteExchangeError as E;
         let code = match &error {
-            E::BuiltIn { .. } | E::DefaultExchange => ReplyCode::AccessRefused,
+            E::Forbidden(_) | E::BuiltIn { .. } | E::DefaultExchange => ReplyCode::AccessRefused,
             E::InUse { .. } | E::Refused(_) => ReplyCode::PreconditionFailed,
         };
         Self::new(code, error)
@@ -95,6 +95,7 @@ impl From<QueueError> for Fault {
 
 fn queue_code(error: &QueueError) -> ReplyCode {
     match error {
+        QueueError::Forbidden(_) => ReplyCode::AccessRefused,
         QueueError::Missing { .. } => ReplyCode::NotFound,
         QueueError::Locked { .. } => ReplyCode::ResourceLocked,
         QueueError::Refused(_) => ReplyCode::PreconditionFailed,
@@ -133,7 +134,7 @@ impl From<BindError> for Fault {
         let code = match &error {
             E::ExchangeMissing { .. } => ReplyCode::NotFound,
             E::Queue(error) => queue_code(error),
-            E::DefaultExchange | E::ReplyQueue { .. } => ReplyCode::AccessRefused,
+            E::Forbidden(_) | E::DefaultExchange | E::ReplyQueue { .. } => ReplyCode::AccessRefused,
             E::BadBinding { .. } => ReplyCode::PreconditionFailed,
         };
         Self::new(code, error)
@@ -145,7 +146,7 @@ impl From<PublishError> for Fault {
         use PublishError as E;
         let code = match &error {
             E::ExchangeMissing { .. } => ReplyCode::NotFound,
-            E::InternalExchange { .. } => ReplyCode::AccessRefused,
+            E::Forbidden(_) | E::InternalExchange { .. } => ReplyCode::AccessRefused,
             E::TooLarge { .. } | E::WrongUserId { .. } | E::BadProperty { .. } => {
                 ReplyCode::PreconditionFailed
             }

@@ -11,7 +11,7 @@ use millpond_broker::{
 use serde_json::{Map, Value};
 
 /// Seconds that a client who comes too fast is asked to wait.
-const RETRY_AFTER_S: &str = "1";
+const RETRY_AFTER_S: u64 = 1;
 
 /// A request that was not carried out: nothing of it has happened.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub(crate) struct Refusal {
     status: StatusCode,
     /// Members beside `error` and `reason`.
     more: Map<String, Value>,
+    /// When a client who comes too fast may come again.
+    retry_after_s: u64,
     reason: String,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, more: Map::new(), reason: reason.into() }
+        Self { status, more: Map::new(), retry_after_s: RETRY_AFTER_S, reason: reason.into() }
     }
 
     pub(crate) fn bad_request(reason: impl Into<String>) -> Self {
@@ -34,6 +36,12 @@ impl Refusal {
     /// Come again later: the broker has all that it can take for now.
     pub(crate) fn too_fast(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, reason)
+    }
+
+    /// How long the client is asked to wait.
+    pub(crate) fn after_ms(mut self, ms: u64) -> Self {
+        self.retry_after_s = ms.div_ceil(1000);
+        self
     }
 
     /// The broker cannot serve this now, or ever again.
@@ -56,12 +64,14 @@ impl IntoResponse for Refusal {
         body.insert("reason".to_owned(), self.reason.into());
         let mut response = (self.status, Json(Value::Object(body))).into_response();
         let header = match self.status {
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Basic realm=\"Millpond\"")),
-            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
+            StatusCode::UNAUTHORIZED => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Millpond\"")))
+            }
+            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, self.retry_after_s.into())),
             _ => None,
         };
         if let Some((name, value)) = header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }
@@ -97,7 +107,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         let status = match error {
             PublishError::ExchangeMissing { .. } => StatusCode::NOT_FOUND,
-            PublishError::InternalExchange { .. } => StatusCode::FORBIDDEN,
+            PublishError::Forbidden(_) | PublishError::InternalExchange { .. } => StatusCode::FORBIDDEN,
             PublishError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             PublishError::WrongUserId { .. } | PublishError::BadProperty { .. } => StatusCode::BAD_REQUEST,
         };
@@ -121,6 +131,7 @@ impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Refused(refused) => refused.into(),
+            QueueError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, error.to_string()),
             QueueError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             QueueError::Locked { .. } | QueueError::NotForStreams { .. } => {
                 Self::new(StatusCode::CONFLICT, error.to_string())

@@ -54,7 +54,7 @@ impl FromRequestParts<Arc<Events>> for Caller {
     async fn from_request_parts(parts: &mut Parts, events: &Arc<Events>) -> Result<Self, Refusal> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?;
-        auth::login(&events.broker, &parts.headers, peer.0).map(Self)
+        auth::login(&events.broker, &parts.headers, peer.0).await.map(Self)
     }
 }
 

@@ -1,0 +1,132 @@
+//! What belongs to no session (the management side), and who may do it: one table.
+
+use super::{Access, AccessRefused, Right, Thing, tag};
+use crate::{Broker, Login};
+use millpond_model::{UserName, VhostName};
+use std::fmt;
+
+/// What somebody wants to do outside a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Use the management side at all.
+    Enter,
+    /// See what is in a vhost.
+    See(&'a VhostName),
+    /// See what belongs to no single vhost: the node, everybody's connections.
+    SeeAll,
+    /// See or close connections of a user.
+    Connections(&'a UserName),
+    /// Set or clear policies and parameters of a vhost.
+    SetPolicy(&'a VhostName),
+    /// Change users, permissions, vhosts, limits, operator policies, definitions, rules; see who may do what.
+    Administer,
+    /// What a session would do with a thing of a vhost: look into a queue, pause it, move messages.
+    Use(&'a VhostName, Right, Thing<'a>),
+}
+
+impl fmt::Display for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enter => f.write_str("the management side is not open to"),
+            Self::See(vhost) => write!(f, "vhost '{vhost}' is not shown to"),
+            Self::SeeAll => f.write_str("the node and others' connections are not shown to"),
+            Self::Connections(of) => write!(f, "connections of '{of}' are not in the hands of"),
+            Self::SetPolicy(vhost) => write!(f, "policies of vhost '{vhost}' are not in the hands of"),
+            Self::Administer => f.write_str("administration is not in the hands of"),
+            Self::Use(vhost, right, thing) => {
+                write!(f, "{right} access to {thing} in vhost '{vhost}' refused for")
+            }
+        }
+    }
+}
+
+/// Why an operation is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperationRefused {
+    /// The user's tags, or the lack of permissions in a vhost.
+    #[error("{what} user '{user}': {needs} is needed")]
+    Tags {
+        /// What was wanted, as the beginning of a sentence.
+        what: String,
+        /// Who.
+        user: UserName,
+        /// Which tags, permissions.
+        needs: &'static str,
+    },
+    /// The user's permissions.
+    #[error(transparent)]
+    Access(#[from] AccessRefused),
+}
+
+/// A user at the door of the operations that belong to no session.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    broker: Broker,
+    login: Login,
+}
+
+impl Operator {
+    pub(crate) fn new(broker: Broker, login: Login) -> Self {
+        Self { broker, login }
+    }
+
+    /// Who it is.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// The operations, if the user may do this one of them.
+    pub fn may(&self, operation: Operation<'_>) -> Result<&Broker, OperationRefused> {
+        self.broker.core.access.may(&self.login, operation)?;
+        Ok(&self.broker)
+    }
+
+    /// Whether the user may.
+    pub fn can(&self, operation: Operation<'_>) -> bool {
+        self.may(operation).is_ok()
+    }
+}
+
+impl Access {
+    /// The table.
+    pub(super) fn may(&self, login: &Login, operation: Operation<'_>) -> Result<(), OperationRefused> {
+        if login.is_inside() {
+            return Ok(());
+        }
+        let user = self.get(&login.user).unwrap_or_default();
+        let has = |tags: &[&str]| tags.iter().any(|tag| user.has_tag(tag));
+        let is_admin = has(&[tag::ADMINISTRATOR]);
+        let sees_all = is_admin || has(&[tag::MONITORING]);
+        let enters = sees_all || has(&[tag::MANAGEMENT, tag::POLICYMAKER]);
+        let in_vhost = |vhost: &VhostName| user.vhosts.contains_key(vhost);
+        let (allowed, needs) = match operation {
+            Operation::Enter => {
+                (enters, "one of the tags management, policymaker, monitoring and administrator")
+            }
+            Operation::See(vhost) => {
+                (sees_all || enters && in_vhost(vhost), "permissions there, or the tag monitoring")
+            }
+            Operation::SeeAll => (sees_all, "the tag monitoring or administrator"),
+            Operation::Connections(of) => {
+                (is_admin || enters && *of == login.user, "to be that user, or the tag administrator")
+            }
+            Operation::SetPolicy(vhost) => (
+                is_admin || has(&[tag::POLICYMAKER]) && in_vhost(vhost),
+                "the tag policymaker with permissions there, or the tag administrator",
+            ),
+            Operation::Administer => (is_admin, "the tag administrator"),
+            Operation::Use(vhost, right, thing) => {
+                if !enters {
+                    return self.may(login, Operation::Enter);
+                }
+                return Ok(self.check(login, vhost, right, thing)?);
+            }
+        };
+        match allowed {
+            true => Ok(()),
+            false => {
+                Err(OperationRefused::Tags { what: operation.to_string(), user: login.user.clone(), needs })
+            }
+        }
+    }
+}

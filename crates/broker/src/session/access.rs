@@ -1,0 +1,105 @@
+//! What a session's user may do, asked before each operation: the same questions as RabbitMQ asks.
+
+use super::Session;
+use crate::access::{AccessRefused, Right, Thing};
+use crate::queue::handle::QueueHandle;
+use crate::request::{Binding, DeclareExchange, DeclareQueue, Destination};
+use crate::routing::{ExchangeKind, Router};
+use millpond_model::QueueName;
+use millpond_model::properties::RawProperties;
+use millpond_model::table::RawValue;
+
+impl Session {
+    /// Declaring needs configure; naming an alternate exchange is publishing to it what comes here.
+    pub(super) fn may_declare_exchange(&self, request: &DeclareExchange) -> Result<(), AccessRefused> {
+        if request.passive {
+            return Ok(());
+        }
+        let exchange = Thing::Exchange(request.name.as_str());
+        self.may(Right::Configure, exchange)?;
+        if let Some(alternate) = request.arguments.get("alternate-exchange").and_then(|value| value.as_str())
+        {
+            self.may(Right::Read, exchange)?;
+            self.may(Right::Write, Thing::Exchange(alternate))?;
+        }
+        Ok(())
+    }
+
+    /// Declaring needs configure; naming a dead-letter exchange is publishing to it what is read here.
+    pub(super) fn may_declare_queue(
+        &self,
+        name: &QueueName,
+        request: &DeclareQueue,
+    ) -> Result<(), AccessRefused> {
+        if request.passive {
+            return Ok(());
+        }
+        let queue = Thing::Queue(name.as_str());
+        self.may(Right::Configure, queue)?;
+        let dead = request.arguments.get("x-dead-letter-exchange").and_then(|value| value.as_str());
+        if let Some(dead) = dead {
+            self.may(Right::Read, queue)?;
+            self.may(Right::Write, Thing::Exchange(dead))?;
+        }
+        Ok(())
+    }
+
+    /// Binding, and its undoing, writes to the destination and reads from the source.
+    pub(super) fn may_bind(
+        &self,
+        binding: &Binding,
+        router: &Router<QueueHandle>,
+    ) -> Result<(), AccessRefused> {
+        if self.is_inside() {
+            return Ok(());
+        }
+        self.may(
+            Right::Write,
+            match &binding.destination {
+                Destination::Queue(name) => Thing::Queue(name.as_str()),
+                Destination::Exchange(name) => Thing::Exchange(name.as_str()),
+            },
+        )?;
+        let source = binding.source.as_str();
+        self.may(Right::Read, Thing::Exchange(source))?;
+        match is_topic(router, source) {
+            true => self.may_use_key(Right::Read, source, &binding.key),
+            false => Ok(()),
+        }
+    }
+
+    /// Publishing writes to the exchange; with a topic exchange, every key counts.
+    pub(super) fn may_publish(
+        &self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &RawProperties<'_>,
+    ) -> Result<(), AccessRefused> {
+        if self.is_inside() {
+            return Ok(());
+        }
+        let exchange = String::from_utf8_lossy(exchange);
+        self.may(Right::Write, Thing::Exchange(&exchange))?;
+        if !is_topic(&self.vhost.read(), &exchange) {
+            return Ok(());
+        }
+        self.may_use_key(Right::Write, &exchange, routing_key)?;
+        let headers = properties.headers().unwrap_or_default();
+        for name in ["CC", "BCC"] {
+            // What is no list of keys is refused when it is routed.
+            let Some(RawValue::Array(copies)) = headers.get(name) else { continue };
+            for copy in copies.iter().filter_map(|key| key.as_long_str()) {
+                self.may_use_key(Right::Write, &exchange, copy)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_use_key(&self, right: Right, exchange: &str, key: &[u8]) -> Result<(), AccessRefused> {
+        self.core.access.check_topic(&self.login, &self.vhost.name, right, (exchange, key))
+    }
+}
+
+fn is_topic(router: &Router<QueueHandle>, exchange: &str) -> bool {
+    router.exchange(exchange).is_some_and(|spec| spec.routes_as() == ExchangeKind::Topic)
+}

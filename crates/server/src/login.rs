@@ -1,0 +1,28 @@
+//! Logins of all front ends: hashing a password takes tens of milliseconds, which no network thread may spend.
+
+use millpond_broker::{Broker, Login, LoginError};
+use std::net::IpAddr;
+use tokio::sync::Semaphore;
+
+/// Passwords hashed at once: each takes a core, and some 20 MB.
+static HASHING: Semaphore = Semaphore::const_new(HASHING_MAX);
+const HASHING_MAX: usize = 2;
+
+/// Checks a password; one that was right before is known without hashing it.
+pub(crate) async fn log_in(
+    broker: &Broker,
+    user: String,
+    password: Vec<u8>,
+    peer: IpAddr,
+) -> Result<Login, LoginError> {
+    if let Some(known) = broker.login_known(&user, &password, Some(peer)) {
+        return known;
+    }
+    // Never closed; if it were, logins would only be less patient.
+    let _slot = HASHING.acquire().await;
+    let broker = broker.clone();
+    let name = user.clone();
+    let hashed = tokio::task::spawn_blocking(move || broker.login(&user, &password, Some(peer))).await;
+    // A check that broke off let nobody in.
+    hashed.unwrap_or(Err(LoginError::UnknownUser { user: name }))
+}
