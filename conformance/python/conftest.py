@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from own_broker import broker  # noqa: F401 (a fixture)
 from rawamqp import Address, RawClient
 
 HERE = pathlib.Path(__file__).parent
