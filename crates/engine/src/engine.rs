@@ -294,7 +294,7 @@ impl Engine {
             if state.rules.contains_key(&rule.name) {
                 continue;
             }
-            let mut running = Running::new(rule.clone(), state.before.remove(&rule.name));
+            let mut running = Running::new(rule.clone(), state.before.get(&rule.name));
             let rest = state.resting.get(&rule.name).copied();
             if rest.is_none_or(Rest::works) {
                 running.start(&self.inner.tools);

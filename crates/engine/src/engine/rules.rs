@@ -109,9 +109,9 @@ pub(super) struct Running {
 
 impl Running {
     /// `before`: the version whose counts go on.
-    pub(super) fn new(rule: Arc<Rule>, before: Option<Self>) -> Self {
+    pub(super) fn new(rule: Arc<Rule>, before: Option<&Self>) -> Self {
         let next = |of: fn(&Self) -> &Arc<Vitals>| {
-            before.as_ref().map_or_else(Vitals::default, |before| of(before).next()).into()
+            before.map_or_else(Vitals::default, |before| of(before).next()).into()
         };
         Self { rule, vitals: next(|it| &it.vitals), inner: next(|it| &it.inner), task: None }
     }
