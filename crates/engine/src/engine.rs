@@ -15,6 +15,7 @@ use crate::action::ActionTools;
 use crate::apply::{ApplyError, ApplyReport, Carrier, RulesNow, TopologyPlan, look};
 use crate::bus;
 use crate::dry_run::{DryRun, RuleError, dry_run};
+use crate::function::Digests;
 use crate::pool::Pool;
 use crate::secret::Secrets;
 use crate::topology::{Rule, Topology, TopologyError, check};
@@ -161,8 +162,8 @@ impl Engine {
         let vhost = VhostName::new("/").expect("a short name");
         let mut values = broker.values(values::ROOM)?;
         let kept = values.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
-        let (file, text) = kept.transpose()?.unwrap_or_default();
-        let topology = match text.as_str() {
+        let (file, text, components) = kept.transpose()?.unwrap_or_default();
+        let mut topology = match text.as_str() {
             "" => Topology::default(),
             text => check_aside(&file, text).await?,
         };
@@ -170,6 +171,7 @@ impl Engine {
             tracing::error!(%error, "what rules and sources left behind could not be deleted");
         }
         let resting = read_resting(&values);
+        topology.set_digests(components);
         let data_dir = options.data_dir.as_path().into();
         let tools = Tools { broker, vhost, actions, data_dir, pool: Pool::new() };
         if let Err(error) = bus::declare(&tools.broker, &tools.vhost).await {
@@ -202,20 +204,24 @@ impl Engine {
         if *changing {
             return Err(ApplyError::ShutDown);
         }
-        let topology = Arc::new(check_aside(file, text).await?);
-        self.look(file, &topology).await
+        Ok(self.look(file, text).await?.1)
     }
 
-    async fn look(&self, file: &str, topology: &Arc<Topology>) -> Result<TopologyPlan, ApplyError> {
+    /// What a file says, and what applying it would change.
+    async fn look(&self, file: &str, text: &str) -> Result<(Arc<Topology>, TopologyPlan), ApplyError> {
+        let mut topology = check_aside(file, text).await?;
+        let refused = self.inner.tools.actions.functions.look(&mut topology).await;
+        let topology = Arc::new(topology);
         let Tools { broker, vhost, actions, .. } = &self.inner.tools;
         let (old, stopped) = {
             let state = self.inner.state.lock();
             let stopped = Resting { rules: state.resting.clone(), sources: state.sources.stopped() };
             (state.topology.clone(), stopped)
         };
-        let mut plan = look(broker, vhost, file, (&old, topology), &stopped)?;
-        plan.refusals.extend(refused_authorities(actions, file, topology).await);
-        Ok(plan)
+        let mut plan = look(broker, vhost, file, (&old, &topology), &stopped)?;
+        plan.refusals.extend(refused);
+        plan.refusals.extend(refused_authorities(actions, file, &topology).await);
+        Ok((topology, plan))
     }
 
     /// Makes a topology so, keeps it, and starts, replaces and removes rules: [`Self::plan`], carried out. Applying
@@ -226,13 +232,16 @@ impl Engine {
         if *changing {
             return Err(ApplyError::ShutDown);
         }
-        let topology = Arc::new(check_aside(file, text).await?);
-        let plan = self.look(file, &topology).await?;
+        let (topology, plan) = self.look(file, text).await?;
         plan.check()?;
+        self.inner.tools.actions.functions.keep(&topology).await?;
         let Tools { broker, vhost, .. } = &self.inner.tools;
         let mut carrier = Carrier::open(broker, vhost)?;
         carrier.add(&plan).await?;
-        let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text}).to_string();
+        let components = topology.digests.iter().map(|(name, digest)| (name.to_string(), json!(**digest)));
+        let components: serde_json::Map<_, _> = components.collect();
+        let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text, "components": components});
+        let kept = kept.to_string();
         self.put(TOPOLOGY_KEY, Some(kept.as_bytes())).await?;
         let old = self.inner.state.lock().topology.clone();
         self.stop_changed(&topology).await;
@@ -244,6 +253,7 @@ impl Engine {
         carrier.done.extend(self.drop_slots(&old, &topology).await);
         self.keep_versions(file, &topology).await?;
         let gone = self.start_new(topology);
+        self.inner.tools.actions.functions.sweep().await;
         self.forget_sources(&gone).await?;
         Ok(ApplyReport { changes: carrier.done, summary: plan.summary.clone(), plan })
     }
@@ -412,16 +422,21 @@ async fn declare(
     Carrier::open(broker, vhost)?.add(&plan).await
 }
 
-/// File name and text of the kept topology.
-fn read_kept(value: &[u8]) -> Result<(String, String), StartError> {
+/// File name and text of the kept topology, and which components its functions have.
+fn read_kept(value: &[u8]) -> Result<(String, String, Digests), StartError> {
     let bad = |reason: &str| StartError::BadTopology { reason: reason.to_owned() };
     let kept: Value = serde_json::from_slice(value).map_err(|error| bad(&error.to_string()))?;
     if kept.get("version").and_then(Value::as_u64) != Some(TOPOLOGY_VERSION) {
         return Err(bad("it was written by a newer version"));
     }
     let member = |name: &str| kept.get(name).and_then(Value::as_str).map(str::to_owned);
+    // What was kept before there were functions has none.
+    let components = kept.get("components").and_then(Value::as_object).into_iter().flatten();
+    let digests =
+        components.filter_map(|(name, digest)| Some((name.as_str().into(), digest.as_str()?.into())));
+    let digests = digests.collect();
     match (member("file"), member("text")) {
-        (Some(file), Some(text)) => Ok((file, text)),
+        (Some(file), Some(text)) => Ok((file, text, digests)),
         _ => Err(bad("it has no file name or no text")),
     }
 }

@@ -12,6 +12,8 @@ mod dry_run;
 mod engine;
 mod event;
 mod fingerprint;
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "functions are read, and refused"))]
+mod function;
 mod jq;
 mod memory;
 mod plan;

@@ -1,6 +1,7 @@
 //! Why actions fail.
 
 use crate::database::DatabaseError;
+use crate::function::CallError;
 use std::time::Duration;
 
 /// Why an attempt at an action on the outside failed; it may be tried again.
@@ -82,6 +83,16 @@ pub(crate) enum ActionError {
         /// Whether it was about this moment.
         is_retryable: bool,
     },
+    /// A function gave no answer.
+    #[error("{place}: function '{function}': {error}")]
+    Function {
+        /// `FILE:LINE`.
+        place: String,
+        /// Its name in the file.
+        function: String,
+        /// What went wrong.
+        error: CallError,
+    },
     /// A line could not be appended.
     #[error("{place}: {path}: {reason}")]
     File {
@@ -108,6 +119,7 @@ impl ActionError {
         match self {
             Self::Http { .. } | Self::Status { .. } | Self::File { .. } | Self::Secret { .. } => true,
             Self::Sql { error, .. } => error.is_retryable(),
+            Self::Function { error, .. } => error.is_retryable(),
             Self::Email { is_retryable, .. }
             | Self::Provider { is_retryable, .. }
             | Self::Exec { is_retryable, .. } => *is_retryable,
@@ -129,7 +141,11 @@ impl ActionError {
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::Sql { error, .. } => error.is_of_database(),
             Self::Email { is_of_target, .. } => *is_of_target,
-            Self::File { .. } | Self::Secret { .. } | Self::Provider { .. } | Self::Exec { .. } => false,
+            Self::File { .. }
+            | Self::Secret { .. }
+            | Self::Provider { .. }
+            | Self::Exec { .. }
+            | Self::Function { .. } => false,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Step {
             Self::Email(step) => ("email".to_owned(), step.facts()),
             Self::Provider(step) => (step.kind().to_owned(), step.facts()),
             Self::Exec(step) => ("exec".to_owned(), step.facts()),
+            Self::Function(step) => ("function".to_owned(), step.facts()),
             #[allow(
                 unreachable_patterns,
                 reason = "the kinds that say nothing here are read from what they show"

@@ -31,6 +31,15 @@ pub(crate) struct LogStep {
     event: String,
 }
 
+/// One event is one line: nobody can put lines of their own into the log.
+pub(crate) fn one_line(text: &str) -> String {
+    let escaped = text.chars().take(MESSAGE_MAX_CHARS).flat_map(|c| match c.is_control() {
+        true => c.escape_default().collect::<Vec<_>>(),
+        false => vec![c],
+    });
+    escaped.collect()
+}
+
 impl LogAction {
     /// Reads what the file says.
     pub(super) fn read(node: &Node, line: usize, path: &str, report: &mut Report) -> Option<Self> {
@@ -53,16 +62,11 @@ impl LogAction {
 
     /// With everything worked out for an event.
     pub(super) fn fill(&self, context: &Context<'_>) -> Result<LogStep, PlanError> {
-        // One event is one line: nobody can put lines of their own into the log.
         let text = self.message.text(context.val)?;
-        let one_line = text.chars().take(MESSAGE_MAX_CHARS).flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        });
         Ok(LogStep {
             place: self.place.clone(),
             level: self.level,
-            message: one_line.collect(),
+            message: one_line(&text),
             rule: context.rule.name.clone(),
             event: context.event.id.clone(),
         })

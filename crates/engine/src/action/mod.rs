@@ -9,6 +9,7 @@ mod exec;
 mod facts;
 mod file;
 mod fill;
+mod function;
 mod http;
 mod log;
 mod provider;
@@ -20,11 +21,14 @@ pub(crate) use error::ActionError;
 pub(crate) use facts::header_json;
 pub(crate) use fill::{Context, HOPS_MAX, PlanError};
 pub(crate) use http::{retry_after, with_causes};
+#[cfg(feature = "wasm")]
+pub(crate) use log::one_line;
 pub(crate) use provider::{Provider, read_providers};
 pub(crate) use publish::{PublishStep, short, show_value};
 
 use crate::database::Databases;
 use crate::engine::EngineOptions;
+use crate::function::Functions;
 use crate::jq::Needs;
 use crate::secret::Secrets;
 use crate::topology::read::Report;
@@ -32,6 +36,7 @@ use crate::topology::{Node, Topology};
 use email::{EmailAction, EmailStep, Mailer};
 use exec::{ExecAction, ExecStep, Programs};
 use file::{FileAction, FileStep, FileWriter};
+use function::{FunctionAction, FunctionStep};
 use http::{HttpAction, HttpClient, HttpStep};
 use log::{LogAction, LogStep};
 use millpond_model::ExchangeName;
@@ -45,8 +50,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// The kinds, as a file names them.
-pub(crate) const KINDS: [&str; 9] =
-    ["publish", "http", "email", "sms", "voice", "sql", "file", "exec", "log"];
+pub(crate) const KINDS: [&str; 10] =
+    ["publish", "http", "email", "sms", "voice", "sql", "file", "exec", "function", "log"];
 
 /// What a rule does.
 #[derive(Debug)]
@@ -58,6 +63,7 @@ pub(crate) enum Action {
     Email(EmailAction),
     Provider(ProviderAction),
     Exec(ExecAction),
+    Function(FunctionAction),
     Log(LogAction),
 }
 
@@ -71,6 +77,7 @@ pub(crate) enum Step {
     Email(EmailStep),
     Provider(ProviderStep),
     Exec(ExecStep),
+    Function(FunctionStep),
     Log(LogStep),
 }
 
@@ -88,6 +95,7 @@ pub(crate) struct ActionTools {
     pub(crate) secrets: Secrets,
     pub(crate) databases: Databases,
     pub(crate) programs: Programs,
+    pub(crate) functions: Functions,
     mail: Mailer,
     providers: Providers,
 }
@@ -101,6 +109,7 @@ impl ActionTools {
             databases: Databases::new(options.data_dir.clone(), secrets.clone()),
             secrets,
             programs: Programs::new(&options.exec_allow),
+            functions: Functions::new(options.data_dir.clone()),
             mail: Mailer::new(options.data_dir.clone()),
             providers: Providers::default(),
         }
@@ -110,6 +119,7 @@ impl ActionTools {
     pub(crate) fn define(&self, topology: &Topology) {
         self.mail.define(&topology.mail);
         self.providers.define(&topology.providers);
+        self.functions.define(topology);
     }
 }
 
@@ -132,6 +142,7 @@ impl Action {
             "sms" => ProviderAction::read(Means::Sms, node, line, path, report).map(Self::Provider),
             "voice" => ProviderAction::read(Means::Voice, node, line, path, report).map(Self::Provider),
             "exec" => ExecAction::read(node, line, path, report).map(Self::Exec),
+            "function" => FunctionAction::read(node, line, path, report).map(Self::Function),
             "log" => LogAction::read(node, line, path, report).map(Self::Log),
             _ => None,
         }
@@ -147,6 +158,7 @@ impl Action {
             Self::Email(action) => Step::Email(action.fill(context)?),
             Self::Provider(action) => Step::Provider(action.fill(context)?),
             Self::Exec(action) => Step::Exec(action.fill(context)?),
+            Self::Function(action) => Step::Function(action.fill(context)?),
             Self::Log(action) => Step::Log(action.fill(context)?),
         })
     }
@@ -183,11 +195,24 @@ impl Action {
         }
     }
 
+    /// The function it calls.
+    pub(crate) fn function(&self) -> Option<&str> {
+        match self {
+            Self::Function(action) => Some(&action.function),
+            _ => None,
+        }
+    }
+
     /// Whether it waits for somebody else's answer, so that few are to be under way at once.
     pub(crate) fn waits_for_others(&self) -> bool {
         match self {
             Self::Publish(_) | Self::File(_) | Self::Log(_) => false,
-            Self::Http(_) | Self::Email(_) | Self::Provider(_) | Self::Exec(_) | Self::Sql(_) => true,
+            Self::Http(_)
+            | Self::Email(_)
+            | Self::Provider(_)
+            | Self::Exec(_)
+            | Self::Function(_)
+            | Self::Sql(_) => true,
         }
     }
 }
@@ -197,7 +222,7 @@ impl Step {
     /// broker does itself.
     pub(crate) fn target(&self) -> Option<String> {
         match self {
-            Self::Publish(_) | Self::File(_) | Self::Log(_) | Self::Exec(_) => None,
+            Self::Publish(_) | Self::File(_) | Self::Log(_) | Self::Exec(_) | Self::Function(_) => None,
             Self::Http(step) => Some(step.target()),
             Self::Sql(step) => Some(step.target()),
             Self::Email(step) => Some(step.target()),
@@ -228,6 +253,7 @@ impl Step {
             Self::Provider(step) => tools.providers.send(step, &tools.http, &tools.secrets).await,
             Self::Sql(step) => step.run(&tools.databases).await,
             Self::Exec(step) => tools.programs.run(step, &tools.secrets).await,
+            Self::Function(step) => step.run(tools).await,
             Self::Log(step) => {
                 step.run();
                 Ok(Value::Null)
@@ -246,6 +272,7 @@ impl fmt::Display for Step {
             Self::Email(step) => step.fmt(f),
             Self::Provider(step) => step.fmt(f),
             Self::Exec(step) => step.fmt(f),
+            Self::Function(step) => step.fmt(f),
             Self::Log(step) => step.fmt(f),
         }
     }

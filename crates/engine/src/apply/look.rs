@@ -3,10 +3,10 @@
 mod named;
 
 use super::change::{Change, ChangeKind, Op, TopologyPlan};
+use super::defined::{Defined, databases};
 use super::lines::{difference, json_lines, node_lines};
 use super::place_of;
-use crate::action::{MailServer, Provider};
-use crate::topology::{Node, Rule, SourceSpec, Topology};
+use crate::topology::{Rule, Topology};
 use crate::worker::parking_queue;
 use millpond_broker::{
     Binding, Broker, DeclareQueue, Destination, OpenSession, OpenSessionError, PolicySpec, ScheduleSpec,
@@ -78,13 +78,6 @@ impl<'a> InFile<'a> {
         let of_rules = topology.rules.iter().flat_map(|rule| own_names(rule));
         Self { exchanges, queues: queues.chain(of_rules).collect() }
     }
-}
-
-/// Something that stands in a file under a name.
-struct Defined<'a> {
-    name: &'a str,
-    place: String,
-    definition: &'a Node,
 }
 
 impl Looker<'_> {
@@ -254,6 +247,7 @@ impl Looker<'_> {
         let removed = |_: &str| "removed".to_owned();
         self.defined("mail server", &old.mail_servers(), &new.mail_servers(), &removed, &told);
         self.defined("provider", &old.providers(), &new.providers(), &removed, &told);
+        self.defined("function", &old.functions(), &new.functions(), &removed, &told);
         self.defined("database", &databases(old), &databases(new), &removed, &told);
         self.defined("rule", &old.rules(), &new.rules(), &removed, &resting);
     }
@@ -295,45 +289,6 @@ impl Looker<'_> {
             change.place = it.place.clone();
         }
     }
-}
-
-impl Topology {
-    fn mail_servers(&self) -> Vec<Defined<'_>> {
-        let servers = self.mail.iter();
-        let place = |it: &MailServer| format!("{}: mail.{}", it.place, it.name);
-        servers.map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition }).collect()
-    }
-
-    fn providers(&self) -> Vec<Defined<'_>> {
-        let providers = self.providers.iter();
-        let place = |it: &Provider| format!("{}: providers.{}", it.place, it.name);
-        providers.map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition }).collect()
-    }
-
-    fn sources(&self) -> Vec<Defined<'_>> {
-        let place = |it: &'_ SourceSpec| format!("{}: sources.{}", it.place, it.name);
-        self.sources
-            .iter()
-            .map(|it| Defined { name: &it.name, place: place(it), definition: &it.definition })
-            .collect()
-    }
-
-    fn rules(&self) -> Vec<Defined<'_>> {
-        let defined = |rule: &'_ Rule| format!("{}: rules.{}", rule.place, rule.name);
-        self.rules
-            .iter()
-            .map(|it| Defined { name: &it.name, place: defined(it), definition: &it.definition })
-            .collect()
-    }
-}
-
-/// The databases of a file.
-fn databases(topology: &Topology) -> Vec<Defined<'_>> {
-    let place = |name: &str, place: &str| format!("{place}: databases.{name}");
-    let specs = topology.databases.iter();
-    specs
-        .map(|it| Defined { name: &it.name, place: place(&it.name, &it.place), definition: &it.definition })
-        .collect()
 }
 
 fn plain_queue(name: QueueName) -> DeclareQueue {

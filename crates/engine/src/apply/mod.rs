@@ -3,6 +3,7 @@
 
 mod carry;
 mod change;
+mod defined;
 mod lines;
 mod look;
 
@@ -71,6 +72,14 @@ pub enum ApplyError {
     /// A change did not reach the disk.
     #[error("the changes could not be kept: {0}")]
     NotKept(#[from] CommitError),
+    /// The component of a function could not be kept; nothing was changed.
+    #[error("{place}: its component cannot be kept: {reason}")]
+    Component {
+        /// `FILE:LINE: functions.NAME.component`.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// No session with the broker.
     #[error(transparent)]
     Session(#[from] OpenSessionError),

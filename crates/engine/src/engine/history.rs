@@ -91,7 +91,7 @@ impl Engine {
             let number = versions.last().map_or(1, |last| last.number + 1);
             let since_ms = self.inner.tools.broker.options().clock.now_ms();
             let difference = Vec::new();
-            let (file, rule) = (file.to_owned(), rule.definition.to_json());
+            let (file, rule) = (file.to_owned(), rule.definition.without_digests().to_json());
             versions.push(RuleVersion { number, hash, since_ms, file, definition, rule, difference });
             let surplus = versions.len().saturating_sub(VERSIONS_MAX);
             versions.drain(..surplus);

@@ -373,7 +373,7 @@ impl Engine {
         let mut versions = BTreeMap::new();
         let kept = self.inner.tools.broker.values(ROOM).unwrap_or_default();
         let kept = kept.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
-        let Some(Ok((_, text))) = kept else { return Arc::new(versions) };
+        let Some(Ok((_, text, _))) = kept else { return Arc::new(versions) };
         for version in self.rule_history(rule).unwrap_or_default() {
             let file = format!("version {}", version.number);
             let definition = version.rule.clone();

@@ -3,6 +3,7 @@
 mod action;
 mod databases;
 pub(crate) mod expression;
+mod functions;
 mod memory;
 mod operator;
 pub(crate) mod read;
@@ -24,6 +25,7 @@ pub(crate) use yaml::{Kind, Node, shorten};
 
 use crate::action::{MailServer, Provider};
 use crate::database::{DatabaseSpec, read_databases};
+use crate::function::{Digests, FunctionSpec};
 use crate::jq::with_deep_stack;
 use crate::trial::{Trial, read_trials};
 use millpond_broker::{
@@ -76,6 +78,9 @@ pub struct Topology {
     pub(crate) trials: Vec<Trial>,
     pub(crate) mail: Vec<Arc<MailServer>>,
     pub(crate) providers: Vec<Arc<Provider>>,
+    pub(crate) functions: Vec<Arc<FunctionSpec>>,
+    /// Which components the functions have, once that was looked at.
+    pub(crate) digests: Digests,
     /// What actions need of other sections and of the settings.
     pub(crate) used: Vec<Used>,
 }
@@ -111,6 +116,7 @@ impl fmt::Display for Topology {
             (self.schedules.len(), "schedule", "schedules"),
             (self.databases.len(), "database", "databases"),
             (self.sources.len(), "source", "sources"),
+            (self.functions.len(), "function", "functions"),
         ] {
             match count {
                 0 => {}
@@ -182,6 +188,7 @@ pub fn check(file: &str, text: &str) -> Result<Topology, TopologyError> {
         "sources",
         "mail",
         "providers",
+        "functions",
         "rules",
         "tests",
     ];

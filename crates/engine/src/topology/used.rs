@@ -5,6 +5,7 @@ use super::read::{Fields, Report, did_you_mean, list};
 use super::source::read_sources;
 use super::yaml::shorten;
 use crate::action::{read_providers, read_servers};
+use crate::function::read_functions;
 use crate::jq::with_deep_stack;
 
 /// Longest name of what the engine keeps by name. Bytes.
@@ -28,6 +29,8 @@ pub(crate) enum UsedKind {
     Mail,
     /// A provider that does what this key says.
     Provider(&'static str),
+    /// A function of the section `functions`.
+    Function,
     /// A program that the settings allow.
     Program,
 }
@@ -44,6 +47,11 @@ impl Used {
         Self { kind, name: name.map(Into::into), line, path: path.to_owned() }
     }
 
+    /// A function.
+    pub(crate) fn function(name: &str, line: usize, path: &str) -> Self {
+        Self { kind: UsedKind::Function, name: Some(name.into()), line, path: path.to_owned() }
+    }
+
     /// A program.
     pub(crate) fn program(name: &str, line: usize, path: &str) -> Self {
         Self { kind: UsedKind::Program, name: Some(name.into()), line, path: path.to_owned() }
@@ -57,7 +65,7 @@ impl Topology {
         programs.filter_map(|used| Some((used.line, used.path.as_str(), used.name.as_deref()?)))
     }
 
-    /// Reads the sections `sources`, `mail` and `providers`: what leads to and from the outside.
+    /// Reads the sections `sources`, `mail`, `providers` and `functions`.
     pub(super) fn read_services(&mut self, fields: &Fields<'_>, report: &mut Report) {
         if let Some(node) = fields.get("sources") {
             self.sources = with_deep_stack(|| read_sources(node, report));
@@ -67,6 +75,9 @@ impl Topology {
         }
         if let Some(node) = fields.get("providers") {
             self.providers = with_deep_stack(|| read_providers(node, report));
+        }
+        if let Some(node) = fields.get("functions") {
+            self.functions = read_functions(node, report);
         }
     }
 
@@ -80,6 +91,7 @@ impl Topology {
                     let able = self.providers.iter().filter(|it| it.does(means));
                     ("providers", able.map(|it| &*it.name).collect())
                 }
+                UsedKind::Function => ("functions", self.functions.iter().map(|it| &*it.name).collect()),
                 UsedKind::Program => continue,
             };
             let expected = match known.as_slice() {

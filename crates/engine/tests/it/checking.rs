@@ -35,7 +35,7 @@ fn what_is_not_yaml_is_told_with_its_line() {
     says(
         "- a",
         &[
-            "t.yaml:1: found a list, expected a mapping with version, exchanges, queues, bindings, policies, operator_policies, schedules, databases, sources, mail, providers, rules or tests",
+            "t.yaml:1: found a list, expected a mapping with version, exchanges, queues, bindings, policies, operator_policies, schedules, databases, sources, mail, providers, functions, rules or tests",
         ],
     );
     says(
@@ -63,7 +63,7 @@ fn unknown_keys_name_the_nearest_known_one() {
     says(
         "queus: {}",
         &[
-            "t.yaml:1: found the unknown key 'queus', expected one of version, exchanges, queues, bindings, policies, operator_policies, schedules, databases, sources, mail, providers, rules or tests; did you mean 'queues'?",
+            "t.yaml:1: found the unknown key 'queus', expected one of version, exchanges, queues, bindings, policies, operator_policies, schedules, databases, sources, mail, providers, functions, rules or tests; did you mean 'queues'?",
         ],
     );
     says(
@@ -139,7 +139,7 @@ fn actions_are_checked() {
     for (action, expected) in [
         (
             "publsh: {}",
-            "rules.r.do[0]: found the unknown action 'publsh', expected publish, http, email, sms, voice, sql, file, exec or log; did you mean 'publish'?",
+            "rules.r.do[0]: found the unknown action 'publsh', expected publish, http, email, sms, voice, sql, file, exec, function or log; did you mean 'publish'?",
         ),
         (
             "publish: {routing_key: a}",

@@ -55,7 +55,9 @@ fn every_example_of_the_guide_is_a_topology() {
 
 #[test]
 fn every_example_of_an_action_is_a_topology() {
-    for page in ["actions.md", "action-email.md", "action-sms-voice.md", "action-exec.md"] {
+    for page in
+        ["actions.md", "action-email.md", "action-sms-voice.md", "action-exec.md", "action-function.md"]
+    {
         let examples = blocks(page, "yaml");
         assert!(!examples.is_empty(), "{page} has no examples");
         for (line, example) in examples {

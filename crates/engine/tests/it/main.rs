@@ -14,6 +14,8 @@ mod docs;
 mod evaluating;
 mod events;
 mod exec;
+#[cfg(feature = "wasm")]
+mod functions;
 mod https;
 mod leftovers;
 mod listening;
