@@ -31,6 +31,7 @@ mod servers;
 mod source_broker;
 mod source_file;
 mod source_http;
+mod source_journald;
 mod source_messages;
 mod source_replication;
 mod source_syslog;
