@@ -21,7 +21,7 @@ const FILES_MAX: usize = 1000;
 /// Directories that are watched.
 const DIRS_MAX: usize = 1000;
 
-/// How often a directory is listed before a file counts as gone.
+/// How often a directory is listed before a file counts as gone, or a list as it is.
 const LISTINGS: usize = 10;
 
 /// Told by the watcher.
@@ -132,7 +132,13 @@ impl Tail {
     fn scan(&mut self, at_end: bool) {
         self.scanned = Some(Instant::now());
         let mut matches = glob::find(&self.patterns);
-        self.watch(&matches.dirs);
+        // What came between the listing and the watch is told by neither.
+        for _ in 0..LISTINGS {
+            if !self.watch(&matches.dirs) {
+                break;
+            }
+            matches = glob::find(&self.patterns);
+        }
         // Of those that came together, the older first: what was rotated away before what has its place.
         matches.files.sort_by_key(|(_, metadata)| (metadata.mtime(), metadata.mtime_nsec()));
         for file in &mut self.files {
@@ -177,8 +183,10 @@ impl Tail {
         self.files.iter().any(|it| (it.kept.dev, it.kept.ino) == (other.kept.dev, other.kept.ino))
     }
 
-    fn watch(&mut self, dirs: &[PathBuf]) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// Whether directories are watched that were not before.
+    fn watch(&mut self, dirs: &[PathBuf]) -> bool {
+        let mut new = false;
+        let Some(watcher) = &mut self.watcher else { return false };
         self.watched.retain(|dir| {
             let stays = dirs.contains(dir) && dir.is_dir();
             if !stays {
@@ -192,14 +200,18 @@ impl Tail {
                 continue;
             }
             match watcher.watch(dir, RecursiveMode::NonRecursive) {
-                Ok(()) => self.watched.push(dir.clone()),
+                Ok(()) => {
+                    self.watched.push(dir.clone());
+                    new = true;
+                }
                 Err(error) => {
                     tracing::warn!(dir = %dir.display(), %error, "a directory cannot be watched: it is looked at");
                     self.watcher = None;
-                    return;
+                    return false;
                 }
             }
         }
+        new
     }
 
     /// Reads what is new, and looks for files if names changed or `rescan_after` has passed.
