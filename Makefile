@@ -46,6 +46,7 @@ conformance: build ## Stock clients in Python, Node, Java and Rust against the b
 examples: build ## The examples, also with the broker killed in the middle
 	bash examples/orders/check
 	bash examples/password-reset/check
+	bash examples/functions/check
 
 bench: build ## Measure beside the null broker (AMQPLOAD=DIR names the folder of the load generator)
 	bash bench/run

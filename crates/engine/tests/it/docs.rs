@@ -55,9 +55,7 @@ fn every_example_of_the_guide_is_a_topology() {
 
 #[test]
 fn every_example_of_an_action_is_a_topology() {
-    for page in
-        ["actions.md", "action-email.md", "action-sms-voice.md", "action-exec.md", "action-function.md"]
-    {
+    for page in ["actions.md", "action-email.md", "action-sms-voice.md", "action-exec.md"] {
         let examples = blocks(page, "yaml");
         assert!(!examples.is_empty(), "{page} has no examples");
         for (line, example) in examples {
@@ -110,5 +108,20 @@ fn the_topologies_of_the_examples_are_taken_and_their_tests_pass() {
         let topology = check("topology.yaml", &text).unwrap_or_else(|error| panic!("{example}: {error}"));
         let report = run_tests(&topology, None).unwrap();
         assert!(report.passed() && !report.results.is_empty(), "{example}: {report}");
+    }
+}
+
+#[cfg(feature = "wasm")]
+#[test]
+fn the_examples_of_functions_are_topologies_and_their_tests_pass() {
+    let mut examples: Vec<_> =
+        blocks("action-function.md", "yaml").into_iter().map(|(_, text)| text).collect();
+    assert!(examples.len() > 1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/functions");
+    examples.push(std::fs::read_to_string(folder.join("topology.yaml")).unwrap());
+    for example in examples {
+        let topology = check("t.yaml", &example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        let report = run_tests(&topology, None).unwrap();
+        assert!(report.passed() && report.results.is_empty() != example.contains("tests:"), "{report}");
     }
 }
