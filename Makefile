@@ -12,7 +12,7 @@ CRASH_POSTGRES ?= $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),--postgres
 SOAK_RATE ?= 2000
 ARGS ?=
 
-.PHONY: run build test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny clean help
+.PHONY: run build test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny deb clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,20 @@ deny: ## Licences, bans and sources of what is depended on; then, over the netwo
 	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is not installed: cargo install --locked cargo-deny'; exit 1; }
 	$(CARGO) deny check licenses bans sources
 	$(CARGO) deny check advisories
+
+CARGO_DEB := target/tools/bin/cargo-deb
+CARGO_DEB_VERSION := 3.8.0
+
+# A tool of its own, pinned, and kept out of the user's own tools.
+$(CARGO_DEB):
+	$(CARGO) install cargo-deb --version $(CARGO_DEB_VERSION) --locked --root target/tools
+
+deb: build $(CARGO_DEB) ## Build the Debian package in target/debian
+	mkdir -p target/completions
+	$(MILLPOND) completions bash >target/completions/millpond
+	$(MILLPOND) completions zsh >target/completions/_millpond
+	$(MILLPOND) completions fish >target/completions/millpond.fish
+	$(CARGO_DEB) --package millpond --no-build
 
 # Each of these has a folder a language, and its packages are installed there.
 SUITES := conformance $(wildcard examples/*)

@@ -1,10 +1,12 @@
-//! The command line: words to requests, answers to text. Exit status: 0 done, 1 refused or failed, 2 wrong usage
-//! (of `plan`: 2 there is something to change).
+//! The command line: words to requests, answers to text. Exit status: docs/guide/cli.md.
 
 mod admin;
 mod delayed;
+mod doctor;
+mod health;
 mod hidden;
 mod messages;
+mod process;
 mod rules;
 mod schedules;
 mod secrets;
@@ -12,12 +14,12 @@ mod sources;
 mod topology;
 mod users;
 
-use crate::control::{self, Request};
+use crate::control::{self, Request, Style};
 use crate::serve;
 use crate::settings::{self, SETTINGS, Settings};
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,6 +52,7 @@ fn command() -> Command {
         .subcommand(secrets::command())
         .subcommand(sources::command())
         .subcommand(users::command())
+        .subcommands(process::commands())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
         .subcommand(in_data_dir(
             Command::new("repair").about("Cut a damaged log where the damage begins, and say what is lost"),
@@ -58,11 +61,10 @@ fn command() -> Command {
 
 /// Adds a flag for each setting.
 fn with_settings(command: Command) -> Command {
-    let config = Arg::new("config")
-        .long("config")
-        .value_name("PATH")
-        .value_parser(clap::value_parser!(PathBuf))
-        .help("Settings file; default: millpond.toml if it exists, or what MILLPOND_CONFIG names");
+    let config =
+        Arg::new("config").long("config").value_name("PATH").value_parser(clap::value_parser!(PathBuf)).help(
+            "Settings file [default: millpond.toml, /etc/millpond/millpond.toml] [env MILLPOND_CONFIG]",
+        );
     SETTINGS.iter().fold(command.arg(config), |command, setting| {
         let default = setting.default.join(", ");
         let help = match default.as_str() {
@@ -90,6 +92,7 @@ fn in_data_dir(command: Command) -> Command {
 fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
     match matches.subcommand() {
         Some((noun @ ("plan" | "test" | "check" | "apply"), matches)) => topology::dispatch(noun, matches),
+        Some(("doctor", matches)) => doctor::dispatch(matches),
         _ => dispatch_plain(matches).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -101,6 +104,8 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("repair", matches)) => {
             print(&millpond_store::Store::repair(&data_dir_of(matches)?)?.to_string())
         }
+        Some((noun @ ("status" | "shutdown" | "completions"), matches)) => process::dispatch(noun, matches),
+        Some(("health", matches)) => health::dispatch(matches),
         Some(("settings", _)) => print(settings::table().trim_end()),
         Some(("rules", matches)) => rules::dispatch(matches),
         Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
@@ -116,9 +121,32 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
     }
 }
 
+/// A command whose answer is a table, or with `--json` its rows for a program.
+fn listing(command: Command) -> Command {
+    in_data_dir(command).arg(json())
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, for programs")
+}
+
 /// Asks the running broker and prints its answer.
 fn ask(matches: &ArgMatches, request: &Request) -> Result<()> {
-    print(&control::ask(&data_dir_of(matches)?, request)?)
+    print(&control::ask(&data_dir_of(matches)?, request)?.render(style(matches)))
+}
+
+/// For whom the answer of a command is.
+fn style(matches: &ArgMatches) -> Style {
+    match matches.try_get_one::<bool>("json") {
+        Ok(Some(true)) => Style::Json,
+        _ if is_coloured(&std::io::stdout()) => Style::Coloured,
+        _ => Style::Plain,
+    }
+}
+
+/// Colours are for terminals, and for those who have not set `NO_COLOR`.
+pub(crate) fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn data_dir_of(matches: &ArgMatches) -> Result<PathBuf> {

@@ -1,17 +1,20 @@
 //! The control socket: how the command line speaks to a running broker.
 //!
 //! A Unix socket `control.sock` in the data directory, so that whoever may read the messages may steer the broker,
-//! and nobody else. One JSON line asks, one JSON line answers: `{"ok": TEXT}` or `{"error": TEXT}`. The management
+//! and nobody else. One JSON line asks, one JSON line answers: `{"ok": {"text": TEXT}}`, `{"ok": {"listing": ...}}`
+//! (which the one who asked draws as a table or writes as JSON) or `{"error": TEXT}`. The management
 //! API is for programs; this is for the person at the machine, and works without a password or an open port.
 
 mod admin;
 mod delayed;
+mod listing;
 mod messages;
 mod pace;
 mod rules;
 mod schedules;
 mod secrets;
 mod sources;
+mod status;
 mod users;
 mod when;
 
@@ -19,6 +22,7 @@ use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
 pub(crate) use delayed::DelayedRequest;
+pub(crate) use listing::{Listing, Shown, Style};
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
@@ -27,24 +31,33 @@ pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
 use serde::{Deserialize, Serialize};
 pub(crate) use sources::SourceRequest;
+pub(crate) use status::Status;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 pub(crate) use users::{PermissionText, UserRequest};
 
 /// Longest request: a topology file and its JSON escapes.
 const REQUEST_MAX_BYTES: u64 = 16 << 20;
 /// How long a client waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long for one that needs no work.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What may be asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub(crate) enum Request {
+    /// How the broker is: a [`Status`] in JSON.
+    Status,
+    /// Stop as at SIGTERM.
+    Shutdown,
     /// Make a topology so, and keep it.
     Apply {
         /// For error messages.
@@ -120,12 +133,18 @@ pub(crate) struct Rooms {
     pub(crate) engine: Engine,
     pub(crate) broker: Broker,
     pub(crate) watch: Arc<Watch>,
+    /// Where AMQP is served.
+    pub(crate) amqp: Vec<SocketAddr>,
+    /// Where HTTP is served.
+    pub(crate) http: Vec<SocketAddr>,
+    /// Told when the broker is to stop.
+    pub(crate) shutdown: Arc<Notify>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    Ok(String),
+    Ok(Shown),
     Error(String),
 }
 
@@ -134,17 +153,17 @@ fn socket_path(data_dir: &Path) -> PathBuf {
 }
 
 /// Asks a running broker; its refusal is an error.
-pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
+pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<Shown> {
     let path = socket_path(data_dir);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).with_context(|| {
         format!("no broker answers at {}: is it running with this --data-dir?", path.display())
     })?;
-    // Messages take as long as there are many, or as their rate says.
-    let is_long =
-        matches!(request, Request::Messages { .. } | Request::Rules { ask: RuleRequest::Replay { .. } });
-    if !is_long {
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    }
+    stream.set_read_timeout(match request {
+        // Messages take as long as there are many, or as their rate says.
+        Request::Messages { .. } | Request::Rules { ask: RuleRequest::Replay { .. } } => None,
+        Request::Status => Some(STATUS_TIMEOUT),
+        _ => Some(ANSWER_TIMEOUT),
+    })?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
@@ -153,7 +172,7 @@ pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<String> {
         .read_line(&mut answer)
         .context("the broker did not answer")?;
     match serde_json::from_str(&answer).context("the broker's answer")? {
-        Answer::Ok(text) => Ok(text),
+        Answer::Ok(shown) => Ok(shown),
         Answer::Error(text) => Err(anyhow!(text)),
     }
 }
@@ -210,13 +229,18 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
     Ok(())
 }
 
-async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
+async fn carry_out(request: Request, rooms: &Rooms) -> Result<Shown> {
     let engine = &rooms.engine;
     match request {
+        Request::Status => Ok(serde_json::to_string(&Status::of(rooms))?.into()),
+        Request::Shutdown => {
+            rooms.shutdown.notify_one();
+            Ok("the broker is stopping".to_owned().into())
+        }
         Request::Apply { file, text } => {
             let report = engine.apply(&file, &text).await?;
             let done = if report.plan.has_changes() { "\napplied" } else { "" };
-            Ok(format!("{}{}{done}\n{}", report.plan, report.told_otherwise(), report.summary))
+            Ok(format!("{}{}{done}\n{}", report.plan, report.told_otherwise(), report.summary).into())
         }
         Request::Plan { file, text, json } => {
             let plan = engine.plan(&file, &text).await?;
@@ -225,7 +249,8 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
                 shown,
                 changes: plan.has_changes(),
                 refused: !plan.refusals.is_empty(),
-            })?)
+            })?
+            .into())
         }
         Request::Rules { ask } => rules::carry_out(ask, rooms).await,
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
@@ -234,6 +259,6 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<String> {
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
         Request::Users { ask } => users::carry_out(ask, &rooms.broker).await,
         Request::Sources { ask } => sources::carry_out(ask, engine).await,
-        Request::Messages { ask } => messages::carry_out(ask, rooms).await,
+        Request::Messages { ask } => messages::carry_out(ask, rooms).await.map(Shown::from),
     }
 }

@@ -5,6 +5,7 @@ mod cli;
 mod control;
 mod serve;
 mod settings;
+mod supervisor;
 mod watchdog;
 
 /// Small allocations by the million are a broker's life; this allocator is faster at them than the C library's. What

@@ -1,8 +1,10 @@
 //! `millpond serve`: puts the rooms together, says where to connect, and takes them apart in order.
 
 use crate::alarms::Watch;
+use crate::cli;
 use crate::control;
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
+use crate::supervisor::Supervisor;
 use crate::watchdog;
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
@@ -10,9 +12,11 @@ use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
 use millpond_store::{Store, StoreOptions};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 /// How long connections may take to say goodbye.
@@ -20,9 +24,9 @@ const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Open files asked of the system: a connection is one, a queue's segments are some.
 const OPEN_FILES: u64 = 1 << 20;
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT, SIGTERM or `millpond shutdown`.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
-    start_logging(&settings.log)?;
+    start_logging(&settings.log, settings.log_format)?;
     raise_open_files();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.worker_threads > 0 {
@@ -47,11 +51,22 @@ async fn serve(settings: &Settings) -> Result<()> {
     let socket = control::bind(&settings.data_dir)?;
     let watch = Watch::new(settings, broker.clone());
     let watching = [tokio::spawn(watch.clone().run()), tokio::spawn(watchdog::run(broker.clone()))];
-    let rooms = control::Rooms { engine: engine.clone(), broker: broker.clone(), watch };
+    let shutdown = Arc::new(Notify::new());
+    let rooms = control::Rooms {
+        engine: engine.clone(),
+        broker: broker.clone(),
+        watch,
+        amqp: server.amqp_addresses(),
+        http: server.http_addresses(),
+        shutdown: shutdown.clone(),
+    };
     let control = tokio::spawn(control::run(socket, rooms));
     let (stop, stopped) = stop_pair();
-    stop_on_signals(stop)?;
+    let supervisor = Arc::new(Supervisor::from_environment());
+    stop_when_asked(stop, shutdown, supervisor.clone())?;
     announce(settings, &server)?;
+    // The addresses are taken: who connects from now on is served.
+    tokio::spawn(supervisor.run());
     server.run(broker, stopped).await;
     control.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
@@ -89,27 +104,31 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     out.flush().context("standard output")
 }
 
-fn start_logging(filter: &str) -> Result<()> {
+fn start_logging(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| format!("`log` = `{filter}`"))?;
     // In a file or a journal, colours are noise.
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(is_terminal)
-        .init();
+        .with_ansi(cli::is_coloured(&std::io::stderr()));
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
 }
 
-fn stop_on_signals(stop: StopHandle) -> Result<()> {
+fn stop_when_asked(stop: StopHandle, shutdown: Arc<Notify>, supervisor: Arc<Supervisor>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = shutdown.notified() => {}
         }
         tracing::info!("stopping");
+        supervisor.tell("STOPPING=1");
         stop.stop();
     });
     Ok(())

@@ -19,6 +19,7 @@ const MAP: &[(&str, &[&str])] = &[
         "millpond",
         &[
             "millpond-model",
+            "millpond-calendar",
             "millpond-events",
             "millpond-store",
             "millpond-broker",

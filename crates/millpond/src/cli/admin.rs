@@ -1,6 +1,6 @@
 //! `millpond vhosts`, `policies`, `limits`, `queues`, `alarms`: what an operator says to a running broker.
 
-use super::{ask, in_data_dir};
+use super::{ask, in_data_dir, listing};
 use crate::control::{AdminRequest, PolicyText, Request};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -33,7 +33,7 @@ fn operator() -> Arg {
 
 fn vhosts() -> Command {
     group("vhosts", "List, add and delete virtual hosts")
-        .subcommand(in_data_dir(Command::new("list").about("Show every vhost")))
+        .subcommand(listing(Command::new("list").about("Show every vhost")))
         .subcommand(in_data_dir(
             Command::new("add").about("Add a vhost, or change one that is there").args([
                 word("name", "NAME", "Its name"),
@@ -51,7 +51,7 @@ fn vhosts() -> Command {
 
 fn policies() -> Command {
     group("policies", "List, set and clear policies for queues and exchanges by the pattern of their names")
-        .subcommand(in_data_dir(Command::new("list").about("Show the policies").args([vhost(), operator()])))
+        .subcommand(listing(Command::new("list").about("Show the policies").args([vhost(), operator()])))
         .subcommand(in_data_dir(
             Command::new("set").about("Set a policy; it is in force at once").args([
                 word("name", "NAME", "Its name"),
@@ -83,7 +83,7 @@ fn policies() -> Command {
 fn limits() -> Command {
     let number = |id, help| option(id, "N|none", help);
     group("limits", "List and set what vhosts and users may have")
-        .subcommand(in_data_dir(Command::new("list").about("Show the limits that are set")))
+        .subcommand(listing(Command::new("list").about("Show the limits that are set")))
         .subcommand(in_data_dir(Command::new("vhost").about("Limit a vhost").args([
             word("name", "VHOST", "Which"),
             number("max-connections", "Connections at once"),
@@ -108,7 +108,7 @@ fn changes(help: &'static str) -> Arg {
 fn queues() -> Command {
     let name = || word("name", "QUEUE", "Its name");
     group("queues", "List, show and alter queues")
-        .subcommand(in_data_dir(Command::new("list").about("Show every queue of a vhost").arg(vhost())))
+        .subcommand(listing(Command::new("list").about("Show every queue of a vhost").arg(vhost())))
         .subcommand(in_data_dir(
             Command::new("show").about("Show a queue and what it acts by").args([name(), vhost()]),
         ))
@@ -133,9 +133,7 @@ fn queues() -> Command {
 
 fn alarms() -> Command {
     group("alarms", "Show whether memory or disk run out, and change from where on")
-        .subcommand(in_data_dir(
-            Command::new("list").about("Show what is measured, its limit and the alarms"),
-        ))
+        .subcommand(listing(Command::new("list").about("Show what is measured, its limit and the alarms")))
         .subcommand(in_data_dir(
             Command::new("limit").about("Change the limits of the settings until the restart").args([
                 option("memory-high-watermark", "SHARE|SIZE", "Most resident memory: 0.6 or 4GiB"),

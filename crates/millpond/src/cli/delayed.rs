@@ -1,6 +1,6 @@
 //! `millpond delayed`: messages that wait for their time.
 
-use super::{ask, in_data_dir};
+use super::{ask, in_data_dir, listing};
 use crate::control::{DelayedRequest, Request};
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command};
@@ -17,7 +17,7 @@ pub(super) fn command() -> Command {
         .about("List delayed messages, and take one back")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(in_data_dir(
+        .subcommand(listing(
             Command::new("list")
                 .about("Show where messages wait; with an exchange, the next ones due there")
                 .args([

@@ -1,7 +1,7 @@
 //! `millpond rules`.
 
 use super::admin::option;
-use super::{ask, in_data_dir, path, print, read};
+use super::{ask, in_data_dir, json, listing, path, print, read};
 use crate::control::{PeriodText, Request, RuleRequest};
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -25,7 +25,7 @@ fn replay_args() -> [Arg; 8] {
         option("file", "FILE", "Take the rule from this topology file (with --dry-run)")
             .value_parser(value_parser!(PathBuf)),
         flag("dry-run", "Only show what the rule would do, and how that differs from what it did"),
-        flag("json", "Print JSON, for programs"),
+        json(),
     ]
 }
 
@@ -39,7 +39,7 @@ pub(super) fn command() -> Command {
     Command::new("rules")
         .about("List, start, stop, pause, drain and try rules")
         .subcommand_required(true)
-        .subcommand(in_data_dir(
+        .subcommand(listing(
             Command::new("list").about("Show every rule: its state, its version, its queue, its counts"),
         ))
         .subcommand(

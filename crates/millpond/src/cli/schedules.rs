@@ -1,7 +1,7 @@
 //! `millpond schedules`: messages that are published again and again.
 
 use super::admin::{group, option, vhost, word};
-use super::{ask, in_data_dir, read};
+use super::{ask, in_data_dir, listing, read};
 use crate::control::{Request, ScheduleRequest, ScheduleText};
 use anyhow::Result;
 use clap::{ArgAction, ArgMatches, Command, value_parser};
@@ -38,7 +38,7 @@ pub(super) fn command() -> Command {
     ]);
     let pause = "Publish nothing until it is resumed; what is due meanwhile is left out";
     group("schedules", "List and change what is published again and again")
-        .subcommand(in_data_dir(Command::new("list").about("Show every schedule").arg(vhost())))
+        .subcommand(listing(Command::new("list").about("Show every schedule").arg(vhost())))
         .subcommand(in_data_dir(add))
         .subcommand(in_data_dir(Command::new("show").about("Show a schedule").args([name(), vhost()])))
         .subcommand(in_data_dir(next))

@@ -2,7 +2,7 @@
 
 use super::admin::{group, word};
 use super::hidden::read_hidden;
-use super::{ask, in_data_dir};
+use super::{ask, in_data_dir, listing};
 use crate::control::{Request, SecretRequest};
 use anyhow::Result;
 use clap::{ArgMatches, Command};
@@ -13,7 +13,7 @@ pub(super) fn command() -> Command {
     let set = "Set a secret; its value comes from standard input, or is asked for";
     group("secrets", "Set, list and remove what topology files call ${secret:NAME}")
         .subcommand(in_data_dir(Command::new("set").about(set).arg(name())))
-        .subcommand(in_data_dir(Command::new("list").about("Show the names; nobody is shown a value")))
+        .subcommand(listing(Command::new("list").about("Show the names; nobody is shown a value")))
         .subcommand(in_data_dir(Command::new("remove").about("Take a secret away").arg(name())))
 }
 

@@ -1,6 +1,6 @@
 //! `millpond sources`.
 
-use super::{ask, in_data_dir};
+use super::{ask, in_data_dir, listing};
 use crate::control::{Request, SourceRequest};
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command};
@@ -10,7 +10,7 @@ pub(super) fn command() -> Command {
     Command::new("sources")
         .about("List, start and stop sources of events")
         .subcommand_required(true)
-        .subcommand(in_data_dir(Command::new("list").about("Show every source, its state and its counts")))
+        .subcommand(listing(Command::new("list").about("Show every source, its state and its counts")))
         .subcommand(in_data_dir(
             Command::new("start")
                 .visible_alias("resume")

@@ -1,7 +1,7 @@
 //! What is done with a topology file: checked, tested, planned, applied.
 
-use super::{ask, data_dir_of, in_data_dir, path, print, read};
-use crate::control::{self, Request};
+use super::{ask, data_dir_of, in_data_dir, json, path, print, read};
+use crate::control::{self, Request, Style};
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,6 @@ pub(super) fn commands() -> [Command; 4] {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
-    let json = || flag("json", "Print JSON, for programs");
     [
         in_data_dir(
             Command::new("apply")
@@ -58,7 +57,7 @@ fn plan(matches: &ArgMatches) -> Result<ExitCode> {
     let path = path(matches, "file");
     let request =
         Request::Plan { file: path.display().to_string(), text: read(path)?, json: matches.get_flag("json") };
-    let answer = control::ask(&data_dir_of(matches)?, &request)?;
+    let answer = control::ask(&data_dir_of(matches)?, &request)?.render(Style::Json);
     let answer: control::PlanAnswer = serde_json::from_str(&answer).context("the broker's answer")?;
     print(&answer.shown)?;
     Ok(match (answer.refused, answer.changes) {

@@ -2,7 +2,7 @@
 
 use super::admin::{group, option, vhost, word};
 use super::hidden::read_hidden;
-use super::{ask, in_data_dir};
+use super::{ask, in_data_dir, listing};
 use crate::control::{PermissionText, Request, UserRequest};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -32,7 +32,7 @@ pub(super) fn command() -> Command {
         "Set what a user may do in a vhost: patterns, searched for in the names of queues and exchanges";
     let topic = "Set which keys of a topic exchange a user may use, on top of its permissions";
     group("users", "List, add and delete users, and set what they may do")
-        .subcommand(verb("list", "Show every user with tags and vhosts"))
+        .subcommand(listing(Command::new("list").about("Show every user with tags and vhosts")))
         .subcommand(verb("show", "Show what a user may do").arg(name()))
         .subcommand(
             verb("add", "Add a user; its password comes from standard input, or is asked for").args([

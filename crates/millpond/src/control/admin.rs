@@ -1,6 +1,6 @@
 //! What the command line asks for an operator: vhosts, policies, limits, queues, alarms.
 
-use super::Rooms;
+use super::{Listing, Rooms, Shown};
 use crate::settings::{ByteSize, SettingValue, Watermark};
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
@@ -11,6 +11,7 @@ use millpond_events::show_time;
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, UserName, VhostName};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Cell;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What may be asked.
@@ -65,10 +66,26 @@ pub(crate) struct PolicyText {
 pub(crate) type LimitText = String;
 
 /// Does what is asked; what to tell the person.
-pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<String> {
+pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<Shown> {
     let broker = &rooms.broker;
+    Ok(match request {
+        AdminRequest::ListVhosts => list_vhosts(broker).into(),
+        AdminRequest::ListPolicies { vhost, operator } => {
+            list_policies(broker, &vhost, kind(operator))?.into()
+        }
+        AdminRequest::ListLimits => list_limits(broker).into(),
+        AdminRequest::ListQueues { vhost } => list_queues(broker, &vhost)?.into(),
+        AdminRequest::ShowAlarms => list_alarms(rooms).into(),
+        AdminRequest::LimitAlarms { memory_high_watermark, disk_free_min } => {
+            limit_alarms(rooms, memory_high_watermark.as_deref(), disk_free_min.as_deref())?.into()
+        }
+        other => tell(other, broker).await?.into(),
+    })
+}
+
+/// What is answered by a text.
+async fn tell(request: AdminRequest, broker: &Broker) -> Result<String> {
     match request {
-        AdminRequest::ListVhosts => Ok(vhost_table(broker)),
         AdminRequest::AddVhost { vhost, description, default_queue_type } => {
             add_vhost(broker, &vhost, &description, default_queue_type.as_deref()).await
         }
@@ -76,7 +93,6 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
             broker.delete_vhost(&VhostName::new(&vhost)?)?.await?;
             Ok(format!("vhost {vhost} is deleted with all that was in it"))
         }
-        AdminRequest::ListPolicies { vhost, operator } => policy_table(broker, &vhost, kind(operator)),
         AdminRequest::SetPolicy { vhost, operator, policy } => {
             set_policy(broker, &vhost, kind(operator), policy).await
         }
@@ -84,18 +100,12 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
             broker.clear_policy(&VhostName::new(&vhost)?, kind(operator), &name)?.await?;
             Ok(format!("{} {name} is cleared", kind(operator).as_str()))
         }
-        AdminRequest::ListLimits => Ok(limit_table(broker)),
         AdminRequest::LimitVhost { vhost, connections, queues } => {
             limit_vhost(broker, &vhost, connections.as_deref(), queues.as_deref()).await
         }
         AdminRequest::LimitUser { user, connections, channels } => {
             limit_user(broker, &user, connections.as_deref(), channels.as_deref()).await
         }
-        AdminRequest::ShowAlarms => Ok(show_alarms(rooms)),
-        AdminRequest::LimitAlarms { memory_high_watermark, disk_free_min } => {
-            limit_alarms(rooms, memory_high_watermark.as_deref(), disk_free_min.as_deref())
-        }
-        AdminRequest::ListQueues { vhost } => queue_table(broker, &vhost),
         AdminRequest::ShowQueue { vhost, queue } => {
             let found = find_queue(broker, &vhost, &queue)?;
             let mut text = show_queue(&found);
@@ -113,6 +123,7 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<St
         AdminRequest::PaceConsumers { vhost, queue, tag, changes } => {
             pace_consumers(broker, &vhost, &queue, &tag, &changes)
         }
+        _ => bail!("a listing is no text"),
     }
 }
 
@@ -206,16 +217,16 @@ async fn limit_user(
     ))
 }
 
-fn limit_alarms(rooms: &Rooms, watermark: Option<&str>, disk_free_min: Option<&str>) -> Result<String> {
+fn limit_alarms(rooms: &Rooms, watermark: Option<&str>, disk_free_min: Option<&str>) -> Result<Listing> {
     let watermark = watermark.map(Watermark::parse).transpose();
     let watermark = watermark.map_err(|reason| anyhow!("memory-high-watermark {reason}"))?;
     let disk = disk_free_min.map(ByteSize::parse).transpose();
     let disk = disk.map_err(|reason| anyhow!("disk-free-min {reason}"))?;
     rooms.watch.set_limits(watermark, disk.map(|size| size.0));
-    Ok(show_alarms(rooms))
+    Ok(list_alarms(rooms))
 }
 
-fn show_alarms(rooms: &Rooms) -> String {
+fn list_alarms(rooms: &Rooms) -> Listing {
     let (measured, limits) = (rooms.watch.measure(), rooms.watch.limits());
     let alarms = rooms.broker.alarms();
     let state = |resource| if alarms.iter().any(|it| it.resource == resource) { "ALARM" } else { "ok" };
@@ -226,13 +237,12 @@ fn show_alarms(rooms: &Rooms) -> String {
     };
     let least = format!("at least {}", mebibytes(limits.disk_free_min_bytes));
     let row = |resource: Resource, now: Option<u64>, limit: String| {
-        vec![resource.as_str().to_owned(), state(resource).to_owned(), show(now), limit]
+        [resource.as_str().into(), state(resource).into(), show(now).into(), limit.into()]
     };
-    let rows = [
+    Listing::new(&["RESOURCE", "STATE", "NOW", "LIMIT"], "").with([
         row(Resource::Memory, measured.memory_bytes, most),
         row(Resource::Disk, measured.disk_free_bytes, least),
-    ];
-    table(&["RESOURCE", "STATE", "NOW", "LIMIT"], &rows)
+    ])
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -286,71 +296,45 @@ fn pace_consumers(
     }
 }
 
-// ---- tables
-
-/// Lines with columns as wide as they must be, the last one as it comes.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = head.iter().map(|word| word.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let mut lines = vec![line(head.to_vec())];
-    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
-    lines.join("\n")
-}
+// ---- listings
 
 fn show_limit(limit: Option<u64>) -> String {
     limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
 }
 
-fn vhost_table(broker: &Broker) -> String {
-    let rows: Vec<_> = broker
-        .list_vhosts()
-        .into_iter()
-        .map(|vhost| {
-            vec![
-                vhost.name.to_string(),
-                vhost.default_queue_type.map_or("-", QueueType::as_str).to_owned(),
-                vhost.connections.to_string(),
-                vhost.queues.to_string(),
-                vhost.description.to_string(),
-            ]
-        })
-        .collect();
-    table(&["VHOST", "DEFAULT QUEUE TYPE", "CONNECTIONS", "QUEUES", "DESCRIPTION"], &rows)
+fn list_vhosts(broker: &Broker) -> Listing {
+    let rows = broker.list_vhosts().into_iter().map(|vhost| {
+        [
+            vhost.name.to_string().into(),
+            vhost.default_queue_type.map(QueueType::as_str).into(),
+            vhost.connections.into(),
+            vhost.queues.into(),
+            vhost.description.to_string().into(),
+        ]
+    });
+    let head = ["VHOST", "DEFAULT QUEUE TYPE", "CONNECTIONS", "QUEUES", "DESCRIPTION"];
+    Listing::new(&head, "no vhosts").with(rows)
 }
 
-fn policy_table(broker: &Broker, vhost: &str, kind: PolicyKind) -> Result<String> {
-    let policies = broker.list_policies(&VhostName::new(vhost)?, kind)?;
-    if policies.is_empty() {
-        return Ok(format!("no {} in vhost {vhost}", kind.as_str()));
-    }
-    let rows: Vec<_> = policies
-        .into_iter()
-        .map(|policy| {
-            vec![
-                policy.name.to_string(),
-                policy.pattern.to_string(),
-                policy.apply_to.to_string(),
-                policy.priority.to_string(),
-                policy.definition.to_json(),
-            ]
-        })
-        .collect();
-    Ok(table(&["NAME", "PATTERN", "APPLIES TO", "PRIORITY", "DEFINITION"], &rows))
+fn list_policies(broker: &Broker, vhost: &str, kind: PolicyKind) -> Result<Listing> {
+    let rows = broker.list_policies(&VhostName::new(vhost)?, kind)?.into_iter().map(|policy| {
+        [
+            policy.name.to_string().into(),
+            policy.pattern.to_string().into(),
+            policy.apply_to.to_string().into(),
+            policy.priority.into(),
+            policy.definition.to_json().into(),
+        ]
+    });
+    let head = ["NAME", "PATTERN", "APPLIES TO", "PRIORITY", "DEFINITION"];
+    Ok(Listing::new(&head, format!("no {} in vhost {vhost}", kind.as_str())).with(rows))
 }
 
-fn limit_table(broker: &Broker) -> String {
+fn list_limits(broker: &Broker) -> Listing {
     let mut rows = Vec::new();
     let mut row = |of: String, limit: &str, value: Option<u64>| {
         if let Some(value) = value {
-            rows.push(vec![of, limit.to_owned(), value.to_string()]);
+            rows.push([Cell::from(of), limit.into(), value.into()]);
         }
     };
     for vhost in broker.list_vhosts() {
@@ -361,33 +345,23 @@ fn limit_table(broker: &Broker) -> String {
         row(format!("user {user}"), "max-connections", limits.connections_max);
         row(format!("user {user}"), "max-channels", limits.channels_max);
     }
-    if rows.is_empty() {
-        return "no limits".to_owned();
-    }
-    table(&["OF", "LIMIT", "VALUE"], &rows)
+    Listing::new(&["OF", "LIMIT", "VALUE"], "no limits").with(rows)
 }
 
-fn queue_table(broker: &Broker, vhost: &str) -> Result<String> {
-    let queues = broker.list_queues(&VhostName::new(vhost)?)?;
-    if queues.is_empty() {
-        return Ok(format!("no queues in vhost {vhost}"));
-    }
-    let or_dash = |name: Option<Box<str>>| name.map_or_else(|| "-".to_owned(), String::from);
-    let rows: Vec<_> = queues
-        .into_iter()
-        .map(|queue| {
-            vec![
-                queue.name.to_string(),
-                queue.queue_type.as_str().to_owned(),
-                queue.ready.to_string(),
-                queue.unacked.to_string(),
-                queue.consumers.to_string(),
-                or_dash(queue.policy),
-                or_dash(queue.operator_policy),
-            ]
-        })
-        .collect();
-    Ok(table(&["NAME", "TYPE", "READY", "UNACKED", "CONSUMERS", "POLICY", "OPERATOR POLICY"], &rows))
+fn list_queues(broker: &Broker, vhost: &str) -> Result<Listing> {
+    let rows = broker.list_queues(&VhostName::new(vhost)?)?.into_iter().map(|queue| {
+        [
+            queue.name.to_string().into(),
+            queue.queue_type.as_str().into(),
+            queue.ready.into(),
+            queue.unacked.into(),
+            queue.consumers.into(),
+            queue.policy.map(String::from).into(),
+            queue.operator_policy.map(String::from).into(),
+        ]
+    });
+    let head = ["NAME", "TYPE", "READY", "UNACKED", "CONSUMERS", "POLICY", "OPERATOR POLICY"];
+    Ok(Listing::new(&head, format!("no queues in vhost {vhost}")).with(rows))
 }
 
 fn show_queue(queue: &QueueInfo) -> String {

@@ -1,11 +1,11 @@
 //! What the command line asks about delayed messages.
 
-use super::Rooms;
+use super::{Listing, Rooms, Shown};
 use anyhow::Result;
 use millpond_broker::{Broker, DelayedMessage};
 use millpond_model::{ExchangeName, VhostName};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
+use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Most messages that one answer lists.
@@ -27,38 +27,36 @@ pub(crate) enum DelayedRequest {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: DelayedRequest, rooms: &Rooms) -> Result<String> {
+pub(super) async fn carry_out(request: DelayedRequest, rooms: &Rooms) -> Result<Shown> {
     let broker = &rooms.broker;
-    match request {
-        DelayedRequest::List { vhost, exchange: None, .. } => exchanges(broker, &VhostName::new(&vhost)?),
+    Ok(match request {
+        DelayedRequest::List { vhost, exchange: None, .. } => {
+            exchanges(broker, &VhostName::new(&vhost)?)?.into()
+        }
         DelayedRequest::List { vhost, exchange: Some(exchange), limit } => {
-            messages(broker, &VhostName::new(&vhost)?, &ExchangeName::new(&exchange)?, limit).await
+            messages(broker, &VhostName::new(&vhost)?, &ExchangeName::new(&exchange)?, limit).await?.into()
         }
         DelayedRequest::Cancel { vhost, exchange, id } => {
             broker.cancel_delayed(&VhostName::new(&vhost)?, &ExchangeName::new(&exchange)?, id)?.await?;
-            Ok(format!("message {id} is cancelled: exchange {exchange} will not release it"))
+            format!("message {id} is cancelled: exchange {exchange} will not release it").into()
         }
         DelayedRequest::CancelNamed { vhost, exchange, message_id } => {
             let (vhost, name) = (VhostName::new(&vhost)?, ExchangeName::new(&exchange)?);
             let (count, saved) = broker.cancel_delayed_named(&vhost, &name, message_id.as_bytes())?;
             saved.await?;
             let (messages, they) = if count == 1 { ("message is", "it") } else { ("messages are", "them") };
-            Ok(format!("{count} {messages} cancelled: exchange {exchange} will not release {they}"))
+            format!("{count} {messages} cancelled: exchange {exchange} will not release {they}").into()
         }
-    }
+    })
 }
 
-fn exchanges(broker: &Broker, vhost: &VhostName) -> Result<String> {
-    let found = broker.list_delayed_exchanges(vhost)?;
-    if found.is_empty() {
-        return Ok(format!("no message has waited in vhost {vhost}"));
-    }
-    let mut out = format!("{:<40} {:>12}  next due", "exchange", "waiting");
-    for one in found {
-        let next = one.next_due_ms.map_or_else(|| "-".into(), until);
-        let _ = write!(out, "\n{:<40} {:>12}  {next}", one.exchange.as_str(), one.waiting);
-    }
-    Ok(out)
+fn exchanges(broker: &Broker, vhost: &VhostName) -> Result<Listing> {
+    let rows = broker.list_delayed_exchanges(vhost)?.into_iter().map(|one| {
+        let next = one.next_due_ms.map(until);
+        [one.exchange.to_string().into(), one.waiting.into(), next.into()]
+    });
+    let empty = format!("no message has waited in vhost {vhost}");
+    Ok(Listing::new(&["EXCHANGE", "WAITING", "NEXT DUE"], empty).with(rows))
 }
 
 async fn messages(
@@ -66,7 +64,7 @@ async fn messages(
     vhost: &VhostName,
     exchange: &ExchangeName,
     limit: usize,
-) -> Result<String> {
+) -> Result<Listing> {
     let mut found = Vec::new();
     for _ in 0..LOOKS {
         found = broker.list_delayed(vhost, exchange, limit.min(LIST_MAX))?;
@@ -75,25 +73,20 @@ async fn messages(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    if found.is_empty() {
-        return Ok(format!("no message waits at exchange {exchange}"));
-    }
-    let mut out =
-        format!("{:>12}  {:<16} {:>10}  {:<30} message_id", "id", "due", "body bytes", "routing key");
-    found.iter().for_each(|one| describe(one, &mut out));
-    Ok(out)
+    let empty = format!("no message waits at exchange {exchange}");
+    let head = ["ID", "DUE", "BODY BYTES", "ROUTING KEY", "MESSAGE ID"];
+    Ok(Listing::new(&head, empty).with(found.iter().map(row)))
 }
 
-fn describe(one: &DelayedMessage, out: &mut String) {
-    let due = until(one.due_ms);
+/// Of a message whose content is still on disk, what is known without it.
+fn row(one: &DelayedMessage) -> [Value; 5] {
+    let (id, due) = (one.id.into(), until(one.due_ms).into());
     let Some(content) = &one.content else {
-        let _ = write!(out, "\n{:>12}  {due:<16} {:>10}  (on disk)", one.id, "-");
-        return;
+        return [id, due, Value::Null, "(on disk)".into(), Value::Null];
     };
-    let key = String::from_utf8_lossy(&content.routing_key);
-    let message_id = content.message_id.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let _ =
-        write!(out, "\n{:>12}  {due:<16} {:>10}  {key:<30} {message_id}", one.id, content.body_size_bytes);
+    let key = String::from_utf8_lossy(&content.routing_key).into_owned();
+    let message_id = content.message_id.as_deref().map(|id| String::from_utf8_lossy(id).into_owned());
+    [id, due, content.body_size_bytes.into(), key.into(), message_id.into()]
 }
 
 /// `in 3.2 s`.

@@ -1,6 +1,6 @@
 //! What is asked about rules.
 
-use super::{PeriodText, Rooms};
+use super::{Listing, PeriodText, Rooms, Shown};
 use anyhow::Result;
 use millpond_engine::{Engine, ReplayFrom, ReplayRequest};
 use serde::{Deserialize, Serialize};
@@ -66,9 +66,9 @@ pub(crate) enum RuleRequest {
     },
 }
 
-pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<String> {
+pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<Shown> {
     let engine = &rooms.engine;
-    Ok(match ask {
+    let told = match ask {
         RuleRequest::Replay { rule, from, of, period, limit, file, dry_run, json } => {
             let period = period.read(rooms.broker.options().clock.now_ms())?;
             let of = match of.as_deref() {
@@ -81,7 +81,7 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<String>
             let report = engine.replay(&request).await?;
             if json { report.to_json().to_string() } else { report.to_string() }
         }
-        RuleRequest::List => table(engine),
+        RuleRequest::List => return Ok(list(engine).into()),
         RuleRequest::Start { rule } => {
             engine.start_rule(&rule).await?;
             format!("rule {rule} is started")
@@ -104,35 +104,28 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<String>
             let engine = engine.clone();
             tokio::task::spawn_blocking(move || engine.dry_run(&rule, &event)).await??.to_string()
         }
-    })
+    };
+    Ok(told.into())
 }
 
-fn table(engine: &Engine) -> String {
-    let rules = engine.rules();
-    if rules.is_empty() {
-        return "no rules: `millpond apply FILE` brings them".to_owned();
-    }
-    let width = rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0).max("RULE".len());
-    let mut lines = vec![format!(
-        "{:width$}  {:8}  {:>7}  {:>8}  {:>7}  {:>10}  {:>10}  {:>8}  {:>8}  {:>6}",
-        "RULE", "STATE", "VERSION", "READY", "UNACKED", "SEEN", "ACTED", "RETRIED", "FAILED", "PARKED"
-    )];
-    lines.extend(rules.iter().map(|rule| {
-        format!(
-            "{:width$}  {:8}  {:>7}  {:>8}  {:>7}  {:>10}  {:>10}  {:>8}  {:>8}  {:>6}",
-            rule.name,
-            rule.state.to_string(),
-            rule.version,
-            rule.ready,
-            rule.unacked,
-            rule.seen,
-            rule.acted,
-            rule.retried,
-            rule.failed,
-            rule.parked
-        )
-    }));
-    lines.join("\n")
+fn list(engine: &Engine) -> Listing {
+    let head =
+        ["RULE", "STATE", "VERSION", "READY", "UNACKED", "SEEN", "ACTED", "RETRIED", "FAILED", "PARKED"];
+    let rows = engine.rules().into_iter().map(|rule| {
+        [
+            rule.name.to_string().into(),
+            rule.state.to_string().into(),
+            rule.version.into(),
+            rule.ready.into(),
+            rule.unacked.into(),
+            rule.seen.into(),
+            rule.acted.into(),
+            rule.retried.into(),
+            rule.failed.into(),
+            rule.parked.into(),
+        ]
+    });
+    Listing::new(&head, "no rules: `millpond apply FILE` brings them").with(rows)
 }
 
 fn history(engine: &Engine, rule: &str) -> Result<String> {

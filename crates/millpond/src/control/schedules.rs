@@ -1,7 +1,7 @@
 //! What the command line asks about schedules.
 
-use super::Rooms;
-use anyhow::{Result, anyhow};
+use super::{Listing, Rooms, Shown};
+use anyhow::{Result, anyhow, bail};
 use millpond_broker::{Broker, Missed, ScheduleInfo, ScheduleSpec};
 use millpond_model::properties::Properties;
 use millpond_model::table::{Table, Value};
@@ -48,10 +48,17 @@ pub(crate) struct ScheduleText {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: ScheduleRequest, rooms: &Rooms) -> Result<String> {
-    let broker = &rooms.broker;
+pub(super) async fn carry_out(request: ScheduleRequest, rooms: &Rooms) -> Result<Shown> {
     match request {
-        ScheduleRequest::List { vhost } => list(broker, &VhostName::new(&vhost)?),
+        ScheduleRequest::List { vhost } => Ok(list(&rooms.broker, &VhostName::new(&vhost)?)?.into()),
+        other => change(other, &rooms.broker).await.map(Shown::from),
+    }
+}
+
+/// Everything but [`ScheduleRequest::List`], which it does not know.
+async fn change(request: ScheduleRequest, broker: &Broker) -> Result<String> {
+    match request {
+        ScheduleRequest::List { .. } => bail!("a list is no change"),
         ScheduleRequest::Add { vhost, name, schedule } => {
             let vhost = VhostName::new(&vhost)?;
             let (changed, saved) = broker.set_schedule(&vhost, spec(&name, schedule)?)?;
@@ -133,31 +140,14 @@ fn next(found: &ScheduleInfo) -> String {
     }
 }
 
-fn list(broker: &Broker, vhost: &VhostName) -> Result<String> {
+fn list(broker: &Broker, vhost: &VhostName) -> Result<Listing> {
     let found = broker.list_schedules(vhost)?;
-    if found.is_empty() {
-        return Ok(format!("no schedules in vhost {vhost}: `millpond schedules add` adds one"));
-    }
-    let width =
-        |of: fn(&ScheduleInfo) -> usize, head: &str| found.iter().map(of).max().unwrap_or(0).max(head.len());
-    let names = width(|one| one.spec.name.chars().count(), "SCHEDULE");
-    let crons = width(|one| one.spec.cron.chars().count(), "CRON");
-    let zones = width(|one| one.spec.zone.chars().count(), "ZONE");
-    let mut out =
-        format!("{:names$}  {:crons$}  {:zones$}  {:26}  {:>8}", "SCHEDULE", "CRON", "ZONE", "NEXT", "FIRED");
-    for one in &found {
-        let spec = &one.spec;
-        let _ = write!(
-            out,
-            "\n{:names$}  {:crons$}  {:zones$}  {:26}  {:>8}",
-            spec.name,
-            spec.cron,
-            spec.zone,
-            next(one),
-            one.fired
-        );
-    }
-    Ok(out)
+    let rows = found.iter().map(|one| {
+        let text = |text: &str| text.to_owned().into();
+        [text(&one.spec.name), text(&one.spec.cron), text(&one.spec.zone), next(one).into(), one.fired.into()]
+    });
+    let empty = format!("no schedules in vhost {vhost}: `millpond schedules add` adds one");
+    Ok(Listing::new(&["SCHEDULE", "CRON", "ZONE", "NEXT", "FIRED"], empty).with(rows))
 }
 
 fn show(one: &ScheduleInfo) -> String {

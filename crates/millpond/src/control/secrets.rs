@@ -1,5 +1,6 @@
 //! What the command line asks about secrets.
 
+use super::{Listing, Shown};
 use anyhow::Result;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -28,20 +29,20 @@ impl std::fmt::Debug for SecretValue {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: SecretRequest, engine: &Engine) -> Result<String> {
+pub(super) async fn carry_out(request: SecretRequest, engine: &Engine) -> Result<Shown> {
     let secrets = engine.secrets();
     match request {
         SecretRequest::Set { name, value } => {
             secrets.set(&name, &value.0).await?;
-            Ok(format!("secret {name} is set: ${{secret:{name}}} means it from now on"))
+            Ok(format!("secret {name} is set: ${{secret:{name}}} means it from now on").into())
         }
-        SecretRequest::List => match secrets.names() {
-            names if names.is_empty() => Ok("no secrets are set".to_owned()),
-            names => Ok(names.join("\n")),
-        },
+        SecretRequest::List => {
+            let names = secrets.names().into_iter().map(|name| [name.into()]);
+            Ok(Listing::new(&["NAME"], "no secrets are set").with(names).into())
+        }
         SecretRequest::Remove { name } => {
             secrets.remove(&name).await?;
-            Ok(format!("secret {name} is removed"))
+            Ok(format!("secret {name} is removed").into())
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is asked about sources.
 
+use super::{Listing, Shown};
 use anyhow::Result;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -22,41 +23,32 @@ pub(crate) enum SourceRequest {
     },
 }
 
-pub(super) async fn carry_out(ask: SourceRequest, engine: &Engine) -> Result<String> {
+pub(super) async fn carry_out(ask: SourceRequest, engine: &Engine) -> Result<Shown> {
     match ask {
-        SourceRequest::List => Ok(table(engine)),
+        SourceRequest::List => Ok(list(engine).into()),
         SourceRequest::Start { source } => {
             engine.start_source(&source).await?;
-            Ok(format!("source {source} is started"))
+            Ok(format!("source {source} is started").into())
         }
         SourceRequest::Stop { source } => {
             engine.stop_source(&source).await?;
-            Ok(format!("source {source} is stopped; it goes on from there when it is started"))
+            Ok(format!("source {source} is stopped; it goes on from there when it is started").into())
         }
     }
 }
 
-fn table(engine: &Engine) -> String {
-    let sources = engine.sources();
-    if sources.is_empty() {
-        return "no sources: `millpond apply FILE` brings them".to_owned();
-    }
-    let width = sources.iter().map(|source| source.name.len()).max().unwrap_or(0).max("SOURCE".len());
-    let mut lines = vec![format!(
-        "{:width$}  {:9}  {:>10}  {:>10}  {:>8}  {:>8}  {}",
-        "SOURCE", "KIND", "EVENTS", "DROPPED", "FAILED", "ERRORS", "STATE"
-    )];
-    lines.extend(sources.iter().map(|source| {
-        format!(
-            "{:width$}  {:9}  {:>10}  {:>10}  {:>8}  {:>8}  {}",
-            source.name,
-            source.kind,
-            source.events,
-            source.dropped,
-            source.failed,
-            source.errors,
-            source.state
-        )
-    }));
-    lines.join("\n")
+fn list(engine: &Engine) -> Listing {
+    let head = ["SOURCE", "KIND", "EVENTS", "DROPPED", "FAILED", "ERRORS", "STATE"];
+    let rows = engine.sources().into_iter().map(|source| {
+        [
+            source.name.to_string().into(),
+            source.kind.to_string().into(),
+            source.events.into(),
+            source.dropped.into(),
+            source.failed.into(),
+            source.errors.into(),
+            source.state.to_string().into(),
+        ]
+    });
+    Listing::new(&head, "no sources: `millpond apply FILE` brings them").with(rows)
 }

@@ -1,11 +1,11 @@
 //! What the command line asks about users.
 
-use super::SecretValue;
-use super::admin::table;
+use super::{Listing, SecretValue, Shown};
 use anyhow::{Result, bail};
 use millpond_broker::{Broker, NewPassword, Permissions, TopicPermission, UserInfo, UserSpec};
 use millpond_model::{ExchangeName, UserName, VhostName};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What may be asked. There is no way to ask for a password.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,9 +42,16 @@ pub(crate) struct PermissionText {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: UserRequest, broker: &Broker) -> Result<String> {
+pub(super) async fn carry_out(request: UserRequest, broker: &Broker) -> Result<Shown> {
     match request {
-        UserRequest::List => Ok(user_table(broker)),
+        UserRequest::List => Ok(list(broker).into()),
+        other => change(other, broker).await.map(Shown::from),
+    }
+}
+
+/// Everything but [`UserRequest::List`].
+async fn change(request: UserRequest, broker: &Broker) -> Result<String> {
+    match request {
         UserRequest::Show { user } => Ok(show(&broker.user(&UserName::new(&user)?)?)),
         UserRequest::Add { user, password, tags } => {
             if broker.user(&UserName::new(&user)?).is_ok() {
@@ -124,15 +131,15 @@ fn tag_list(user: &UserInfo) -> String {
     if user.tags.is_empty() { "-".to_owned() } else { user.tags.join(",") }
 }
 
-fn user_table(broker: &Broker) -> String {
-    let rows: Vec<_> = (broker.list_users().iter())
-        .map(|user| {
-            let vhosts: Vec<_> = user.permissions.iter().map(|(vhost, _)| vhost.as_str()).collect();
-            let vhosts = if vhosts.is_empty() { "-".to_owned() } else { vhosts.join(",") };
-            vec![user.name.to_string(), tag_list(user), vhosts]
-        })
-        .collect();
-    if rows.is_empty() { "no users".to_owned() } else { table(&["USER", "TAGS", "VHOSTS"], &rows) }
+fn list(broker: &Broker) -> Listing {
+    let or_null = |texts: Vec<&str>| if texts.is_empty() { Value::Null } else { texts.join(",").into() };
+    let rows = broker.list_users();
+    let rows = rows.iter().map(|user| {
+        let vhosts = user.permissions.iter().map(|(vhost, _)| vhost.as_str()).collect();
+        let tags = user.tags.iter().map(AsRef::as_ref).collect();
+        [user.name.to_string().into(), or_null(tags), or_null(vhosts)]
+    });
+    Listing::new(&["USER", "TAGS", "VHOSTS"], "no users").with(rows)
 }
 
 fn show(user: &UserInfo) -> String {
@@ -143,7 +150,8 @@ fn show(user: &UserInfo) -> String {
     ];
     let row = |of: String, texts: [&str; 3]| {
         let shown = texts.map(|text| if text.is_empty() { "(nothing)".to_owned() } else { text.to_owned() });
-        std::iter::once(of).chain(shown).collect::<Vec<_>>()
+        let [configure, write, read] = shown.map(Value::from);
+        [of.into(), configure, write, read]
     };
     let mut rows: Vec<_> = (user.permissions.iter())
         .map(|(vhost, it)| row(format!("vhost {vhost}"), [&it.configure, &it.write, &it.read]))
@@ -155,7 +163,7 @@ fn show(user: &UserInfo) -> String {
     );
     lines.push(match rows.is_empty() {
         true => format!("it may do nothing in any vhost: millpond users allow {}", user.name),
-        false => table(&["MAY", "CONFIGURE", "WRITE", "READ"], &rows),
+        false => Listing::new(&["MAY", "CONFIGURE", "WRITE", "READ"], "").with(rows).to_table(),
     });
     lines.join("\n")
 }

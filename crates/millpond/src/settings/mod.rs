@@ -6,8 +6,8 @@
 mod source;
 mod value;
 
-pub(crate) use source::load;
-pub(crate) use value::{ByteSize, SettingValue, SyncSetting, Watermark};
+pub(crate) use source::{file, load};
+pub(crate) use value::{ByteSize, LogFormat, SettingValue, SyncSetting, Watermark};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -98,6 +98,8 @@ settings! {
     exec_allow: Vec<PathBuf> = [];
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter by module such as `info,millpond_store=debug`.
     log: String = ["info"];
+    /// What the log is written as: `text` for people, `json` for programs, one object a line.
+    log_format: LogFormat = ["text"];
     /// The user that is made in a new data directory: an administrator with all permissions. Later changes have no effect: see `millpond users`.
     default_user: String = ["guest"];
     /// The password that user is made with.

@@ -36,11 +36,18 @@ pub(crate) enum SettingsError {
     },
 }
 
-/// The file read when no `--config` is given, if it exists.
-const DEFAULT_FILE: &str = "millpond.toml";
+/// The files looked for when no `--config` is given; the first that exists is read. The second is the package's.
+const DEFAULT_FILES: [&str; 2] = ["millpond.toml", "/etc/millpond/millpond.toml"];
 const VARIABLE_PREFIX: &str = "MILLPOND_";
 /// The variable for `--config`; it names the file and so is not a setting in it.
 const CONFIG_VARIABLE: &str = "MILLPOND_CONFIG";
+
+/// The file that settings are read from, if there is one.
+pub(crate) fn file(config: Option<&Path>, environment: &[(String, String)]) -> Option<PathBuf> {
+    let named = || environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| path.into());
+    let found = || DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists());
+    config.map(Path::to_owned).or_else(named).or_else(found)
+}
 
 /// Settings from all places. `flags` holds what the command line gave: key and values.
 pub(crate) fn load(
@@ -51,12 +58,8 @@ pub(crate) fn load(
     let built_in =
         |reason| SettingsError::BadValue { place: "default".into(), key: "settings".into(), reason };
     let mut settings = Settings::defaults().map_err(built_in)?;
-    let named =
-        environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| PathBuf::from(path));
-    match config.map(Path::to_owned).or(named) {
-        Some(path) => from_file(&mut settings, &path)?,
-        None if Path::new(DEFAULT_FILE).exists() => from_file(&mut settings, Path::new(DEFAULT_FILE))?,
-        None => {}
+    if let Some(path) = file(config, environment) {
+        from_file(&mut settings, &path)?;
     }
     from_environment(&mut settings, environment)?;
     for (key, values) in flags {

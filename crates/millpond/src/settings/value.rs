@@ -32,6 +32,24 @@ pub(crate) struct ByteSize(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyncSetting(pub(crate) SyncMode);
 
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl SettingValue for LogFormat {
+    const SHAPE: &'static str = "text|json";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("must be text or json, not `{text}`")),
+        }
+    }
+}
+
 impl SettingValue for PathBuf {
     const SHAPE: &'static str = "PATH";
     fn parse(text: &str) -> Result<Self, String> {

@@ -1,0 +1,107 @@
+//! The binary as a process.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// The binary, with none of the environment's settings.
+pub(crate) fn millpond() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLPOND_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a command says: its exit status, standard output, standard error.
+pub(crate) fn said(words: &[&str]) -> (i32, String, String) {
+    let output = millpond().args(words).output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BrokerOptions<'a> {
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    pub(crate) settings: &'a [&'a str],
+}
+
+/// A broker with a data directory of its own, killed when it is dropped.
+pub(crate) struct Broker {
+    folder: tempfile::TempDir,
+    process: Child,
+    amqp: String,
+    http: String,
+}
+
+impl Broker {
+    /// Comes back when it says where it listens.
+    pub(crate) fn start(options: BrokerOptions<'_>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = std::fs::File::create(folder.path().join("log")).expect("a file");
+        let mut process = millpond()
+            .args(["serve", "--amqp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path().join("data"))
+            .args(options.settings)
+            .envs(options.environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let stdout = process.stdout.take().expect("it is piped");
+        let (mut amqp, mut http) = (String::new(), String::new());
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(address) = line.trim().strip_prefix("AMQP 0-9-1  ") {
+                amqp = address.to_owned();
+            }
+            if let Some((_, address)) = line.split_once("http://") {
+                http = address.trim_end_matches("/health").to_owned();
+                break;
+            }
+        }
+        let broker = Self { folder, process, amqp, http };
+        assert!(!broker.http.is_empty(), "it does not serve: {}", broker.log());
+        broker
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A command for this broker.
+    pub(crate) fn ask(&self, words: &[&str]) -> (i32, String, String) {
+        said(&[words, &["--data-dir", self.data_dir().to_str().expect("text")]].concat())
+    }
+
+    /// A command with the settings that this broker has.
+    pub(crate) fn ask_as_served(&self, words: &[&str]) -> (i32, String, String) {
+        self.ask(&[words, &["--amqp-listen", &self.amqp, "--http-listen", &self.http]].concat())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there").success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait().expect("it ends")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
