@@ -85,7 +85,7 @@ deb: build $(CARGO_DEB) ## Build the Debian package in target/debian
 	$(MILLPOND) completions bash >target/completions/millpond
 	$(MILLPOND) completions zsh >target/completions/_millpond
 	$(MILLPOND) completions fish >target/completions/millpond.fish
-	$(CARGO_DEB) --package millpond --no-build
+	$(CARGO_DEB) --package millpond --no-build --strip
 
 # Each of these has a folder a language, and its packages are installed there.
 SUITES := conformance $(wildcard examples/*)
