@@ -323,11 +323,16 @@ fn list_policies(broker: &Broker, vhost: &str, kind: PolicyKind) -> Result<Listi
             policy.pattern.to_string().into(),
             policy.apply_to.to_string().into(),
             policy.priority.into(),
-            policy.definition.to_json().into(),
+            definition(&policy.definition.to_json()),
         ]
     });
     let head = ["NAME", "PATTERN", "APPLIES TO", "PRIORITY", "DEFINITION"];
     Ok(Listing::new(&head, format!("no {} in vhost {vhost}", kind.as_str())).with(rows))
+}
+
+/// As an object, for a program that reads it.
+fn definition(json: &str) -> Cell {
+    serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }
 
 fn list_limits(broker: &Broker) -> Listing {

@@ -9,7 +9,7 @@ pub(crate) struct Listing {
     /// What a person is told where there are no rows.
     empty: String,
     head: Vec<String>,
-    /// A cell is a text, a number, a truth, or null: nothing to say.
+    /// A cell is a text, a number, a list of texts, an object, or null: nothing to say.
     rows: Vec<Vec<Value>>,
 }
 
@@ -129,6 +129,8 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
@@ -156,18 +158,17 @@ mod tests {
             (shown.render(Style::Plain).as_str(), shown.render(Style::Json).as_str()),
             ("no queues", "[]")
         );
-        let shown =
-            Shown::from(listing.with([
-                ["\u{fc}ber".into(), 7.into(), Value::Null],
-                ["q".into(), 12345.into(), "short".into()],
-            ]));
+        let shown = Shown::from(listing.with([
+            ["\u{fc}ber".into(), 7.into(), Value::Null],
+            ["q".into(), 12345.into(), vec!["short", "sharp"].into()],
+        ]));
         assert_eq!(
             shown.render(Style::Plain),
-            "NAME  READY NOW  POLICY\n\u{fc}ber          7  -\nq         12345  short"
+            "NAME  READY NOW  POLICY\n\u{fc}ber          7  -\nq         12345  short,sharp"
         );
         let wanted = json!([
             {"name": "\u{fc}ber", "ready_now": 7, "policy": null},
-            {"name": "q", "ready_now": 12345, "policy": "short"},
+            {"name": "q", "ready_now": 12345, "policy": ["short", "sharp"]},
         ]);
         assert_eq!(shown.render(Style::Json), wanted.to_string());
     }

@@ -132,12 +132,11 @@ fn tag_list(user: &UserInfo) -> String {
 }
 
 fn list(broker: &Broker) -> Listing {
-    let or_null = |texts: Vec<&str>| if texts.is_empty() { Value::Null } else { texts.join(",").into() };
     let rows = broker.list_users();
     let rows = rows.iter().map(|user| {
-        let vhosts = user.permissions.iter().map(|(vhost, _)| vhost.as_str()).collect();
-        let tags = user.tags.iter().map(AsRef::as_ref).collect();
-        [user.name.to_string().into(), or_null(tags), or_null(vhosts)]
+        let vhosts: Vec<&str> = user.permissions.iter().map(|(vhost, _)| vhost.as_str()).collect();
+        let tags: Vec<&str> = user.tags.iter().map(AsRef::as_ref).collect();
+        [user.name.to_string().into(), tags.into(), vhosts.into()]
     });
     Listing::new(&["USER", "TAGS", "VHOSTS"], "no users").with(rows)
 }

@@ -40,8 +40,10 @@ fn a_listing_is_a_table_for_a_person_and_json_for_a_program() {
     assert_eq!((code, table.as_str()), (0, "USER   TAGS           VHOSTS\nguest  administrator  /\n"));
     let json = |words: &[&str]| -> Value { serde_json::from_str(&broker.ask(words).1).unwrap() };
     let users = json(&["users", "list", "--json"]);
-    assert_eq!(users, serde_json::json!([{"user": "guest", "tags": "administrator", "vhosts": "/"}]));
+    assert_eq!(users, serde_json::json!([{"user": "guest", "tags": ["administrator"], "vhosts": ["/"]}]));
     assert_eq!(json(&["vhosts", "list", "--json"])[0]["queues"], 0);
+    assert_eq!(broker.ask(&["policies", "set", "short", "^q", "{\"max-length\": 5}", "--operator"]).0, 0);
+    assert_eq!(json(&["policies", "list", "--operator", "--json"])[0]["definition"]["max-length"], 5);
     let empty = [
         vec!["policies"],
         vec!["limits"],
