@@ -40,6 +40,11 @@ pub(crate) fn limited<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// What this thread's work has taken and not given back; 0 where nothing is counted. Bytes.
+pub(crate) fn taken() -> i64 {
+    HARD_MAX_BYTES - LEFT.get()
+}
+
 /// Whether the budget of this thread's work is used up.
 pub(crate) fn is_spent() -> bool {
     LEFT.get() < HARD_MAX_BYTES - SOFT_MAX_BYTES

@@ -7,10 +7,12 @@
 //!
 //! `*` is replaced, because a text times a large number would be made at once, or not fit any memory.
 //!
-//! What an evaluation takes of the memory is looked at with each step (`memory`). A built-in function takes no steps: one
+//! What an evaluation takes of the memory is looked at with each step (`memory`), and, as that grows, how deep its
+//! values nest (`depth`). A built-in function takes no steps: one
 //! that is given a huge value may take long; then its thread is given up (`pool`).
 
 use super::Data;
+use super::depth::{self, DEPTH_MAX};
 use crate::memory;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
@@ -24,6 +26,15 @@ use std::iter::once;
 
 /// Most steps of one evaluation: a second or so of the shortest.
 const STEPS_MAX: u32 = 1_000_000;
+
+/// How much memory an evaluation takes between two looks at how deep its values are: this much, or a part of what it
+/// has taken. A level takes 56 bytes or more.
+const LOOK_EVERY_BYTES: i64 = 2 * 1024 * 1024;
+const LOOKS_TO_DOUBLE: i64 = 32;
+/// Steps of such a look: a loop takes several, and what it builds is at one of them.
+const LOOKS_MAX: u32 = 64;
+/// Parts of values that such a look sees.
+const LOOKED_AT_MAX: usize = 16_000_000;
 
 /// Longest text made by repetition (`"-" * 80`). Bytes.
 const REPEATED_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -41,12 +52,21 @@ thread_local! {
     static UPDATE_DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Whether the evaluation took more memory than it may.
     static MEMORY_SPENT: Cell<bool> = const { Cell::new(false) };
+    /// Whether a value of the evaluation is nested deeper than it may be.
+    static TOO_DEEP: Cell<bool> = const { Cell::new(false) };
+    /// Memory taken from which on the depth of values is looked at next. Bytes.
+    static LOOK_AT_BYTES: Cell<i64> = const { Cell::new(0) };
+    /// Steps whose values are still to be looked at, and how many parts of values.
+    static LOOKS_LEFT: Cell<(u32, usize)> = const { Cell::new((0, 0)) };
     /// Of the evaluation that runs on this thread.
     static STEPS_LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Why an evaluation was given up, if it took more steps or memory than it may.
 pub(super) fn reason() -> String {
+    if TOO_DEEP.get() {
+        return format!("a value nests deeper than {DEPTH_MAX} levels");
+    }
     if MEMORY_SPENT.get() {
         let limit_mib = memory::SOFT_MAX_BYTES / (1024 * 1024);
         return format!(
@@ -64,19 +84,42 @@ pub(super) fn evaluate<T>(work: impl FnOnce() -> T) -> Option<T> {
     STEPS_LEFT.set(STEPS_MAX);
     UPDATE_DEPTH.set(0);
     MEMORY_SPENT.set(false);
+    TOO_DEEP.set(false);
+    LOOK_AT_BYTES.set(LOOK_EVERY_BYTES);
+    LOOKS_LEFT.set((0, 0));
     let result = memory::limited(work);
     (STEPS_LEFT.get() > 0).then_some(result)
 }
 
 /// Takes a step and hands on what it is given.
-fn step<'a, T>(given: T) -> Result<T, Exn<'a, Val>> {
+fn step<'a, T>(given: T, val: impl FnOnce(&T) -> &Val) -> Result<T, Exn<'a, Val>> {
     let mut left = STEPS_LEFT.get().saturating_sub(1);
+    let looks = memory::taken() >= LOOK_AT_BYTES.get() || LOOKS_LEFT.get().0 > 0;
+    if looks && left > 0 && look_deep(val(&given)) {
+        left = 0;
+    }
     if memory::is_spent() && left > 0 {
         MEMORY_SPENT.set(true);
         left = 0;
     }
     STEPS_LEFT.set(left);
     if left > 0 { Ok(given) } else { Err(Exn::from(Error::str(reason()))) }
+}
+
+/// Whether a value is too deep. Values are looked at for some steps when memory has grown: a level takes some, and every
+/// loop passes what it builds through a step, so that no value is much deeper than it may be before that is noticed.
+#[cold]
+fn look_deep(val: &Val) -> bool {
+    let taken = memory::taken();
+    if taken >= LOOK_AT_BYTES.get() {
+        LOOK_AT_BYTES.set(taken + LOOK_EVERY_BYTES.max(taken / LOOKS_TO_DOUBLE));
+        LOOKS_LEFT.set((LOOKS_MAX, LOOKED_AT_MAX));
+    }
+    let (looks, mut parts) = LOOKS_LEFT.get();
+    let is_deep = depth::is_deeper(val, DEPTH_MAX, &mut parts);
+    LOOKS_LEFT.set(if parts == 0 { (0, 0) } else { (looks.saturating_sub(1), parts) });
+    TOO_DEEP.set(is_deep);
+    is_deep
 }
 
 /// Does `work` one update deeper; too deep is the end of the evaluation.
@@ -105,9 +148,9 @@ impl<'a> Iterator for Nested<'a> {
 
 /// What the changed code calls.
 pub(super) fn functions() -> [Fun<Data>; 2] {
-    let steps = Native::new(|cv| Box::new(once(step(cv.1))))
-        .with_paths(|cv| Box::new(once(step(cv.1))))
-        .with_update(|cv, update| match step(cv.1).and_then(|given| nested(|| update(given))) {
+    let steps = Native::new(|cv| Box::new(once(step(cv.1, |val| val))))
+        .with_paths(|cv| Box::new(once(step(cv.1, |it| &it.0))))
+        .with_update(|cv, update| match step(cv.1, |val| val).and_then(|given| nested(|| update(given))) {
             Ok(results) => Box::new(Nested(results)),
             Err(spent) => Box::new(once(Err(spent))),
         });
@@ -160,7 +203,13 @@ pub(super) fn term(it: Term<&str>) -> Term<&str> {
         }
         Term::Neg(inner) => Term::Neg(boxed(*inner)),
         Term::Label(name, inner) => Term::Label(name, boxed(*inner)),
-        Term::Fold(name, source, bound, args) => Term::Fold(name, boxed(*source), pattern(bound), all(args)),
+        Term::Fold(name, source, bound, args) => {
+            // What a loop builds passes through a step: its depth is looked at there.
+            let args = args.into_iter().enumerate();
+            let args =
+                args.map(|(at, arg)| if at == FOLD_UPDATE { behind_step(term(arg)) } else { term(arg) });
+            Term::Fold(name, boxed(*source), pattern(bound), args.collect())
+        }
         Term::TryCatch(tried, caught) => Term::TryCatch(boxed(*tried), maybe(caught)),
         Term::IfThenElse(cases, otherwise) => {
             let cases = cases.into_iter().map(|(cond, then)| (term(cond), term(then))).collect();
@@ -200,12 +249,18 @@ fn pattern(it: Pattern<&str>) -> Pattern<&str> {
     }
 }
 
+/// Which argument of reduce and foreach is done again and again.
+const FOLD_UPDATE: usize = 1;
+
+fn behind_step(it: Term<&str>) -> Term<&str> {
+    Term::BinOp(Box::new(Term::Call(STEP, Vec::new())), BinaryOp::Pipe(None), Box::new(it))
+}
+
 /// A step, then `it`.
 fn stepping(it: Term<&str>) -> Term<&str> {
-    let before = Box::new(Term::Call(STEP, Vec::new()));
     // The results of a range are counted as well: nobody else does if they are only collected.
     let after = matches!(&it, Term::Call("range", _));
-    let it = Term::BinOp(before, BinaryOp::Pipe(None), Box::new(it));
+    let it = behind_step(it);
     if after { followed(it) } else { it }
 }
 
@@ -233,9 +288,7 @@ fn operation<'s>(left: Term<&'s str>, op: BinaryOp<&'s str>, right: Term<&'s str
     let (left, right) = (Box::new(left), Box::new(right));
     match op {
         BinaryOp::Pipe(bound) => {
-            let step = Box::new(Term::Call(STEP, Vec::new()));
-            let right = Box::new(Term::BinOp(step, BinaryOp::Pipe(None), right));
-            Term::BinOp(left, BinaryOp::Pipe(bound.map(pattern)), right)
+            Term::BinOp(left, BinaryOp::Pipe(bound.map(pattern)), Box::new(behind_step(*right)))
         }
         BinaryOp::Math(Math::Mul) => Term::Call(TIMES, vec![*left, *right]),
         // `l *= r` is `r as $factor | l |= . * $factor`.

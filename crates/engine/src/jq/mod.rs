@@ -5,6 +5,7 @@
 //! expressions are short, define no functions (which could call themselves), and are handled on threads with room:
 //! [`with_deep_stack`].
 
+mod depth;
 mod json;
 mod limit;
 mod needs;
@@ -30,8 +31,9 @@ const SHOWN_MAX_CHARS: usize = 80;
 const EXPRESSION_MAX_BYTES: usize = 8 * 1024;
 
 /// Stack of a thread that compiles or runs expressions: enough for the deepest that fits [`EXPRESSION_MAX_BYTES`],
-/// which is one of nothing but opening brackets. Bytes; used is only what is needed.
-pub(crate) const STACK_BYTES: usize = 128 * 1024 * 1024;
+/// which is one of nothing but opening brackets, and for values that are deeper than they may be, until that is
+/// noticed (`depth`). Bytes; used is only what is needed.
+pub(crate) const STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Runs `work` on a thread whose stack has room for expressions.
 pub(crate) fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {

@@ -147,3 +147,32 @@ async fn a_text_of_brackets_is_no_json_and_the_rule_goes_on() {
     let error = client.get("inner.failed").await.header("x-millpond-error").unwrap();
     assert!(error.contains("cannot use 5 as string"), "{error}");
 }
+
+/// Whoever writes a rule must not take the stack either: what prints, compares or drops a value goes as deep as it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_nests_without_end_is_parked_and_the_rule_goes_on() {
+    let deep = [
+        "reduce range(.data) as $i ([]; [.]) | tojson",
+        "reduce range(.data) as $i ([0]; .[0] = .) | tojson",
+        "reduce range(.data) as $i ({}; {a: .}) | tojson",
+        "reduce range(.data) as $i ({}; {({b: 1} | tojson): .}) | . == .",
+        "last(foreach range(.data) as $i ([]; [.])) | tojson",
+        "last(limit(.data; [] | recurse([.]))) | tojson",
+        "[limit(.data; [] | recurse([.]))] | length",
+        "last(label $out | foreach range(.data) as $i ([]; [., [$i]])) | tojson",
+        ".data as $n | null | setpath([range($n) | 0]; 1) | tojson",
+    ];
+    for body in deep {
+        let engine = TestEngine::with(&topology(&[("r", "true", body)])).await;
+        let mut client = engine.client();
+        client.publish("", "r.in", "900000").await;
+        let error = client.get("r.failed").await.header("x-millpond-error").unwrap();
+        let reasons = ["nests deeper than", "takes more than", "deeper"];
+        assert!(reasons.iter().any(|reason| error.contains(reason)), "{body}: {error}");
+        // A path so long is no value.
+        if !body.contains("setpath") {
+            client.publish("", "r.in", "3").await;
+            client.get("out").await;
+        }
+    }
+}
