@@ -7,16 +7,6 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-/// How often a start is tried while the data directory is locked, and the pause in between.
-const LOCK_TRIES_MAX: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-/// Whether the last thing that the broker said is that its directory is in use.
-fn is_locked(dir: &Path) -> Result<bool> {
-    let log = std::fs::read_to_string(dir.join("broker.log"))?;
-    Ok(log.lines().last().is_some_and(|line| line.contains("is in use by another process")))
-}
-
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
     child: Child,
@@ -27,25 +17,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts it on a free port and waits until it listens. A program that a rule was about to run when the broker was
-    /// killed holds the lock of the data directory until it has begun; until then a start is refused, and tried again.
+    /// Starts it on a free port and waits until it listens.
     pub(crate) async fn start(
         binary: &Path,
         dir: &Path,
         flags: &[String],
         patience: Duration,
     ) -> Result<Self> {
-        let mut tries = 0;
-        loop {
-            match Self::try_start(binary, dir, flags, patience).await {
-                Err(_) if tries < LOCK_TRIES_MAX && is_locked(dir)? => tries += 1,
-                other => return other,
-            }
-            tokio::time::sleep(LOCK_PAUSE).await;
-        }
-    }
-
-    async fn try_start(binary: &Path, dir: &Path, flags: &[String], patience: Duration) -> Result<Self> {
         let [port, http_port] = free_ports().await?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("broker.log"))?;
         let mut child = Command::new(binary)

@@ -6,12 +6,19 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Slices given to one `pwritev`: Linux's and macOS's `IOV_MAX`.
 const SLICES_MAX: usize = 1024;
 
 /// Zeros written by one call of [`File::allocate`].
 const ZEROS: &[u8] = &[0; 256 * 1024];
+
+/// How long a lock that somebody has is waited for. When a process is killed, one that it was about to start may still have
+/// its files, its locks too, until it begins another program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The machine's file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +79,7 @@ impl FileSystem for RealFs {
         fs::File::open(dir)?.sync_all()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nobody tells of the end of another process's lock")]
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let began = Instant::now();
