@@ -12,7 +12,6 @@ use std::path::PathBuf;
 pub(crate) struct Functions;
 
 #[expect(clippy::unused_async, reason = "as where there are functions")]
-
 impl Functions {
     pub(crate) fn new(_data_dir: PathBuf) -> Self {
         Self
