@@ -146,6 +146,9 @@ impl Broker {
             user: &request.login.user,
             is_internal: request.login.is_inside(),
             sessions_max: self.core.options.sessions_max,
+            name: &request.name,
+            peer: request.login.peer,
+            opened_ms: self.core.options.clock.now_ms(),
         })?;
         tracing::debug!(session = key, name = %request.name, user = %request.login.user, "session opened");
         let session = Session::new(self.core.clone(), vhost, key, request.login, inbox);

@@ -43,3 +43,32 @@ pub(crate) fn is_match(pattern: &Regex, name: &str) -> bool {
         false
     })
 }
+
+/// A search through names, as management tools ask for it: without regard to case.
+#[derive(Debug)]
+pub enum NameSearch {
+    /// Names with this text in them, which is in lower case.
+    Text(String),
+    /// Names in which this is found.
+    Pattern(Box<Regex>),
+}
+
+impl NameSearch {
+    /// For names with this text in them.
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_lowercase())
+    }
+
+    /// For names in which this regular expression is found.
+    pub fn pattern(pattern: &str) -> Result<Self, BadPattern> {
+        Ok(Self::Pattern(compile(&format!("(?i){pattern}"))?.into()))
+    }
+
+    /// Whether a name is one of them.
+    pub fn finds(&self, name: &str) -> bool {
+        match self {
+            Self::Text(text) => name.to_lowercase().contains(text.as_str()),
+            Self::Pattern(pattern) => is_match(pattern, name),
+        }
+    }
+}

@@ -179,14 +179,14 @@ impl Session {
 
     /// Counts a channel against its user's limit (`max-channels`); [`Self::channel_closed`] when it goes. The channels
     /// of a session that ends are forgotten with it.
-    pub fn channel_opened(&mut self) -> Result<(), ChannelLimit> {
+    pub fn channel_opened(&mut self, number: u16) -> Result<(), ChannelLimit> {
         let limit = |limit| ChannelLimit { user: self.login.user.clone(), limit };
-        self.core.sessions.open_channel(self.owner.0).map_err(limit)
+        self.core.sessions.open_channel(self.owner.0, number).map_err(limit)
     }
 
     /// A channel that was counted is gone.
-    pub fn channel_closed(&mut self) {
-        self.core.sessions.close_channel(self.owner.0);
+    pub fn channel_closed(&mut self, number: u16) {
+        self.core.sessions.close_channel(self.owner.0, number);
     }
 
     /// The number under which this session's deliveries name a queue.

@@ -4,11 +4,13 @@
 //! lock out whoever is to lift it.
 
 use crate::OpenSessionError;
+use crate::admin::ConnectionInfo;
 use crate::request::{UserLimits, VhostLimits};
 use crate::session::inbox::Inbox;
 use hashbrown::HashMap;
 use millpond_model::{UserName, VhostName};
 use parking_lot::Mutex;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 /// See the module.
@@ -31,7 +33,11 @@ struct Open {
     vhost: VhostName,
     /// `None`: it does not count.
     user: Option<UserName>,
-    channels: u64,
+    /// Numbers of those that are open, ascending.
+    channels: Vec<u16>,
+    name: Box<str>,
+    peer: Option<IpAddr>,
+    opened_ms: u64,
 }
 
 /// What a user has, and may have.
@@ -56,6 +62,9 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) user: &'a UserName,
     pub(crate) is_internal: bool,
     pub(crate) sessions_max: usize,
+    pub(crate) name: &'a str,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) opened_ms: u64,
 }
 
 fn is_reached(limit: Option<u64>, count: u64) -> Option<u64> {
@@ -89,7 +98,10 @@ impl Sessions {
             inbox: Arc::downgrade(new.inbox),
             vhost: new.vhost.clone(),
             user: (!new.is_internal).then(|| new.user.clone()),
-            channels: 0,
+            channels: Vec::new(),
+            name: new.name.into(),
+            peer: new.peer,
+            opened_ms: new.opened_ms,
         };
         state.open.insert(key, open);
         Ok(key)
@@ -102,7 +114,7 @@ impl Sessions {
         state.counted = state.counted.saturating_sub(1);
         if let Some(used) = state.users.get_mut(&user) {
             used.connections = used.connections.saturating_sub(1);
-            used.channels = used.channels.saturating_sub(channels);
+            used.channels = used.channels.saturating_sub(channels.len() as u64);
             if used.is_idle() {
                 state.users.remove(&user);
             }
@@ -116,25 +128,29 @@ impl Sessions {
     }
 
     /// A session opens a channel; the error is the limit of its user.
-    pub(crate) fn open_channel(&self, key: u64) -> Result<(), u64> {
+    pub(crate) fn open_channel(&self, key: u64, number: u16) -> Result<(), u64> {
         let state = &mut *self.0.lock();
         let Some(open) = state.open.get_mut(&key) else { return Ok(()) };
         let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return Ok(()) };
         if let Some(limit) = is_reached(used.limits.channels_max, used.channels) {
             return Err(limit);
         }
-        used.channels += 1;
-        open.channels += 1;
+        if let Err(at) = open.channels.binary_search(&number) {
+            used.channels += 1;
+            open.channels.insert(at, number);
+        }
         Ok(())
     }
 
     /// A session closes a channel.
-    pub(crate) fn close_channel(&self, key: u64) {
+    pub(crate) fn close_channel(&self, key: u64, number: u16) {
         let state = &mut *self.0.lock();
         let Some(open) = state.open.get_mut(&key) else { return };
         let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return };
-        used.channels = used.channels.saturating_sub(1);
-        open.channels = open.channels.saturating_sub(1);
+        if let Ok(at) = open.channels.binary_search(&number) {
+            used.channels = used.channels.saturating_sub(1);
+            open.channels.remove(at);
+        }
     }
 
     /// What a user may have; `None` for what is not limited.
@@ -164,6 +180,22 @@ impl Sessions {
         self.0.lock().vhosts.get(vhost).copied().unwrap_or(0)
     }
 
+    /// Every session that counts, by age.
+    pub(crate) fn list(&self) -> Vec<ConnectionInfo> {
+        let state = self.0.lock();
+        let mut list: Vec<_> = state.open.iter().filter_map(|(key, open)| describe(*key, open)).collect();
+        drop(state);
+        list.sort_unstable_by_key(|connection| connection.session);
+        list
+    }
+
+    /// The inboxes of the sessions of that name that count.
+    pub(crate) fn inboxes_named(&self, name: &str) -> Vec<Arc<Inbox>> {
+        let state = self.0.lock();
+        let open = state.open.values().filter(|open| open.user.is_some() && *open.name == *name);
+        open.filter_map(|open| open.inbox.upgrade()).collect()
+    }
+
     /// The inboxes of a user's open sessions.
     pub(crate) fn inboxes_of(&self, user: &UserName) -> Vec<Arc<Inbox>> {
         let state = self.0.lock();
@@ -177,4 +209,16 @@ impl Sessions {
         let open = state.open.values().filter(|open| vhost.is_none_or(|vhost| open.vhost == *vhost));
         open.filter_map(|open| open.inbox.upgrade()).collect()
     }
+}
+
+fn describe(session: u64, open: &Open) -> Option<ConnectionInfo> {
+    Some(ConnectionInfo {
+        session,
+        name: open.name.clone(),
+        user: open.user.clone()?,
+        vhost: open.vhost.clone(),
+        peer: open.peer,
+        channels: open.channels.clone(),
+        opened_ms: open.opened_ms,
+    })
 }

@@ -57,6 +57,8 @@ impl Server {
     /// Serves until stopped: then accepts no more, has the broker tell every session to close, and comes back when
     /// all connections are closed or the options' time for it is over. The store is left open.
     pub async fn run(self, broker: Broker, mut stop: StopSignal) {
+        let (amqp, http) = (self.amqp_addresses(), self.http_addresses());
+        let facts = http::Facts::new(&self.options.amqp.cluster_name, amqp, http);
         let options = Arc::new(self.options.amqp);
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let (accepting, accept_until) = stop::stop_pair();
@@ -66,7 +68,7 @@ impl Server {
             let stop_timeout = self.options.stop_timeout;
             loops.spawn(accept_loop(listener, broker, options, slots, accept_until.clone(), stop_timeout));
         }
-        let doors = http::Doors::new(broker.clone());
+        let doors = http::Doors::new(broker.clone(), facts);
         for listener in self.http {
             loops.spawn(http::serve(listener, doors.clone(), accept_until.clone()));
         }

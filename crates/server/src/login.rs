@@ -18,11 +18,16 @@ pub(crate) async fn log_in(
     if let Some(known) = broker.login_known(&user, &password, Some(peer)) {
         return known;
     }
-    // Never closed; if it were, logins would only be less patient.
-    let _slot = HASHING.acquire().await;
     let broker = broker.clone();
     let name = user.clone();
-    let hashed = tokio::task::spawn_blocking(move || broker.login(&user, &password, Some(peer))).await;
+    let hashed = hashing(move || broker.login(&user, &password, Some(peer))).await;
     // A check that broke off let nobody in.
     hashed.unwrap_or(Err(LoginError::UnknownUser { user: name }))
+}
+
+/// Runs what hashes a password where it holds nobody up; `None`: it broke off.
+pub(crate) async fn hashing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    // Never closed; if it were, logins would only be less patient.
+    let _slot = HASHING.acquire().await;
+    tokio::task::spawn_blocking(work).await.ok()
 }

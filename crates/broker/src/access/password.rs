@@ -125,6 +125,13 @@ impl PasswordHash {
         &self.bytes
     }
 
+    /// Hashes a password as RabbitMQ does, for those who want a hash to hand in.
+    pub(crate) fn of_rabbitmq(password: &[u8]) -> Self {
+        let salt: [u8; IMPORTED_SALT_BYTES] = rand::random();
+        let digest = Sha256::new().chain_update(salt).chain_update(password).finalize();
+        Self { algorithm: HashAlgorithm::Sha256, bytes: [&salt[..], &digest].concat().into() }
+    }
+
     /// The text that definitions carry.
     pub(crate) fn export(&self) -> String {
         STANDARD.encode(&self.bytes)
@@ -195,6 +202,12 @@ mod tests {
         assert_eq!(exported, hash);
         assert_ne!(PasswordHash::new(b"a"), PasswordHash::new(b"a"));
         assert!(!format!("{hash:?}").contains(&hash.export()));
+    }
+
+    #[test]
+    fn a_hash_made_as_rabbitmq_does_fits() {
+        let text = PasswordHash::of_rabbitmq(b"test12").export();
+        assert!(PasswordHash::import(HashAlgorithm::Sha256, &text).unwrap().fits(b"test12"));
     }
 
     #[test]

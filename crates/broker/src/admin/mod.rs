@@ -3,8 +3,10 @@
 //! The operations of `Session` belong to a connection in a vhost; these belong to nobody's, and are as durable:
 //! each answers with a [`Saved`](crate::Saved) to wait for.
 
+mod connections;
 mod delayed;
 mod error;
+mod exchanges;
 mod figures;
 mod limits;
 mod messages;
@@ -18,15 +20,17 @@ mod vhosts;
 use crate::Broker;
 pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
+pub use connections::ConnectionInfo;
 pub use delayed::DelayedExchange;
 pub use error::*;
+pub use exchanges::ExchangeInfo;
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use messages::{
     Browse, Browsed, MessageFilter, Transfer, TransferError, TransferOf, TransferReport, TransferRequest,
     TransferTo,
 };
 use millpond_model::VhostName;
-pub use queues::{QueueInfo, QueueType};
+pub use queues::{QueueInfo, QueuePage, QueueType, Totals};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;
 use std::sync::Arc;

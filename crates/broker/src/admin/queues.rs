@@ -5,9 +5,11 @@ use crate::definition::{altered_key, encode_altered};
 use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
 use crate::queue::retained::RetainedFigures;
+use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, VhostName};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What kind of queue (`x-queue-type`).
@@ -70,6 +72,36 @@ pub struct QueueInfo {
     pub policy: Option<Box<str>>,
     /// The operator policy in force.
     pub operator_policy: Option<Box<str>>,
+    /// What both say together, by the names of their keys.
+    pub policy_definition: Table,
+}
+
+/// A page of a vhost's queues.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuePage {
+    /// All queues.
+    pub total: usize,
+    /// Those whose names fit.
+    pub fitting: usize,
+    /// Those asked for.
+    pub queues: Vec<QueueInfo>,
+}
+
+/// What there is in a vhost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Exchanges, built-in ones included.
+    pub exchanges: u64,
+    /// Queues.
+    pub queues: u64,
+    /// Messages to be delivered.
+    pub ready: u64,
+    /// Messages that wait out a delay before they are delivered again.
+    pub waiting: u64,
+    /// Messages delivered and not settled.
+    pub unacked: u64,
+    /// Consumers of all queues.
+    pub consumers: u64,
 }
 
 impl Broker {
@@ -79,6 +111,69 @@ impl Broker {
         let mut cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
         cells.sort_by(|a, b| a.spec().name.cmp(&b.spec().name));
         Ok(cells.iter().map(describe).collect())
+    }
+
+    /// One queue; `None`: there is none of that name.
+    pub fn queue(&self, vhost: &VhostName, name: &QueueName) -> Result<Option<QueueInfo>, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        let cell = vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
+        Ok(cell.as_ref().map(describe))
+    }
+
+    /// Those queues of a vhost whose names `fits` says yes to, by name, of which `range` is described: of many queues,
+    /// only these cost more than a look at their names. A range behind the end is empty.
+    pub fn page_queues(
+        &self,
+        vhost: &VhostName,
+        fits: &dyn Fn(&str) -> bool,
+        range: Range<usize>,
+    ) -> Result<QueuePage, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        let (total, mut cells): (_, Vec<_>) = {
+            let router = vhost.read();
+            let fitting = router.queues().filter(|it| fits(it.0.spec().name.as_str()));
+            (router.queues().len(), fitting.map(|it| it.0.clone()).collect())
+        };
+        let by_name = |a: &Arc<QueueCell>, b: &Arc<QueueCell>| a.spec().name.cmp(&b.spec().name);
+        let fitting = cells.len();
+        let (start, end) = (range.start.min(fitting), range.end.min(fitting));
+        if end < fitting {
+            cells.select_nth_unstable_by(end, by_name);
+            cells.truncate(end);
+        }
+        if start > 0 && start < end {
+            cells.select_nth_unstable_by(start, by_name);
+        }
+        let page = cells.get_mut(start..end).unwrap_or_default();
+        page.sort_unstable_by(by_name);
+        Ok(QueuePage { total, fitting, queues: page.iter().map(describe).collect() })
+    }
+
+    /// The queues of a vhost that somebody consumes from, by name.
+    pub fn queues_with_consumers(&self, vhost: &VhostName) -> Result<Vec<QueueName>, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        let router = vhost.read();
+        let consumed = router.queues().filter(|queue| queue.0.counts().1 > 0);
+        let mut names: Vec<_> = consumed.map(|queue| queue.0.spec().name.clone()).collect();
+        drop(router);
+        names.sort();
+        Ok(names)
+    }
+
+    /// The sums over all queues of a vhost.
+    pub fn totals(&self, vhost: &VhostName) -> Result<Totals, VhostMissing> {
+        let vhost = self.vhost(vhost)?;
+        let router = vhost.read();
+        let mut totals = Totals { exchanges: router.exchanges().count() as u64 + 1, ..Totals::default() };
+        for cell in router.queues().map(|queue| &queue.0) {
+            let (ready, consumers) = cell.counts();
+            totals.queues += 1;
+            totals.ready += ready;
+            totals.waiting += cell.waiting_count();
+            totals.unacked += cell.unacked_count();
+            totals.consumers += consumers;
+        }
+        Ok(totals)
     }
 
     /// Alters arguments of a queue that is there, durably; a void value takes an argument away. Only what a policy
@@ -147,6 +242,10 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
     let spec = cell.spec();
     let effective = cell.effective();
     let (ready, consumers) = cell.counts();
+    let (policy, operator) = (effective.policy.as_deref(), effective.operator_policy.as_deref());
+    let said = |vhost: Arc<Vhost>| vhost.policies().said(policy, operator);
+    let has_policy = policy.is_some() || operator.is_some();
+    let policy_definition = cell.vhost().filter(|_| has_policy).map(said).unwrap_or_default();
     let queue_type = spec.arguments.get("x-queue-type").and_then(Value::as_str);
     QueueInfo {
         name: spec.name.clone(),
@@ -164,5 +263,6 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         effective: effective.arguments.clone(),
         policy: effective.policy.clone(),
         operator_policy: effective.operator_policy.clone(),
+        policy_definition,
     }
 }

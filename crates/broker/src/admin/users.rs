@@ -127,6 +127,11 @@ impl Broker {
         self.core.access.all().into_iter().map(|(name, user)| self.describe_user(name, &user)).collect()
     }
 
+    /// A password as RabbitMQ hashes it (SHA-256), in Base64: what [`NewPassword::Hashed`] takes.
+    pub fn rabbitmq_hash(password: &[u8]) -> String {
+        PasswordHash::of_rabbitmq(password).export()
+    }
+
     /// One user.
     pub fn user(&self, name: &UserName) -> Result<UserInfo, UserError> {
         let user = self.core.access.get(name).ok_or_else(|| UserError::Missing { user: name.clone() })?;

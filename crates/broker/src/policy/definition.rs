@@ -1,6 +1,7 @@
 //! What a policy says: keys with their values, checked.
 
 use super::keys::{self, Key, On};
+use crate::json;
 use crate::policy::{ApplyTo, PolicyError, PolicyKind};
 use millpond_model::table::{Table, Value};
 use serde_json::Value as Json;
@@ -36,14 +37,12 @@ impl PolicyDefinition {
         let Json::Object(entries) = json else {
             return Err(not_an_object("it is not between braces".to_owned()));
         };
-        let table: Table = entries.into_iter().map(|(name, value)| (name, value_of(value))).collect();
-        Self::new(&table)
+        Self::new(&json::table_of(entries))
     }
 
     /// As a JSON object.
     pub fn to_json(&self) -> String {
-        let entries = self.0.iter().map(|(name, value)| (name.to_string(), json_of(value)));
-        Json::Object(entries.collect()).to_string()
+        Json::Object(json::of_table(&self.0)).to_string()
     }
 
     /// Keys and values as typed fields, ordered by name.
@@ -84,32 +83,4 @@ fn operator_keys() -> String {
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
-}
-
-fn value_of(json: Json) -> Value {
-    match json {
-        Json::Null => Value::Void,
-        Json::Bool(v) => v.into(),
-        Json::Number(v) => match v.as_i64() {
-            Some(v) => v.into(),
-            None => Value::F64(v.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(v) => v.into(),
-        Json::Array(items) => Value::Array(items.into_iter().map(value_of).collect()),
-        Json::Object(entries) => {
-            Value::Table(entries.into_iter().map(|(name, value)| (name, value_of(value))).collect())
-        }
-    }
-}
-
-/// The values that [`keys::Shape`] lets in.
-fn json_of(value: &Value) -> Json {
-    match value {
-        Value::Bool(v) => (*v).into(),
-        Value::LongStr(text) => String::from_utf8_lossy(text).into(),
-        other => match other.as_i64() {
-            Some(v) => v.into(),
-            None => keys::number(other).into(),
-        },
-    }
 }

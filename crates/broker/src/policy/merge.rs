@@ -21,6 +21,12 @@ pub(crate) fn effective(on: On, arguments: &Table, best: &Best<'_>) -> Table {
     out
 }
 
+/// What a policy and an operator policy say together, by the names of their keys.
+pub(crate) fn definition(best: &Best<'_>) -> Table {
+    let [policy, operator] = [best.policy, best.operator].map(|policy| policy.map(|it| &it.spec.definition));
+    merge_policies(policy, operator).into_iter().map(|(key, value)| (key.name, value.clone())).collect()
+}
+
 /// A policy with the operator policy over it.
 fn merge_policies<'p>(
     policy: Option<&'p PolicyDefinition>,

@@ -16,6 +16,7 @@ use fancy_regex::Regex;
 pub(crate) use keys::On;
 pub use merge::argument_value;
 pub(crate) use merge::{alterable, check_alteration, effective};
+use millpond_model::table::Table;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -275,6 +276,14 @@ impl Policies {
     /// Whether there is none at all: nothing to be asked.
     pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty() && self.operators.is_empty()
+    }
+
+    /// What the policies of these names say together.
+    pub(crate) fn said(&self, policy: Option<&str>, operator: Option<&str>) -> Table {
+        merge::definition(&Best {
+            policy: policy.and_then(|name| self.users.get(name)),
+            operator: operator.and_then(|name| self.operators.get(name)),
+        })
     }
 
     /// Those in force for something of this name.

@@ -275,7 +275,6 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     }
 
     /// All exchanges, in no order.
-    #[cfg(test)]
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = (&ExchangeName, &ExchangeSpec)> {
         self.exchanges.iter().map(|(name, exchange)| (name, &exchange.spec))
     }
@@ -369,14 +368,12 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     }
 
     /// Bindings whose source is this exchange, ordered by destination and key.
-    #[cfg(test)]
     pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<Binding> {
         let Some((name, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
         exchange.bindings.iter().map(|(slot, arguments)| show_binding(name, slot, arguments)).collect()
     }
 
     /// Bindings that lead there, ordered by source and key.
-    #[cfg(test)]
     pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<Binding> {
         let mut bindings = Vec::new();
         for source in self.sources_of(destination) {
@@ -458,7 +455,6 @@ fn full_binding(source: &ExchangeName, slot: BindingSlot, arguments: Table) -> B
     Binding { source: source.clone(), destination: slot.destination, key: slot.key, arguments }
 }
 
-#[cfg(test)]
 fn show_binding(source: &ExchangeName, slot: &BindingSlot, arguments: &Table) -> Binding {
     Binding {
         source: source.clone(),

@@ -340,7 +340,7 @@ impl Core {
                 ),
             ));
         }
-        self.session.channel_opened()?;
+        self.session.channel_opened(number)?;
         self.channels.open(number);
         self.reply(number, channel::OpenOk::default());
         Ok(())
@@ -349,7 +349,7 @@ impl Core {
     /// Forgets a channel that is closed on both sides.
     fn remove_channel(&mut self, number: u16) {
         self.channels.remove(number);
-        self.session.channel_closed();
+        self.session.channel_closed(number);
     }
 
     fn select_confirms(&mut self, number: u16, no_wait: bool) -> Result<(), Fault> {

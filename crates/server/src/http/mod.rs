@@ -1,29 +1,39 @@
-//! HTTP front end: health checks, and events in and out for programs without AMQP.
+//! HTTP front end: health checks, the management API, and events in and out for programs without AMQP.
 
 mod auth;
+mod commit;
 mod events;
+mod facts;
 mod health;
+mod management;
 mod refusal;
 
 use crate::stop::StopSignal;
 use axum::Router;
 use axum::http::StatusCode;
+pub(crate) use facts::Facts;
 use millpond_broker::Broker;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 
-const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events; the management API comes later\n";
+const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events, the management API at /api\n";
 
 /// What all HTTP listeners of a server share.
 #[derive(Debug, Clone)]
 pub(crate) struct Doors {
     health: Router,
     events: Router,
+    management: Router,
 }
 
 impl Doors {
-    pub(crate) fn new(broker: Broker) -> Self {
-        Self { health: health::router(broker.clone()), events: events::router(broker) }
+    pub(crate) fn new(broker: Broker, facts: Facts) -> Self {
+        Self {
+            health: health::router(broker.clone()),
+            events: events::router(broker.clone()),
+            management: management::router(broker, Arc::new(facts)),
+        }
     }
 }
 
@@ -32,6 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, doors: Doors, mut stop: StopSig
     let router = Router::new()
         .merge(doors.health)
         .merge(doors.events)
+        .merge(doors.management)
         .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
         .into_make_service_with_connect_info::<SocketAddr>();
     // Connections that idle, or wait for events, must not hold the stop up, so the whole service is dropped.

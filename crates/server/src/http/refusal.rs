@@ -5,8 +5,9 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{
-    BindError, ConsumeError, DeclareQueueError, DeleteQueueError, OpenSessionError, PublishError, QueueError,
-    WriteRefused,
+    BadPattern, BindError, ConsumeError, DeclareExchangeError, DeclareQueueError, DeleteExchangeError,
+    DeleteQueueError, OpenSessionError, OperationRefused, PaceError, PolicyError, PublishError, QueueError,
+    SetPolicyError, UserError, VhostError, VhostMissing, WriteRefused,
 };
 use serde_json::{Map, Value};
 
@@ -14,19 +15,21 @@ use serde_json::{Map, Value};
 const RETRY_AFTER_S: u64 = 1;
 
 /// A request that was not carried out: nothing of it has happened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     status: StatusCode,
     /// Members beside `error` and `reason`.
     more: Map<String, Value>,
     /// When a client who comes too fast may come again.
     retry_after_s: u64,
+    /// What the management API calls it, if not by its status.
+    word: Option<&'static str>,
     reason: String,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, more: Map::new(), retry_after_s: RETRY_AFTER_S, reason: reason.into() }
+        Self { status, more: Map::new(), retry_after_s: RETRY_AFTER_S, word: None, reason: reason.into() }
     }
 
     pub(crate) fn bad_request(reason: impl Into<String>) -> Self {
@@ -44,6 +47,12 @@ impl Refusal {
         self
     }
 
+    /// Gives it the name that RabbitMQ's management API has for it.
+    pub(crate) fn called(mut self, word: &'static str) -> Self {
+        self.word = Some(word);
+        self
+    }
+
     /// The broker cannot serve this now, or ever again.
     pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, reason)
@@ -56,8 +65,27 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The status it answers with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// RabbitMQ's name for it, if it has its own.
+    pub(crate) fn word(&self) -> Option<&'static str> {
+        self.word
+    }
+
+    /// What is wrong.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// The refusal itself goes along as an extension, for a layer that says it in other words.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let this = self.clone();
         let reason = self.status.canonical_reason().unwrap_or("error");
         let mut body = self.more;
         body.insert("error".to_owned(), reason.to_lowercase().replace(' ', "_").into());
@@ -73,6 +101,7 @@ impl IntoResponse for Refusal {
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
+        response.extensions_mut().insert(this);
         response
     }
 }
@@ -185,6 +214,100 @@ impl From<BindError> for Refusal {
             BindError::Queue(error) => return error.into(),
             BindError::ExchangeMissing { .. } => StatusCode::NOT_FOUND,
             BindError::BadBinding { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+// ---- the management side
+
+impl From<OperationRefused> for Refusal {
+    fn from(refused: OperationRefused) -> Self {
+        Self::new(StatusCode::FORBIDDEN, refused.to_string())
+    }
+}
+
+impl From<VhostMissing> for Refusal {
+    fn from(missing: VhostMissing) -> Self {
+        Self::new(StatusCode::NOT_FOUND, missing.to_string())
+    }
+}
+
+impl From<VhostError> for Refusal {
+    fn from(error: VhostError) -> Self {
+        match error {
+            VhostError::Missing(missing) => missing.into(),
+            VhostError::Refused(refused) => refused.into(),
+            other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl From<UserError> for Refusal {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            UserError::Vhost(missing) => missing.into(),
+            UserError::Refused(refused) => refused.into(),
+            other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl From<PolicyError> for Refusal {
+    fn from(error: PolicyError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<BadPattern> for Refusal {
+    fn from(error: BadPattern) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<SetPolicyError> for Refusal {
+    fn from(error: SetPolicyError) -> Self {
+        match error {
+            SetPolicyError::Vhost(missing) => missing.into(),
+            SetPolicyError::Refused(refused) => refused.into(),
+            SetPolicyError::Policy(error) => error.into(),
+            SetPolicyError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+        }
+    }
+}
+
+impl From<PaceError> for Refusal {
+    fn from(error: PaceError) -> Self {
+        match error {
+            PaceError::Vhost { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            PaceError::Queue(error) => error.into(),
+            PaceError::BadArgument { .. } => Self::bad_request(error.to_string()),
+        }
+    }
+}
+
+impl From<DeclareExchangeError> for Refusal {
+    fn from(error: DeclareExchangeError) -> Self {
+        let status = match error {
+            DeclareExchangeError::Refused(refused) => return refused.into(),
+            DeclareExchangeError::Missing { .. } => StatusCode::NOT_FOUND,
+            DeclareExchangeError::Inequivalent { .. } => StatusCode::CONFLICT,
+            DeclareExchangeError::Forbidden(_)
+            | DeclareExchangeError::Reserved { .. }
+            | DeclareExchangeError::DefaultExchange => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<DeleteExchangeError> for Refusal {
+    fn from(error: DeleteExchangeError) -> Self {
+        let status = match error {
+            DeleteExchangeError::Refused(refused) => return refused.into(),
+            DeleteExchangeError::InUse { .. } => StatusCode::CONFLICT,
             _ => StatusCode::FORBIDDEN,
         };
         Self::new(status, error.to_string())

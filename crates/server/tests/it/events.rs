@@ -1,7 +1,6 @@
 //! Events over HTTP.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::http::*;
 use millpond_broker::{Binding, DeclareExchange, DeclareQueue, Destination, OpenSession, Session};
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
@@ -9,59 +8,6 @@ use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_testkit::TestServer;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-/// A request's answer.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-async fn send(server: &TestServer, line: &str, headers: &[(&str, &str)], body: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(server.http()).await.unwrap();
-    let mut request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-    socket.write_all(request.as_bytes()).await.unwrap();
-    socket
-}
-
-async fn receive(mut socket: TcpStream) -> Answer {
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
-}
-
-fn authorization() -> String {
-    format!("Basic {}", STANDARD.encode("guest:guest"))
-}
-
-/// As the default user.
-async fn ask(server: &TestServer, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let authorization = authorization();
-    let mut all = vec![("Authorization", authorization.as_str())];
-    all.extend(headers);
-    receive(send(server, line, &all, body).await).await
-}
 
 const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json");
 const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
@@ -255,7 +201,7 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
 #[tokio::test]
 async fn nobody_comes_in_without_the_password() {
     let server = with_bus().await;
-    let wrong = format!("Basic {}", STANDARD.encode("guest:wrong"));
+    let wrong = authorization_of("guest:wrong");
     for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", "Bearer x")]] {
         for line in
             ["POST /events", "GET /events/q", "PUT /events/q", "POST /events/q/ack", "DELETE /events/q"]

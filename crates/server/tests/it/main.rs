@@ -10,6 +10,8 @@ mod framing;
 mod handshake;
 mod health;
 mod heartbeats;
+mod http;
+mod management;
 mod noise;
 mod publishing;
 mod store;

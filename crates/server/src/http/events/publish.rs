@@ -2,6 +2,7 @@
 
 use super::query::Query;
 use super::{Caller, Events};
+use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
@@ -9,7 +10,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use millpond_broker::{Durability, Session, SessionEvent};
+use millpond_broker::Session;
 use millpond_events::{BATCH, CloudEvent, EventError, EventMessage, STRUCTURED, media_type};
 use millpond_model::limits::PROPERTIES_MAX_BYTES;
 use millpond_model::properties::RawProperties;
@@ -84,32 +85,13 @@ async fn publish(
         let properties = rewritten.as_deref().unwrap_or(&properties);
         batch.push((Message::published_at(now_ms, to, key, properties, true, &message.body), route));
     }
-    if let Durability::Pending(token) = session.publish(&mut batch)? {
-        committed(session, token).await?;
-    }
+    let durability = session.publish(&mut batch)?;
+    durable(session, durability).await?;
     match session.take_refused() {
         refused if refused.is_empty() => Ok(()),
         refused => {
             let reason = format!("a queue took {} of the events no more: it is full", refused.len());
             Err(Refusal::too_fast(reason).with("refused", refused))
-        }
-    }
-}
-
-/// Waits until a commit has come to its end.
-pub(super) async fn committed(session: &mut Session, token: u64) -> Result<(), Refusal> {
-    let mut told = Vec::new();
-    loop {
-        poll_fn(|cx| session.poll_events(cx, &mut told)).await;
-        for event in told.drain(..) {
-            match event {
-                SessionEvent::Committed { token: ended, result } if ended == token => {
-                    return result.map_err(|error| millpond_broker::WriteRefused::Store(error).into());
-                }
-                SessionEvent::Shutdown => return Err(Refusal::unavailable("the broker shuts down")),
-                SessionEvent::Closed { reason } => return Err(Refusal::unavailable(&*reason)),
-                _ => {}
-            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `PUT` and `DELETE /events/NAME`: a queue that collects events, for programs that cannot declare one themselves.
 
-use super::publish::committed;
 use super::query::Query;
 use super::{Caller, Events};
+use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
 use axum::Json;
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use millpond_broker::{Binding, DeclareQueue, Destination, Durability, Session};
+use millpond_broker::{Binding, DeclareQueue, Destination};
 use millpond_model::QueueName;
 use millpond_model::table::{Table, Value as Header};
 use serde_json::{Map, Value, json};
@@ -31,11 +31,11 @@ pub(super) async fn put(
     let (vhost, exchange, queue) = (query.vhost()?, query.exchange()?, queue_name(&name?)?);
     let conditions = read_conditions(&body?)?;
     let mut session = events.sessions.take(&login, &vhost)?;
-    let passive = DeclareQueue { passive: true, ..durable(&queue) };
+    let passive = DeclareQueue { passive: true, ..lasting(&queue) };
     let is_there = session.declare_queue(&passive).is_ok();
     if !is_there {
-        let (_, durability) = session.declare_queue(&durable(&queue))?;
-        wait(&mut session, durability).await?;
+        let (_, durability) = session.declare_queue(&lasting(&queue))?;
+        durable(&mut session, durability).await?;
     }
     let binding = Binding {
         source: exchange.clone(),
@@ -48,7 +48,7 @@ pub(super) async fn put(
         // Nothing half done stays.
         let _ = session.delete_queue(&queue, false, true);
     }
-    wait(&mut session, bound?).await?;
+    durable(&mut session, bound?).await?;
     events.sessions.put_back(&login.user, &vhost, session);
     let status = if is_there { StatusCode::OK } else { StatusCode::CREATED };
     let answer = json!({ "queue": queue.as_str(), "exchange": exchange.as_str() });
@@ -65,10 +65,10 @@ pub(super) async fn delete(
     let query = Query::read(&uri, &["vhost", "if_empty"])?;
     let (vhost, queue, if_empty) = (query.vhost()?, queue_name(&name?)?, query.flag("if_empty", false)?);
     let mut session = events.sessions.take(&login, &vhost)?;
-    let passive = DeclareQueue { passive: true, ..durable(&queue) };
+    let passive = DeclareQueue { passive: true, ..lasting(&queue) };
     session.declare_queue(&passive)?;
     let (_, durability) = session.delete_queue(&queue, false, if_empty)?;
-    wait(&mut session, durability).await?;
+    durable(&mut session, durability).await?;
     events.sessions.put_back(&login.user, &vhost, session);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -81,14 +81,7 @@ pub(super) fn queue_name(name: &str) -> Result<QueueName, Refusal> {
     }
 }
 
-async fn wait(session: &mut Session, durability: Durability) -> Result<(), Refusal> {
-    match durability {
-        Durability::Now => Ok(()),
-        Durability::Pending(token) => committed(session, token).await,
-    }
-}
-
-fn durable(queue: &QueueName) -> DeclareQueue {
+fn lasting(queue: &QueueName) -> DeclareQueue {
     DeclareQueue {
         name: queue.clone(),
         passive: false,

@@ -1,0 +1,41 @@
+//! Who is connected, and ending that.
+
+use crate::Broker;
+use millpond_model::{UserName, VhostName};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A session of a client; those of the process itself (rules, the control socket) are not listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Its number, which [`crate::ConsumerFigures::session`] names.
+    pub session: u64,
+    /// As the front end named it: `127.0.0.1:4711 -> 127.0.0.1:5672`.
+    pub name: Box<str>,
+    /// Whose.
+    pub user: UserName,
+    /// Where.
+    pub vhost: VhostName,
+    /// From where.
+    pub peer: Option<IpAddr>,
+    /// Numbers of the channels that are open.
+    pub channels: Vec<u16>,
+    /// Since when, in milliseconds since 1970.
+    pub opened_ms: u64,
+}
+
+impl Broker {
+    /// Every connection, the oldest first.
+    pub fn list_connections(&self) -> Vec<ConnectionInfo> {
+        self.core.sessions.list()
+    }
+
+    /// Has the connections of that name closed (320); how many there were.
+    pub fn close_connections(&self, name: &str, reason: &str) -> usize {
+        let reason: Arc<str> = reason.into();
+        let inboxes = self.core.sessions.inboxes_named(name);
+        inboxes.iter().for_each(|inbox| inbox.end(reason.clone()));
+        tracing::info!(connection = name, count = inboxes.len(), %reason, "connection closed by an operator");
+        inboxes.len()
+    }
+}

@@ -1,0 +1,259 @@
+//! `/api/connections`, `/api/channels`, `/api/consumers`: what the broker knows of those who are connected.
+
+use super::listing::Listing;
+use super::queues::consumers_of;
+use super::{Answer, Asker, Shared, missing, user_name, vhost_name};
+use crate::http::refusal::Refusal;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use millpond_broker::{Broker, ConnectionInfo, ConsumerFigures, Operation};
+use millpond_model::{QueueName, VhostName};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// Where a client says why it closes a connection.
+const REASON: &str = "x-reason";
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/connections", get(list))
+        .route("/connections/username/{user}", get(list_of_user).delete(close_of_user))
+        .route("/connections/{name}", get(one).delete(close))
+        .route("/connections/{name}/channels", get(channels_of))
+        .route("/vhosts/{vhost}/connections", get(list_in_vhost))
+        .route("/vhosts/{vhost}/channels", get(channels_in_vhost))
+        .route("/channels", get(channels))
+        .route("/channels/{name}", get(channel))
+        .route("/consumers", get(consumers))
+        .route("/consumers/{vhost}", get(consumers_in_vhost))
+}
+
+/// Peer and own address, as AMQP connections are named: `127.0.0.1:4711 -> 127.0.0.1:5672`.
+fn addresses(name: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (peer, own) = name.split_once(" -> ")?;
+    Some((peer.parse().ok()?, own.parse().ok()?))
+}
+
+fn show(connection: &ConnectionInfo, node: &str) -> Value {
+    let mut shown = json!({
+        "name": connection.name,
+        "user": connection.user.as_str(),
+        "user_who_performed_action": connection.user.as_str(),
+        "vhost": connection.vhost.as_str(),
+        "node": node,
+        "state": "running",
+        "channels": connection.channels.len(),
+        "connected_at": connection.opened_ms,
+    });
+    match addresses(&connection.name) {
+        Some((peer, own)) => {
+            shown["type"] = "network".into();
+            shown["protocol"] = "AMQP 0-9-1".into();
+            shown["peer_host"] = peer.ip().to_string().into();
+            shown["peer_port"] = peer.port().into();
+            shown["host"] = own.ip().to_string().into();
+            shown["port"] = own.port().into();
+        }
+        None => {
+            shown["type"] = "direct".into();
+            shown["protocol"] = "HTTP".into();
+        }
+    }
+    shown
+}
+
+/// Everybody's for those who see all, else one's own.
+fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
+    let mut all = asker.may(Operation::Enter)?.list_connections();
+    if !asker.can(Operation::SeeAll) {
+        all.retain(|it| asker.can(Operation::Connections(&it.user)));
+    }
+    Ok(all)
+}
+
+fn answer(shared: &Shared, connections: &[ConnectionInfo], uri: &Uri) -> Answer {
+    let shown = connections.iter().map(|it| show(it, &shared.facts.node)).collect();
+    Listing::read(uri)?.answer(shown)
+}
+
+async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    answer(&shared, &seen(&asker)?, &uri)
+}
+
+async fn list_of_user(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(user): Path<String>,
+    uri: Uri,
+) -> Answer {
+    let user = user_name(&user)?;
+    let mut found = seen(&asker)?;
+    found.retain(|it| it.user == user);
+    answer(&shared, &found, &uri)
+}
+
+async fn list_in_vhost(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(vhost): Path<String>,
+    uri: Uri,
+) -> Answer {
+    answer(&shared, &in_vhost(&asker, &vhost)?, &uri)
+}
+
+fn in_vhost(asker: &Asker, vhost: &str) -> Result<Vec<ConnectionInfo>, Refusal> {
+    let vhost = vhost_name(vhost)?;
+    asker.see(&vhost)?.totals(&vhost).map_err(|_| missing())?;
+    let mut found = seen(asker)?;
+    found.retain(|it| it.vhost == vhost);
+    Ok(found)
+}
+
+fn find(asker: &Asker, name: &str) -> Result<ConnectionInfo, Refusal> {
+    seen(asker)?.into_iter().find(|it| *it.name == *name).ok_or_else(missing)
+}
+
+async fn one(State(shared): State<Shared>, asker: Asker, Path(name): Path<String>, uri: Uri) -> Answer {
+    let shown = show(&find(&asker, &name)?, &shared.facts.node);
+    Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
+}
+
+fn reason(headers: &HeaderMap) -> &str {
+    let given = headers.get(REASON).and_then(|value| value.to_str().ok());
+    given.filter(|text| !text.is_empty()).unwrap_or("Closed via management plugin")
+}
+
+async fn close(asker: Asker, Path(name): Path<String>, headers: HeaderMap) -> Answer {
+    let found = find(&asker, &name)?;
+    asker.may(Operation::Connections(&found.user))?.close_connections(&found.name, reason(&headers));
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn close_of_user(asker: Asker, Path(user): Path<String>, headers: HeaderMap) -> Answer {
+    let user = user_name(&user)?;
+    let broker = asker.may(Operation::Connections(&user))?;
+    for connection in broker.list_connections().iter().filter(|it| it.user == user) {
+        broker.close_connections(&connection.name, reason(&headers));
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+// ---- channels
+
+fn show_channel(connection: &ConnectionInfo, number: u16, node: &str) -> Value {
+    let mut details = json!({ "name": connection.name });
+    if let Some((peer, _)) = addresses(&connection.name) {
+        details["peer_host"] = peer.ip().to_string().into();
+        details["peer_port"] = peer.port().into();
+    }
+    json!({
+        "name": format!("{} ({number})", connection.name),
+        "number": number,
+        "user": connection.user.as_str(),
+        "user_who_performed_action": connection.user.as_str(),
+        "vhost": connection.vhost.as_str(),
+        "node": node,
+        "state": "running",
+        "connection_details": details,
+    })
+}
+
+fn show_channels(connections: &[ConnectionInfo], node: &str) -> Vec<Value> {
+    let all = connections.iter().flat_map(|it| it.channels.iter().map(move |number| (it, *number)));
+    all.map(|(connection, number)| show_channel(connection, number, node)).collect()
+}
+
+async fn channels(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    Listing::read(&uri)?.answer(show_channels(&seen(&asker)?, &shared.facts.node))
+}
+
+async fn channels_of(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Answer {
+    Listing::read(&uri)?.answer(show_channels(&[find(&asker, &name)?], &shared.facts.node))
+}
+
+async fn channels_in_vhost(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(vhost): Path<String>,
+    uri: Uri,
+) -> Answer {
+    Listing::read(&uri)?.answer(show_channels(&in_vhost(&asker, &vhost)?, &shared.facts.node))
+}
+
+async fn channel(State(shared): State<Shared>, asker: Asker, Path(name): Path<String>, uri: Uri) -> Answer {
+    let all = show_channels(&seen(&asker)?, &shared.facts.node);
+    let found = all.into_iter().find(|it| it["name"] == *name).ok_or_else(missing)?;
+    Ok(Json(Listing::read(&uri)?.pick(found)).into_response())
+}
+
+// ---- consumers
+
+/// Connections by the number of their session.
+pub(super) struct Connections(HashMap<u64, ConnectionInfo>);
+
+impl Connections {
+    pub(super) fn of(broker: &Broker) -> Self {
+        Self(broker.list_connections().into_iter().map(|it| (it.session, it)).collect())
+    }
+}
+
+pub(super) fn show_consumer(
+    consumer: &ConsumerFigures,
+    (vhost, queue): (&VhostName, &QueueName),
+    connections: &Connections,
+    node: &str,
+) -> Value {
+    let mut details = json!({ "node": node });
+    if let Some(connection) = connections.0.get(&consumer.session) {
+        details["connection_name"] = (*connection.name).into();
+        details["user"] = connection.user.as_str().into();
+        if let Some((peer, _)) = addresses(&connection.name) {
+            details["peer_host"] = peer.ip().to_string().into();
+            details["peer_port"] = peer.port().into();
+        }
+    }
+    json!({
+        "consumer_tag": consumer.tag.as_str(),
+        "queue": { "name": queue.as_str(), "vhost": vhost.as_str() },
+        "ack_required": !consumer.no_ack,
+        "active": consumer.active,
+        "activity_status": if consumer.active { "up" } else { "waiting" },
+        "prefetch_count": consumer.prefetch,
+        "priority": consumer.priority,
+        "channel_details": details,
+    })
+}
+
+fn all_consumers(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
+    let mut shown = Vec::new();
+    let connections = Connections::of(asker.may(Operation::Enter)?);
+    for vhost in asker.vhosts_meant(vhost)? {
+        let broker = asker.see(&vhost)?;
+        for queue in &broker.queues_with_consumers(&vhost).map_err(|_| missing())? {
+            shown.extend(consumers_of(broker, (&vhost, queue), &connections, &shared.facts.node));
+        }
+    }
+    Listing::read(uri)?.answer(shown)
+}
+
+async fn consumers(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    all_consumers(&shared, &asker, None, &uri)
+}
+
+async fn consumers_in_vhost(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(vhost): Path<String>,
+    uri: Uri,
+) -> Answer {
+    all_consumers(&shared, &asker, Some(&vhost), &uri)
+}

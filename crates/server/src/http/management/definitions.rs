@@ -1,0 +1,344 @@
+//! `/api/definitions`: everything that was defined, out and in, in RabbitMQ's JSON (M4).
+//!
+//! Import adds and changes, and removes nothing. What cannot be taken is left out and named in the answer; the rest
+//! is imported all the same. What is in a vhost is imported with the permissions of an administrator, who could give
+//! themselves any.
+
+use super::fields::Fields;
+use super::node::RABBITMQ_VERSION;
+use super::{
+    Answer, Asker, Shared, bindings, exchange_name, exchanges, missing, policies, queue_name, queues,
+    user_name, users, vhost_name, vhosts,
+};
+use crate::http::commit::{durable, saved};
+use crate::http::refusal::Refusal;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use millpond_broker::{Broker, Destination, Durability, OpenSession, PolicyKind, Saved, Session, UserLimits};
+use millpond_model::VhostName;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Objects imported between two looks at what else there is to do.
+const AT_ONCE: usize = 100;
+/// Errors that an answer names.
+const ERRORS_MAX: usize = 20;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/definitions", get(export).post(import))
+        .route("/definitions/{vhost}", get(export_vhost).post(import_vhost))
+}
+
+// ---- export
+
+async fn export(State(shared): State<Shared>, asker: Asker) -> Answer {
+    let broker = asker.administer()?;
+    let all_users = broker.list_users();
+    let mut out = json!({
+        "rabbit_version": RABBITMQ_VERSION,
+        "rabbitmq_version": RABBITMQ_VERSION,
+        "product_name": "Millpond",
+        "product_version": env!("CARGO_PKG_VERSION"),
+        "users": all_users.iter().map(users::show).collect::<Vec<_>>(),
+        "vhosts": [],
+        "permissions": users::show_permissions(&all_users, None),
+        "topic_permissions": users::show_topics(&all_users, None),
+        "parameters": [],
+        "global_parameters": policies::show_global_parameters(&shared.facts.cluster_name),
+        "policies": [],
+        "queues": [],
+        "exchanges": [],
+        "bindings": [],
+    });
+    for vhost in broker.list_vhosts() {
+        push(&mut out, "vhosts", [vhosts::define(&vhost)]);
+        push(&mut out, "parameters", policies::show_parameters(broker, &vhost)?);
+        topology(broker, &vhost.name, Some(&vhost.name), &mut out)?;
+    }
+    Ok(Json(out).into_response())
+}
+
+async fn export_vhost(asker: Asker, Path(vhost): Path<String>) -> Answer {
+    let (broker, vhost) = (asker.administer()?, vhost_name(&vhost)?);
+    let found = broker.list_vhosts().into_iter().find(|it| it.name == vhost).ok_or_else(missing)?;
+    let mut out = json!({
+        "rabbit_version": RABBITMQ_VERSION,
+        "rabbitmq_version": RABBITMQ_VERSION,
+        "product_name": "Millpond",
+        "product_version": env!("CARGO_PKG_VERSION"),
+        "description": found.description,
+        "parameters": [],
+        "policies": [],
+        "queues": [],
+        "exchanges": [],
+        "bindings": [],
+    });
+    let mut parameters = policies::show_parameters(broker, &found)?;
+    parameters.iter_mut().filter_map(Value::as_object_mut).for_each(|it| drop(it.remove("vhost")));
+    push(&mut out, "parameters", parameters);
+    topology(broker, &vhost, None, &mut out)?;
+    Ok(Json(out).into_response())
+}
+
+fn push(out: &mut Value, list: &str, items: impl IntoIterator<Item = Value>) {
+    if let Some(list) = out[list].as_array_mut() {
+        list.extend(items);
+    }
+}
+
+/// What is in a vhost. Queues of single connections, and what is built in, are not defined by anybody.
+fn topology(
+    broker: &Broker,
+    vhost: &VhostName,
+    named: Option<&VhostName>,
+    out: &mut Value,
+) -> Result<(), Refusal> {
+    let policies = broker.list_policies(vhost, PolicyKind::User)?;
+    push(out, "policies", policies.iter().map(|policy| policies::show(policy, named)));
+    let mut all = broker.list_queues(vhost)?;
+    all.retain(|queue| !queue.exclusive);
+    push(out, "queues", all.iter().map(|queue| queues::define(queue, named)));
+    let mut exchanges = broker.list_exchanges(vhost)?;
+    exchanges.retain(|exchange| !exchange.is_built_in());
+    push(out, "exchanges", exchanges.iter().map(|exchange| exchanges::define(exchange, named)));
+    let lasting: HashMap<_, ()> = all.into_iter().map(|queue| (queue.name, ())).collect();
+    let mut bound = broker.list_bindings(vhost)?;
+    bound.retain(|binding| match &binding.destination {
+        _ if binding.source.is_empty() => false,
+        Destination::Queue(queue) => lasting.contains_key(queue),
+        Destination::Exchange(_) => true,
+    });
+    push(out, "bindings", bound.iter().map(|binding| bindings::define(binding, named)));
+    Ok(())
+}
+
+// ---- import
+
+async fn import(asker: Asker, body: Bytes) -> Answer {
+    let mut given = Fields::read(&body)?;
+    let mut import = Import::new(&asker, None)?;
+    import.users(&mut given).await?;
+    import.each(&mut given, "vhosts", Import::vhost).await?;
+    import.each(&mut given, "permissions", Import::permission).await?;
+    import.each(&mut given, "topic_permissions", Import::topic_permission).await?;
+    import.in_vhosts(&mut given).await?;
+    import.end().await
+}
+
+async fn import_vhost(asker: Asker, Path(vhost): Path<String>, body: Bytes) -> Answer {
+    let vhost = vhost_name(&vhost)?;
+    asker.administer()?.totals(&vhost).map_err(|_| missing())?;
+    let mut given = Fields::read(&body)?;
+    let mut import = Import::new(&asker, Some(vhost))?;
+    import.in_vhosts(&mut given).await?;
+    import.end().await
+}
+
+/// An import on its way.
+struct Import<'a> {
+    asker: &'a Asker,
+    broker: &'a Broker,
+    /// All of it goes there.
+    into: Option<VhostName>,
+    /// With what was declared last, for whose end it waits last: the log keeps the order.
+    sessions: HashMap<VhostName, (Session, Durability)>,
+    saved: Option<Saved>,
+    errors: Vec<String>,
+    more_errors: usize,
+}
+
+type Take<'a> = fn(&mut Import<'a>, &Fields) -> Result<(), Refusal>;
+
+impl<'a> Import<'a> {
+    fn new(asker: &'a Asker, into: Option<VhostName>) -> Result<Self, Refusal> {
+        let broker = asker.administer()?;
+        let (sessions, errors) = (HashMap::new(), Vec::new());
+        Ok(Self { asker, broker, into, sessions, saved: None, errors, more_errors: 0 })
+    }
+
+    async fn in_vhosts(&mut self, given: &mut Fields) -> Result<(), Refusal> {
+        self.each(given, "parameters", Self::parameter).await?;
+        self.each(given, "policies", Self::policy).await?;
+        self.each(given, "queues", Self::queue).await?;
+        self.each(given, "exchanges", Self::exchange).await?;
+        self.each(given, "bindings", Self::binding).await
+    }
+
+    /// Takes each object of a list, and notes those that cannot be taken.
+    async fn each(&mut self, given: &mut Fields, list: &str, take: Take<'a>) -> Result<(), Refusal> {
+        for (at, object) in given.list(list)?.into_iter().enumerate() {
+            let fields = Fields::of(object);
+            let taken = fields.as_ref().map_err(Clone::clone).and_then(|fields| take(self, fields));
+            if let Err(error) = taken {
+                self.note(list, at, fields.as_ref().ok(), &error);
+            }
+            if at % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, list: &str, at: usize, fields: Option<&Fields>, error: &Refusal) {
+        if self.errors.len() >= ERRORS_MAX {
+            self.more_errors += 1;
+            return;
+        }
+        let text = |name| fields.and_then(|fields| fields.text(name).ok().flatten());
+        let named: Vec<_> = ["name", "user", "source", "destination", "vhost"]
+            .into_iter()
+            .filter_map(|name| Some(format!("{name} '{}'", text(name)?)))
+            .collect();
+        self.errors.push(format!("{list}[{at}] ({}): {}", named.join(", "), error.reason()));
+    }
+
+    /// One at a time, because a password may have to be hashed.
+    async fn users(&mut self, given: &mut Fields) -> Result<(), Refusal> {
+        for (at, object) in given.list("users")?.into_iter().enumerate() {
+            let fields = Fields::of(object);
+            let taken = match &fields {
+                Ok(fields) => self.user(fields).await,
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = taken {
+                self.note("users", at, fields.as_ref().ok(), &error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn user(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name"])?;
+        let name = user_name(fields.text("name")?.unwrap_or_default())?;
+        users::set(self.broker, users::spec_of(name.clone(), fields)?).await?;
+        let mut limits = UserLimits::default();
+        if let Some(Value::Object(given)) = fields.get("limits").filter(|it| it.as_object().is_some()) {
+            for (limit, value) in given {
+                let value = value.as_i64().and_then(super::limits::limit_of);
+                limits = super::limits::with_user_limit(limits, limit, value)?;
+            }
+            self.saved = Some(self.broker.set_user_limits(&name, limits)?);
+        }
+        Ok(())
+    }
+
+    fn vhost(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name"])?;
+        let spec =
+            vhosts::spec_of(self.asker, vhost_name(fields.text("name")?.unwrap_or_default())?, fields)?;
+        self.saved = Some(self.broker.set_vhost(&spec)?.1);
+        Ok(())
+    }
+
+    fn permission(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["user"])?;
+        let (user, vhost) = (user_name(fields.text("user")?.unwrap_or_default())?, self.vhost_of(fields)?);
+        self.saved = Some(self.broker.set_permissions(&user, &vhost, users::permissions_in(fields)?)?);
+        Ok(())
+    }
+
+    fn topic_permission(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["user"])?;
+        let (user, vhost) = (user_name(fields.text("user")?.unwrap_or_default())?, self.vhost_of(fields)?);
+        self.saved = Some(self.broker.set_topic_permission(&user, &vhost, users::topic_in(fields)?)?);
+        Ok(())
+    }
+
+    fn vhost_of(&self, fields: &Fields) -> Result<VhostName, Refusal> {
+        if let Some(vhost) = &self.into {
+            return Ok(vhost.clone());
+        }
+        fields.need(&["vhost"])?;
+        vhost_name(fields.text("vhost")?.unwrap_or_default())
+    }
+
+    fn parameter(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["component", "name"])?;
+        let text = |name| -> Result<&str, Refusal> { Ok(fields.text(name)?.unwrap_or_default()) };
+        let vhost = self.vhost_of(fields)?;
+        let place = (text("component")?, &vhost, text("name")?);
+        self.saved = Some(policies::set_parameter(self.broker, place, fields.get("value"))?);
+        Ok(())
+    }
+
+    fn policy(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name"])?;
+        let spec = policies::spec_of(fields.text("name")?.unwrap_or_default(), fields)?;
+        self.saved = Some(self.broker.set_policy(&self.vhost_of(fields)?, PolicyKind::User, spec)?);
+        Ok(())
+    }
+
+    /// Does something as the broker's own user, who may do everything.
+    fn with_session(
+        &mut self,
+        fields: &Fields,
+        work: impl FnOnce(&mut Session) -> Result<Durability, Refusal>,
+    ) -> Result<(), Refusal> {
+        let vhost = self.vhost_of(fields)?;
+        if !self.sessions.contains_key(&vhost) {
+            let login = self.broker.internal_login();
+            let request = OpenSession { login, vhost: vhost.clone(), name: "import of definitions".into() };
+            self.sessions.insert(vhost.clone(), (self.broker.open_session(request)?, Durability::Now));
+        }
+        let Some((session, last)) = self.sessions.get_mut(&vhost) else { return Ok(()) };
+        if let pending @ Durability::Pending(_) = work(session)? {
+            *last = pending;
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name"])?;
+        let request = queues::request_of(queue_name(fields.text("name")?.unwrap_or_default())?, fields)?;
+        if request.name.is_empty() {
+            return Err(Refusal::bad_request("the queue's name is empty"));
+        }
+        self.with_session(fields, |session| Ok(session.declare_queue(&request)?.1))
+    }
+
+    fn exchange(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name", "type"])?;
+        let name = exchange_name(fields.text("name")?.unwrap_or_default())?;
+        let request = exchanges::request_of(name, fields)?;
+        self.with_session(fields, |session| Ok(session.declare_exchange(&request)?))
+    }
+
+    fn binding(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["source", "destination", "destination_type"])?;
+        let text = |name| -> Result<&str, Refusal> { Ok(fields.text(name)?.unwrap_or_default()) };
+        let destination = match text("destination_type")? {
+            "queue" => Destination::Queue(queue_name(text("destination")?)?),
+            "exchange" => Destination::Exchange(exchange_name(text("destination")?)?),
+            other => {
+                return Err(Refusal::bad_request(format!(
+                    "destination_type '{other}': queue or exchange is expected"
+                )));
+            }
+        };
+        let binding = bindings::binding_of(text("source")?, destination, fields)?;
+        self.with_session(fields, |session| Ok(session.bind(&binding)?))
+    }
+
+    async fn end(self) -> Answer {
+        for (mut session, last) in self.sessions.into_values() {
+            durable(&mut session, last).await?;
+        }
+        if let Some(last) = self.saved {
+            saved(last).await?;
+        }
+        if self.errors.is_empty() {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        let more = match self.more_errors {
+            0 => String::new(),
+            count => format!("; and {count} more"),
+        };
+        let reason = format!("imported but for {}{more}", self.errors.join("; "));
+        Err(Refusal::bad_request(reason))
+    }
+}

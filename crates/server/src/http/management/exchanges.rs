@@ -1,0 +1,108 @@
+//! `/api/exchanges`.
+
+use super::fields::Fields;
+use super::listing::{Listing, parameter};
+use super::{Answer, Asker, Shared, exchange_name, missing, put_status, vhost_name};
+use crate::http::commit::durable;
+use crate::http::refusal::Refusal;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use millpond_broker::{DeclareExchange, ExchangeInfo, json};
+use millpond_model::{ExchangeName, VhostName};
+use serde_json::{Value, json};
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/exchanges", get(list))
+        .route("/exchanges/{vhost}", get(list_of))
+        .route("/exchanges/{vhost}/{exchange}", get(one).put(put).delete(delete))
+}
+
+/// An exchange as definitions have it; definitions of one vhost do not name it.
+pub(super) fn define(exchange: &ExchangeInfo, vhost: Option<&VhostName>) -> Value {
+    let mut shown = json!({
+        "name": exchange.name.as_str(),
+        "type": exchange.kind,
+        "durable": exchange.durable,
+        "auto_delete": exchange.auto_delete,
+        "internal": exchange.internal,
+        "arguments": json::of_table(&exchange.arguments),
+    });
+    if let Some(vhost) = vhost {
+        shown["vhost"] = vhost.as_str().into();
+    }
+    shown
+}
+
+fn show(exchange: &ExchangeInfo, vhost: &VhostName) -> Value {
+    let mut shown = define(exchange, Some(vhost));
+    if let Some(policy) = &exchange.policy {
+        shown["policy"] = (**policy).into();
+    }
+    shown
+}
+
+fn all(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
+    let mut shown = Vec::new();
+    for vhost in asker.vhosts_meant(vhost)? {
+        let exchanges = asker.see(&vhost)?.list_exchanges(&vhost).map_err(|_| missing())?;
+        shown.extend(exchanges.iter().map(|exchange| show(exchange, &vhost)));
+    }
+    Listing::read(uri)?.answer(shown)
+}
+
+async fn list(asker: Asker, uri: Uri) -> Answer {
+    all(&asker, None, &uri)
+}
+
+async fn list_of(asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
+    all(&asker, Some(&vhost), &uri)
+}
+
+/// An exchange that is there.
+pub(super) fn find(asker: &Asker, vhost: &str, exchange: &str) -> Result<(VhostName, ExchangeInfo), Refusal> {
+    let (vhost, exchange) = (vhost_name(vhost)?, exchange_name(exchange)?);
+    let found = asker.see(&vhost)?.exchange(&vhost, &exchange).map_err(|_| missing())?;
+    Ok((vhost, found.ok_or_else(missing)?))
+}
+
+async fn one(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, uri: Uri) -> Answer {
+    let (vhost, found) = find(&asker, &vhost, &exchange)?;
+    Ok(Json(Listing::read(&uri)?.pick(show(&found, &vhost))).into_response())
+}
+
+/// What a request or definitions want an exchange to be.
+pub(super) fn request_of(name: ExchangeName, fields: &Fields) -> Result<DeclareExchange, Refusal> {
+    Ok(DeclareExchange {
+        name,
+        kind: fields.text("type")?.unwrap_or("direct").into(),
+        passive: false,
+        durable: fields.flag("durable")?,
+        auto_delete: fields.flag("auto_delete")?,
+        internal: fields.flag("internal")?,
+        arguments: fields.table("arguments")?,
+    })
+}
+
+async fn put(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, body: Bytes) -> Answer {
+    let (vhost, exchange) = (vhost_name(&vhost)?, exchange_name(&exchange)?);
+    let before = asker.see(&vhost)?.exchange(&vhost, &exchange)?;
+    let request = request_of(exchange, &Fields::read(&body)?)?;
+    let mut session = asker.session(&vhost)?;
+    let durability = session.declare_exchange(&request)?;
+    durable(&mut session, durability).await?;
+    Ok(put_status(before.is_none()).into_response())
+}
+
+async fn delete(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, uri: Uri) -> Answer {
+    let (vhost, found) = find(&asker, &vhost, &exchange)?;
+    let if_unused = parameter(&uri, "if-unused").as_deref() == Some("true");
+    let mut session = asker.session(&vhost)?;
+    let durability = session.delete_exchange(&found.name, if_unused)?;
+    durable(&mut session, durability).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,206 @@
+//! The management API as RabbitMQ has it, under `/api`: what exists, changed and listed by any of its clients.
+//!
+//! | File | Paths |
+//! |---|---|
+//! | `node` | overview, nodes, cluster-name, extensions, feature-flags, health checks |
+//! | `vhosts`, `limits` | vhosts; vhost-limits, user-limits |
+//! | `users` | users, whoami, permissions, topic-permissions, auth |
+//! | `policies` | policies, operator-policies, parameters |
+//! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
+//! | `connections` | connections, channels, consumers |
+//! | `definitions` | export and import |
+//!
+//! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
+//! session of the asker, so that permissions are those of AMQP. Handlers refuse with [`Refusal`]s; one layer says
+//! those in RabbitMQ's words.
+
+mod bindings;
+mod connections;
+mod definitions;
+mod exchanges;
+mod fields;
+mod health;
+mod limits;
+mod listing;
+mod messages;
+mod node;
+mod policies;
+mod queues;
+mod users;
+mod vhosts;
+
+use super::refusal::Refusal;
+use super::{Facts, auth};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
+use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Largest request: definitions, or a message in Base64.
+const BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What the path calls the default exchange.
+const DEFAULT_EXCHANGE: &str = "amq.default";
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Management {
+    broker: Broker,
+    facts: Arc<Facts>,
+}
+
+type Shared = Arc<Management>;
+type Answer = Result<Response, Refusal>;
+
+/// The management API.
+pub(super) fn router(broker: Broker, facts: Arc<Facts>) -> Router {
+    let api = Router::new()
+        .merge(node::router())
+        .merge(health::router())
+        .merge(vhosts::router())
+        .merge(limits::router())
+        .merge(users::router())
+        .merge(policies::router())
+        .merge(exchanges::router())
+        .merge(queues::router())
+        .merge(messages::router())
+        .merge(bindings::router())
+        .merge(connections::router())
+        .merge(definitions::router())
+        .fallback(|| async { missing() })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(map_response(in_rabbitmq_words))
+        .with_state(Arc::new(Management { broker, facts }));
+    Router::new().nest("/api", api)
+}
+
+/// Somebody who may use the management side.
+#[derive(Debug)]
+struct Asker(Operator);
+
+impl FromRequestParts<Shared> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?;
+        let login = auth::login(&shared.broker, &parts.headers, peer.0).await?;
+        let operator = shared.broker.operator(login);
+        operator.may(Operation::Enter)?;
+        Ok(Self(operator))
+    }
+}
+
+impl Asker {
+    fn login(&self) -> &Login {
+        self.0.login()
+    }
+
+    /// The broker, if this may be done with it.
+    fn may(&self, operation: Operation<'_>) -> Result<&Broker, Refusal> {
+        Ok(self.0.may(operation)?)
+    }
+
+    fn can(&self, operation: Operation<'_>) -> bool {
+        self.0.can(operation)
+    }
+
+    /// The broker, for somebody who may see this vhost.
+    fn see(&self, vhost: &VhostName) -> Result<&Broker, Refusal> {
+        self.may(Operation::See(vhost))
+    }
+
+    fn administer(&self) -> Result<&Broker, Refusal> {
+        self.may(Operation::Administer)
+    }
+
+    /// The vhosts that the asker may see, by name.
+    fn vhosts(&self) -> Result<Vec<VhostInfo>, Refusal> {
+        let mut all = self.may(Operation::Enter)?.list_vhosts();
+        all.retain(|vhost| self.can(Operation::See(&vhost.name)));
+        Ok(all)
+    }
+
+    /// The names of the vhosts that are meant: one, or all that the asker may see.
+    fn vhosts_meant(&self, named: Option<&str>) -> Result<Vec<VhostName>, Refusal> {
+        match named {
+            None => Ok(self.vhosts()?.into_iter().map(|vhost| vhost.name).collect()),
+            Some(name) => {
+                let vhost = vhost_name(name)?;
+                self.see(&vhost)?;
+                Ok(vec![vhost])
+            }
+        }
+    }
+
+    /// A session of the asker, with its permissions.
+    fn session(&self, vhost: &VhostName) -> Result<Session, Refusal> {
+        let broker = self.may(Operation::Enter)?;
+        let request = OpenSession {
+            login: self.login().clone(),
+            vhost: vhost.clone(),
+            name: format!("management API of {}", self.login().user).into(),
+        };
+        let mut session = broker.open_session(request)?;
+        session.set_confirming(true);
+        Ok(session)
+    }
+}
+
+/// There is nothing of that name.
+fn missing() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "Not Found").called("Object Not Found")
+}
+
+fn name<T>(parsed: Result<T, NameError>) -> Result<T, Refusal> {
+    parsed.map_err(|error| Refusal::bad_request(error.to_string()))
+}
+
+fn vhost_name(text: &str) -> Result<VhostName, Refusal> {
+    name(VhostName::new(text))
+}
+
+fn user_name(text: &str) -> Result<UserName, Refusal> {
+    name(UserName::new(text))
+}
+
+fn queue_name(text: &str) -> Result<QueueName, Refusal> {
+    name(QueueName::new(text))
+}
+
+fn exchange_name(text: &str) -> Result<ExchangeName, Refusal> {
+    name(ExchangeName::new(if text == DEFAULT_EXCHANGE { "" } else { text }))
+}
+
+/// 201 for what is new, 204 for what was there.
+fn put_status(is_new: bool) -> StatusCode {
+    if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT }
+}
+
+/// RabbitMQ has its own statuses and words: what may not be done is 401, what does not fit 400.
+async fn in_rabbitmq_words(response: Response) -> Response {
+    let Some(refusal) = response.extensions().get::<Refusal>() else { return response };
+    let (status, word) = match refusal.status() {
+        StatusCode::UNAUTHORIZED => (StatusCode::UNAUTHORIZED, "not_authorized"),
+        StatusCode::FORBIDDEN => (StatusCode::UNAUTHORIZED, "not_authorised"),
+        StatusCode::CONFLICT | StatusCode::BAD_REQUEST => (StatusCode::BAD_REQUEST, "bad_request"),
+        StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, "not_found"),
+        StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+        StatusCode::TOO_MANY_REQUESTS => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+        other => (other, "internal_server_error"),
+    };
+    let body = json!({ "error": refusal.word().unwrap_or(word), "reason": refusal.reason() }).to_string();
+    let mut response = response.map(|_| Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,169 @@
+//! The node: overview, nodes, and what there is no more than one of.
+
+use super::listing::Listing;
+use super::{Answer, Asker, Shared, missing};
+use crate::http::Facts;
+use crate::http::refusal::Refusal;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use millpond_broker::{Operation, Resource};
+use serde_json::{Value, json};
+
+/// The version of RabbitMQ whose management API this is: clients read it to know what they may ask for.
+pub(super) const RABBITMQ_VERSION: &str = "4.1.0";
+
+/// Types of exchanges, with what RabbitMQ's page says of them.
+const EXCHANGE_TYPES: [(&str, &str); 11] = [
+    ("direct", "AMQP direct exchange, as per the AMQP specification"),
+    ("fanout", "AMQP fanout exchange, as per the AMQP specification"),
+    ("headers", "AMQP headers exchange, as per the AMQP specification"),
+    ("topic", "AMQP topic exchange, as per the AMQP specification"),
+    ("x-consistent-hash", "Consistent hashing exchange"),
+    ("x-delayed-message", "Delayed message exchange"),
+    ("x-events", "By attributes of events"),
+    ("x-local-random", "To one of the queues by chance"),
+    ("x-modulus-hash", "Modulus hashing exchange"),
+    ("x-random", "To one of the bindings by chance"),
+    ("x-recent-history", "Recent history exchange"),
+];
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/overview", get(overview))
+        .route("/nodes", get(nodes))
+        .route("/nodes/{node}", get(node))
+        .route("/cluster-name", get(cluster_name).put(set_cluster_name))
+        .route("/extensions", get(none))
+        .route("/feature-flags", get(none))
+        .route("/deprecated-features", get(none))
+        .route("/deprecated-features/used", get(none))
+        .route("/version", get(version))
+        .route("/rebalance/queues", post(rebalance))
+}
+
+fn exchange_types() -> Vec<Value> {
+    let show =
+        |(name, description): &(_, _)| json!({ "name": name, "description": description, "enabled": true });
+    EXCHANGE_TYPES.iter().map(show).collect()
+}
+
+/// Sums over the vhosts that the asker may see.
+async fn overview(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    let broker = asker.may(Operation::Enter)?;
+    let vhosts = asker.vhosts()?;
+    let (mut ready, mut waiting, mut unacked) = (0, 0, 0);
+    let (mut queues, mut exchanges, mut consumers) = (0, 0, 0);
+    for vhost in &vhosts {
+        // One that has just gone has nothing.
+        let Ok(totals) = broker.totals(&vhost.name) else { continue };
+        (ready, waiting, unacked) =
+            (ready + totals.ready, waiting + totals.waiting, unacked + totals.unacked);
+        (queues, exchanges, consumers) =
+            (queues + totals.queues, exchanges + totals.exchanges, consumers + totals.consumers);
+    }
+    let mut connections = broker.list_connections();
+    connections.retain(|it| vhosts.iter().any(|vhost| vhost.name == it.vhost));
+    let channels: usize = connections.iter().map(|it| it.channels.len()).sum();
+    let mut shown = json!({
+        "management_version": RABBITMQ_VERSION,
+        "rabbitmq_version": RABBITMQ_VERSION,
+        "product_name": "Millpond",
+        "product_version": env!("CARGO_PKG_VERSION"),
+        "rates_mode": "none",
+        "cluster_name": shared.facts.cluster_name,
+        "node": shared.facts.node,
+        "exchange_types": exchange_types(),
+        "disable_stats": false,
+        "enable_queue_totals": true,
+        "is_op_policy_updating_enabled": true,
+        "queue_totals": {
+            "messages": ready + waiting + unacked,
+            "messages_ready": ready,
+            "messages_unacknowledged": unacked,
+        },
+        "object_totals": {
+            "channels": channels,
+            "connections": connections.len(),
+            "consumers": consumers,
+            "exchanges": exchanges,
+            "queues": queues,
+        },
+        "statistics_db_event_queue": 0,
+    });
+    if asker.can(Operation::SeeAll) {
+        shown["listeners"] = shared.facts.listeners().into();
+        shown["contexts"] = shared.facts.contexts().into();
+    }
+    Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
+}
+
+fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {
+    let facts = &shared.facts;
+    let broker = asker.may(Operation::SeeAll)?;
+    let alarms = broker.alarms();
+    let has_alarm = |resource: Resource| alarms.iter().any(|alarm| alarm.resource == resource);
+    let process = Facts::process();
+    Ok(json!({
+        "name": facts.node,
+        "type": "disc",
+        "running": true,
+        "being_drained": false,
+        "os_pid": std::process::id().to_string(),
+        "uptime": facts.uptime_ms(),
+        "mem_used": process.memory_bytes,
+        "mem_alarm": has_alarm(Resource::Memory),
+        "disk_free_alarm": has_alarm(Resource::Disk),
+        "fd_used": process.files,
+        "fd_total": process.files_max,
+        "sockets_used": broker.list_connections().len(),
+        "sockets_total": broker.options().sessions_max,
+        "processors": std::thread::available_parallelism().map_or(1, |count| count.get()),
+        "rates_mode": "none",
+        "partitions": [],
+        "enabled_plugins": ["rabbitmq_management"],
+        "exchange_types": exchange_types(),
+        "auth_mechanisms": [
+            { "name": "PLAIN", "description": "SASL PLAIN authentication mechanism", "enabled": true },
+            { "name": "AMQPLAIN", "description": "QPid AMQPLAIN mechanism", "enabled": true },
+        ],
+        "contexts": facts.contexts(),
+    }))
+}
+
+async fn nodes(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    Listing::read(&uri)?.answer(vec![show_node(&shared, &asker)?])
+}
+
+async fn node(State(shared): State<Shared>, asker: Asker, Path(node): Path<String>, uri: Uri) -> Answer {
+    let shown = show_node(&shared, &asker)?;
+    if node != shared.facts.node {
+        return Err(missing());
+    }
+    Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
+}
+
+async fn cluster_name(State(shared): State<Shared>, _: Asker) -> Answer {
+    Ok(Json(json!({ "name": shared.facts.cluster_name })).into_response())
+}
+
+async fn set_cluster_name(asker: Asker) -> Answer {
+    asker.administer()?;
+    Err(Refusal::bad_request("the name of the cluster cannot be changed while the broker runs"))
+}
+
+async fn none(_: Asker) -> Answer {
+    Ok(Json(json!([])).into_response())
+}
+
+async fn version(_: Asker) -> Answer {
+    Ok(Json(json!(RABBITMQ_VERSION)).into_response())
+}
+
+/// Queues of a single node are balanced.
+async fn rebalance(asker: Asker) -> Answer {
+    asker.administer()?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

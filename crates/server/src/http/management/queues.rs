@@ -1,0 +1,171 @@
+//! `/api/queues`.
+
+use super::connections::{Connections, show_consumer};
+use super::fields::Fields;
+use super::listing::{Listing, parameter};
+use super::{Answer, Asker, Shared, missing, put_status, queue_name, vhost_name};
+use crate::http::commit::durable;
+use crate::http::refusal::Refusal;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use millpond_broker::{Broker, DeclareQueue, QueueInfo, QueueType, json};
+use millpond_model::{QueueName, VhostName};
+use serde_json::{Value, json};
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/queues", get(list))
+        .route("/queues/detailed", get(list))
+        .route("/queues/{vhost}", get(list_of))
+        .route("/queues/{vhost}/{queue}", get(one).put(put).delete(delete))
+}
+
+/// A queue as definitions have it; definitions of one vhost do not name it.
+pub(super) fn define(queue: &QueueInfo, vhost: Option<&VhostName>) -> Value {
+    let mut shown = json!({
+        "name": queue.name.as_str(),
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "arguments": json::of_table(&queue.declared),
+    });
+    if let Some(vhost) = vhost {
+        shown["vhost"] = vhost.as_str().into();
+    }
+    shown
+}
+
+fn show(queue: &QueueInfo, vhost: &VhostName, node: &str) -> Value {
+    let mut shown = json!({
+        "name": queue.name.as_str(),
+        "vhost": vhost.as_str(),
+        "type": queue.queue_type.as_str(),
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "exclusive": queue.exclusive,
+        "arguments": json::of_table(&queue.declared),
+        "node": node,
+        "state": "running",
+        "messages": queue.ready + queue.waiting + queue.unacked,
+        "messages_ready": queue.ready,
+        "messages_unacknowledged": queue.unacked,
+        "consumers": queue.consumers,
+        "effective_policy_definition": json::of_table(&queue.policy_definition),
+    });
+    // Left out rather than null, over which rabbitmqadmin falls.
+    for (member, policy) in [("policy", &queue.policy), ("operator_policy", &queue.operator_policy)] {
+        if let Some(policy) = policy {
+            shown[member] = (**policy).into();
+        }
+    }
+    if queue.waiting > 0 {
+        shown["messages_delayed"] = queue.waiting.into();
+    }
+    if queue.queue_type != QueueType::Classic {
+        shown["leader"] = node.into();
+        shown["members"] = json!([node]);
+        shown["online"] = json!([node]);
+    }
+    shown
+}
+
+/// All queues of these vhosts; of a page in their own order only the queues on it are looked at.
+fn all(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
+    let listing = Listing::read(uri)?;
+    let vhosts = asker.vhosts_meant(vhost)?;
+    let wanted = listing.range_in_order(vhosts.len() == 1);
+    let range = wanted.clone().unwrap_or(0..usize::MAX);
+    let (mut shown, mut fitting, mut total) = (Vec::new(), 0, 0);
+    for vhost in &vhosts {
+        let broker = asker.see(vhost)?;
+        // Without a page of them, the list filters by itself.
+        let fits = |name: &str| wanted.is_none() || listing.wants(name);
+        let here = range.start.saturating_sub(fitting)..range.end.saturating_sub(fitting);
+        let page = broker.page_queues(vhost, &fits, here).map_err(|_| missing())?;
+        fitting += page.fitting;
+        total += page.total;
+        shown.extend(page.queues.iter().map(|queue| show(queue, vhost, &shared.facts.node)));
+    }
+    match wanted {
+        Some(_) => listing.answer_page(shown, fitting, total),
+        None => listing.answer(shown),
+    }
+}
+
+async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    all(&shared, &asker, None, &uri)
+}
+
+async fn list_of(State(shared): State<Shared>, asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
+    all(&shared, &asker, Some(&vhost), &uri)
+}
+
+/// A queue that is there.
+pub(super) fn find(asker: &Asker, vhost: &str, queue: &str) -> Result<(VhostName, QueueInfo), Refusal> {
+    let (vhost, queue) = (vhost_name(vhost)?, queue_name(queue)?);
+    let found = asker.see(&vhost)?.queue(&vhost, &queue).map_err(|_| missing())?;
+    Ok((vhost, found.ok_or_else(missing)?))
+}
+
+async fn one(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path((vhost, queue)): Path<(String, String)>,
+    uri: Uri,
+) -> Answer {
+    let (vhost, found) = find(&asker, &vhost, &queue)?;
+    let mut shown = show(&found, &vhost, &shared.facts.node);
+    let broker = asker.see(&vhost)?;
+    let connections = Connections::of(broker);
+    let consumers = consumers_of(broker, (&vhost, &found.name), &connections, &shared.facts.node);
+    shown["consumer_details"] = consumers.into();
+    Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
+}
+
+/// The consumers of a queue; none if it is gone.
+pub(super) fn consumers_of(
+    broker: &Broker,
+    queue: (&VhostName, &QueueName),
+    connections: &Connections,
+    node: &str,
+) -> Vec<Value> {
+    let Ok(figures) = broker.queue_figures(queue.0, queue.1) else { return Vec::new() };
+    figures.consumers.iter().map(|it| show_consumer(it, queue, connections, node)).collect()
+}
+
+/// What a request or definitions want a queue to be.
+pub(super) fn request_of(name: QueueName, fields: &Fields) -> Result<DeclareQueue, Refusal> {
+    Ok(DeclareQueue {
+        name,
+        passive: false,
+        durable: fields.flag("durable")?,
+        exclusive: false,
+        auto_delete: fields.flag("auto_delete")?,
+        arguments: fields.table("arguments")?,
+    })
+}
+
+async fn put(asker: Asker, Path((vhost, queue)): Path<(String, String)>, body: Bytes) -> Answer {
+    let (vhost, queue) = (vhost_name(&vhost)?, queue_name(&queue)?);
+    if queue.is_empty() {
+        return Err(Refusal::bad_request("the queue's name is empty"));
+    }
+    let before = asker.see(&vhost)?.queue(&vhost, &queue)?;
+    let request = request_of(queue, &Fields::read(&body)?)?;
+    let mut session = asker.session(&vhost)?;
+    let (_, durability) = session.declare_queue(&request)?;
+    durable(&mut session, durability).await?;
+    Ok(put_status(before.is_none()).into_response())
+}
+
+async fn delete(asker: Asker, Path((vhost, queue)): Path<(String, String)>, uri: Uri) -> Answer {
+    let (vhost, found) = find(&asker, &vhost, &queue)?;
+    let is_set = |name| parameter(&uri, name).as_deref() == Some("true");
+    let mut session = asker.session(&vhost)?;
+    let (_, durability) = session.delete_queue(&found.name, is_set("if-unused"), is_set("if-empty"))?;
+    durable(&mut session, durability).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
