@@ -67,6 +67,10 @@ impl NameSearch {
     /// Whether a name is one of them.
     pub fn finds(&self, name: &str) -> bool {
         match self {
+            Self::Text(text) if name.is_ascii() => {
+                let same = |part: &[u8]| part.eq_ignore_ascii_case(text.as_bytes());
+                text.is_empty() || name.as_bytes().windows(text.len()).any(same)
+            }
             Self::Text(text) => name.to_lowercase().contains(text.as_str()),
             Self::Pattern(pattern) => is_match(pattern, name),
         }

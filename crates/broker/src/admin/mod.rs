@@ -30,7 +30,7 @@ pub use messages::{
     TransferTo,
 };
 use millpond_model::VhostName;
-pub use queues::{QueueInfo, QueuePage, QueueType, Totals};
+pub use queues::{QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, Totals};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, VhostName};
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -76,15 +77,67 @@ pub struct QueueInfo {
     pub policy_definition: Table,
 }
 
-/// A page of a vhost's queues.
+/// What queues are sorted by; those that are equal in it by vhost and name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueOrderBy {
+    /// Vhost and name.
+    Vhost,
+    /// Name.
+    Name,
+    /// All messages.
+    Messages,
+    /// Messages to be delivered.
+    Ready,
+    /// Messages delivered and not settled.
+    Unacked,
+    /// Consumers.
+    Consumers,
+}
+
+impl QueueOrderBy {
+    fn key(self, cell: &QueueCell) -> u64 {
+        match self {
+            Self::Vhost | Self::Name => 0,
+            Self::Messages => cell.counts().0 + cell.waiting_count() + cell.unacked_count(),
+            Self::Ready => cell.counts().0,
+            Self::Unacked => cell.unacked_count(),
+            Self::Consumers => cell.counts().1,
+        }
+    }
+}
+
+/// An order of queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueOrder {
+    /// By what.
+    pub by: QueueOrderBy,
+    /// The other way round.
+    pub reverse: bool,
+}
+
+/// A queue to be sorted: its key, the place of its vhost, itself.
+type Sorted = (u64, usize, Arc<QueueCell>);
+
+impl QueueOrder {
+    fn compare(self, a: &Sorted, b: &Sorted) -> Ordering {
+        let by_name = || a.2.spec().name.cmp(&b.2.spec().name);
+        let ordering = match self.by {
+            QueueOrderBy::Name => by_name().then(a.1.cmp(&b.1)),
+            _ => a.0.cmp(&b.0).then(a.1.cmp(&b.1)).then_with(by_name),
+        };
+        if self.reverse { ordering.reverse() } else { ordering }
+    }
+}
+
+/// A page of queues.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueuePage {
     /// All queues.
     pub total: usize,
     /// Those whose names fit.
     pub fitting: usize,
-    /// Those asked for.
-    pub queues: Vec<QueueInfo>,
+    /// Those asked for, each with its vhost.
+    pub queues: Vec<(VhostName, QueueInfo)>,
 }
 
 /// What there is in a vhost.
@@ -120,33 +173,38 @@ impl Broker {
         Ok(cell.as_ref().map(describe))
     }
 
-    /// Those queues of a vhost whose names `fits` says yes to, by name, of which `range` is described: of many queues,
-    /// only these cost more than a look at their names. A range behind the end is empty.
+    /// Those queues of these vhosts whose names `fits` says yes to, in this order, of which `range` is described: of
+    /// many queues, only these cost more than a look at their names and counts. A range behind the end is empty.
     pub fn page_queues(
         &self,
-        vhost: &VhostName,
+        vhosts: &[VhostName],
         fits: &dyn Fn(&str) -> bool,
+        order: QueueOrder,
         range: Range<usize>,
     ) -> Result<QueuePage, VhostMissing> {
-        let vhost = self.vhost(vhost)?;
-        let (total, mut cells): (_, Vec<_>) = {
+        let (mut total, mut found) = (0, Vec::new());
+        for (at, vhost) in vhosts.iter().enumerate() {
+            let vhost = self.vhost(vhost)?;
             let router = vhost.read();
+            total += router.queues().len();
             let fitting = router.queues().filter(|it| fits(it.0.spec().name.as_str()));
-            (router.queues().len(), fitting.map(|it| it.0.clone()).collect())
-        };
-        let by_name = |a: &Arc<QueueCell>, b: &Arc<QueueCell>| a.spec().name.cmp(&b.spec().name);
-        let fitting = cells.len();
+            found.extend(fitting.map(|it| (0, at, it.0.clone())));
+        }
+        found.iter_mut().for_each(|(key, _, cell)| *key = order.by.key(cell));
+        let fitting = found.len();
         let (start, end) = (range.start.min(fitting), range.end.min(fitting));
+        let compare = |a: &_, b: &_| order.compare(a, b);
         if end < fitting {
-            cells.select_nth_unstable_by(end, by_name);
-            cells.truncate(end);
+            found.select_nth_unstable_by(end, compare);
+            found.truncate(end);
         }
         if start > 0 && start < end {
-            cells.select_nth_unstable_by(start, by_name);
+            found.select_nth_unstable_by(start, compare);
         }
-        let page = cells.get_mut(start..end).unwrap_or_default();
-        page.sort_unstable_by(by_name);
-        Ok(QueuePage { total, fitting, queues: page.iter().map(describe).collect() })
+        let page = found.get_mut(start..end).unwrap_or_default();
+        page.sort_unstable_by(compare);
+        let queues = page.iter().map(|(_, at, cell)| (vhosts[*at].clone(), describe(cell))).collect();
+        Ok(QueuePage { total, fitting, queues })
     }
 
     /// The queues of a vhost that somebody consumes from, by name.

@@ -5,7 +5,9 @@
 
 use super::fields::Fields;
 use super::listing::Listing;
-use super::{Answer, Asker, Shared, exchange_name, exchanges, missing, queue_name, queues, vhost_name};
+use super::{
+    Answer, Asker, Shared, aside, exchange_name, exchanges, missing, queue_name, queues, vhost_name,
+};
 use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
 use axum::body::Bytes;
@@ -100,11 +102,11 @@ fn all(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
 }
 
 async fn list(asker: Asker, uri: Uri) -> Answer {
-    all(&asker, None, &uri)
+    aside(move || all(&asker, None, &uri)).await
 }
 
 async fn list_of(asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
-    all(&asker, Some(&vhost), &uri)
+    aside(move || all(&asker, Some(&vhost), &uri)).await
 }
 
 async fn from_exchange(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, uri: Uri) -> Answer {

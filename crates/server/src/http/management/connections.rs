@@ -2,7 +2,7 @@
 
 use super::listing::Listing;
 use super::queues::consumers_of;
-use super::{Answer, Asker, Shared, missing, user_name, vhost_name};
+use super::{Answer, Asker, Shared, aside, missing, user_name, vhost_name};
 use crate::http::refusal::Refusal;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -246,7 +246,7 @@ fn all_consumers(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri)
 }
 
 async fn consumers(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
-    all_consumers(&shared, &asker, None, &uri)
+    aside(move || all_consumers(&shared, &asker, None, &uri)).await
 }
 
 async fn consumers_in_vhost(
@@ -255,5 +255,5 @@ async fn consumers_in_vhost(
     Path(vhost): Path<String>,
     uri: Uri,
 ) -> Answer {
-    all_consumers(&shared, &asker, Some(&vhost), &uri)
+    aside(move || all_consumers(&shared, &asker, Some(&vhost), &uri)).await
 }

@@ -7,7 +7,7 @@
 use super::fields::Fields;
 use super::node::RABBITMQ_VERSION;
 use super::{
-    Answer, Asker, Shared, bindings, exchange_name, exchanges, missing, policies, queue_name, queues,
+    Answer, Asker, Shared, aside, bindings, exchange_name, exchanges, missing, policies, queue_name, queues,
     user_name, users, vhost_name, vhosts,
 };
 use crate::http::commit::{durable, saved};
@@ -37,6 +37,10 @@ pub(super) fn router() -> Router<Shared> {
 // ---- export
 
 async fn export(State(shared): State<Shared>, asker: Asker) -> Answer {
+    aside(move || everything(&shared, &asker)).await
+}
+
+fn everything(shared: &Shared, asker: &Asker) -> Answer {
     let broker = asker.administer()?;
     let all_users = broker.list_users();
     let mut out = json!({
@@ -64,7 +68,11 @@ async fn export(State(shared): State<Shared>, asker: Asker) -> Answer {
 }
 
 async fn export_vhost(asker: Asker, Path(vhost): Path<String>) -> Answer {
-    let (broker, vhost) = (asker.administer()?, vhost_name(&vhost)?);
+    aside(move || everything_in(&asker, &vhost)).await
+}
+
+fn everything_in(asker: &Asker, vhost: &str) -> Answer {
+    let (broker, vhost) = (asker.administer()?, vhost_name(vhost)?);
     let found = broker.list_vhosts().into_iter().find(|it| it.name == vhost).ok_or_else(missing)?;
     let mut out = json!({
         "rabbit_version": RABBITMQ_VERSION,

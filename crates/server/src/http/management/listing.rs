@@ -93,13 +93,19 @@ impl Listing {
         self.search.as_ref().is_none_or(|search| search.finds(name))
     }
 
-    /// Which of the items that are wanted are on the page, if they are to be in their own order: by vhost and name.
-    pub(super) fn range_in_order(&self, one_vhost: bool) -> Option<Range<usize>> {
-        let in_order = match &self.sort {
-            None => !self.reverse,
-            Some(path) => one_vhost && !self.reverse && path.len() == 1 && path[0] == "name",
-        };
-        self.page.filter(|_| in_order).map(Page::range)
+    /// Which of the items that are wanted are on the page, if there are pages.
+    pub(super) fn range(&self) -> Option<Range<usize>> {
+        self.page.map(Page::range)
+    }
+
+    /// The column that the items are to be sorted by, if one is named.
+    pub(super) fn sorted_by(&self) -> Option<&[String]> {
+        self.sort.as_deref()
+    }
+
+    /// Whether the order is to be the other way round.
+    pub(super) fn is_reversed(&self) -> bool {
+        self.reverse
     }
 
     /// The answer, out of all items in their own order.

@@ -43,9 +43,14 @@ use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Largest request: definitions, or a message in Base64.
 const BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Lists worked out at once: each takes a core, and a hundred thousand queues some 100 MB.
+static LISTING: Semaphore = Semaphore::const_new(LISTING_MAX);
+const LISTING_MAX: usize = 2;
 
 /// What the path calls the default exchange.
 const DEFAULT_EXCHANGE: &str = "amq.default";
@@ -153,6 +158,14 @@ impl Asker {
         session.set_confirming(true);
         Ok(session)
     }
+}
+
+/// Works an answer out where it holds no connection up: lists may be long.
+async fn aside(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    // Never closed; if it were, there would only be more at once.
+    let _slot = LISTING.acquire().await;
+    let worked_out = tokio::task::spawn_blocking(work).await;
+    worked_out.unwrap_or_else(|error| Err(Refusal::unavailable(error.to_string())))
 }
 
 /// There is nothing of that name.

@@ -1,7 +1,7 @@
 //! The node: overview, nodes, and what there is no more than one of.
 
 use super::listing::Listing;
-use super::{Answer, Asker, Shared, missing};
+use super::{Answer, Asker, Shared, aside, missing};
 use crate::http::Facts;
 use crate::http::refusal::Refusal;
 use axum::extract::{Path, State};
@@ -50,8 +50,12 @@ fn exchange_types() -> Vec<Value> {
     EXCHANGE_TYPES.iter().map(show).collect()
 }
 
-/// Sums over the vhosts that the asker may see.
 async fn overview(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
+    aside(move || sum_up(&shared, &asker, &uri)).await
+}
+
+/// Sums over the vhosts that the asker may see.
+fn sum_up(shared: &Shared, asker: &Asker, uri: &Uri) -> Answer {
     let broker = asker.may(Operation::Enter)?;
     let vhosts = asker.vhosts()?;
     let (mut ready, mut waiting, mut unacked) = (0, 0, 0);
@@ -97,7 +101,7 @@ async fn overview(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answe
         shown["listeners"] = shared.facts.listeners().into();
         shown["contexts"] = shared.facts.contexts().into();
     }
-    Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
+    Ok(Json(Listing::read(uri)?.pick(shown)).into_response())
 }
 
 fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {

@@ -3,7 +3,7 @@
 use super::connections::{Connections, show_consumer};
 use super::fields::Fields;
 use super::listing::{Listing, parameter};
-use super::{Answer, Asker, Shared, missing, put_status, queue_name, vhost_name};
+use super::{Answer, Asker, Shared, aside, missing, put_status, queue_name, vhost_name};
 use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
 use axum::body::Bytes;
@@ -12,7 +12,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, DeclareQueue, QueueInfo, QueueType, json};
+use millpond_broker::{
+    Broker, DeclareQueue, Operation, QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, json,
+};
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 
@@ -72,35 +74,48 @@ fn show(queue: &QueueInfo, vhost: &VhostName, node: &str) -> Value {
     shown
 }
 
-/// All queues of these vhosts; of a page in their own order only the queues on it are looked at.
+/// The order that a list of queues is to have, if the broker can sort by it.
+fn order_of(listing: &Listing) -> Option<QueueOrder> {
+    let by = match listing.sorted_by() {
+        None => QueueOrderBy::Vhost,
+        Some([column]) => match column.as_str() {
+            "vhost" => QueueOrderBy::Vhost,
+            "name" => QueueOrderBy::Name,
+            "messages" => QueueOrderBy::Messages,
+            "messages_ready" => QueueOrderBy::Ready,
+            "messages_unacknowledged" => QueueOrderBy::Unacked,
+            "consumers" => QueueOrderBy::Consumers,
+            _ => return None,
+        },
+        Some(_) => return None,
+    };
+    Some(QueueOrder { by, reverse: listing.is_reversed() })
+}
+
+/// All queues of these vhosts; of a page in an order that the broker knows only the queues on it are looked at.
 fn all(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
     let listing = Listing::read(uri)?;
     let vhosts = asker.vhosts_meant(vhost)?;
-    let wanted = listing.range_in_order(vhosts.len() == 1);
-    let range = wanted.clone().unwrap_or(0..usize::MAX);
-    let (mut shown, mut fitting, mut total) = (Vec::new(), 0, 0);
-    for vhost in &vhosts {
-        let broker = asker.see(vhost)?;
-        // Without a page of them, the list filters by itself.
-        let fits = |name: &str| wanted.is_none() || listing.wants(name);
-        let here = range.start.saturating_sub(fitting)..range.end.saturating_sub(fitting);
-        let page = broker.page_queues(vhost, &fits, here).map_err(|_| missing())?;
-        fitting += page.fitting;
-        total += page.total;
-        shown.extend(page.queues.iter().map(|queue| show(queue, vhost, &shared.facts.node)));
+    let broker = asker.may(Operation::Enter)?;
+    let shown = |page: &QueuePage| -> Vec<Value> {
+        page.queues.iter().map(|(vhost, queue)| show(queue, vhost, &shared.facts.node)).collect()
+    };
+    if let (Some(order), Some(range)) = (order_of(&listing), listing.range()) {
+        let fits = |name: &str| listing.wants(name);
+        let page = broker.page_queues(&vhosts, &fits, order, range).map_err(|_| missing())?;
+        return listing.answer_page(shown(&page), page.fitting, page.total);
     }
-    match wanted {
-        Some(_) => listing.answer_page(shown, fitting, total),
-        None => listing.answer(shown),
-    }
+    let order = QueueOrder { by: QueueOrderBy::Vhost, reverse: false };
+    let page = broker.page_queues(&vhosts, &|_| true, order, 0..usize::MAX).map_err(|_| missing())?;
+    listing.answer(shown(&page))
 }
 
 async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
-    all(&shared, &asker, None, &uri)
+    aside(move || all(&shared, &asker, None, &uri)).await
 }
 
 async fn list_of(State(shared): State<Shared>, asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
-    all(&shared, &asker, Some(&vhost), &uri)
+    aside(move || all(&shared, &asker, Some(&vhost), &uri)).await
 }
 
 /// A queue that is there.

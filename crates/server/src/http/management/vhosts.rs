@@ -2,7 +2,7 @@
 
 use super::fields::Fields;
 use super::listing::Listing;
-use super::{Answer, Asker, Shared, missing, put_status, vhost_name};
+use super::{Answer, Asker, Shared, aside, missing, put_status, vhost_name};
 use crate::http::commit::saved;
 use crate::http::refusal::Refusal;
 use axum::Router;
@@ -50,9 +50,12 @@ fn show(shared: &Shared, asker: &Asker, vhost: &VhostInfo) -> Result<Value, Refu
 }
 
 async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
-    let vhosts = asker.vhosts()?;
-    let shown: Result<_, _> = vhosts.iter().map(|vhost| show(&shared, &asker, vhost)).collect();
-    Listing::read(&uri)?.answer(shown?)
+    aside(move || {
+        let vhosts = asker.vhosts()?;
+        let shown: Result<_, _> = vhosts.iter().map(|vhost| show(&shared, &asker, vhost)).collect();
+        Listing::read(&uri)?.answer(shown?)
+    })
+    .await
 }
 
 async fn one(State(shared): State<Shared>, asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {

@@ -1,0 +1,89 @@
+//! The node, its health, and who is connected.
+
+use super::*;
+use millpond_testkit::Client;
+use serde_json::json;
+
+const NODE: &[Step] = &[
+    (
+        "GET /api/overview?columns=product_name,queue_totals.messages",
+        "",
+        200,
+        r#"{"product_name":"Millpond","queue_totals":{"messages":0}}"#,
+    ),
+    ("GET /api/nodes?columns=type,running", "", 200, r#"[{"running":true,"type":"disc"}]"#),
+    ("GET /api/nodes/nope", "", 404, ""),
+    ("GET /api/cluster-name", "", 200, r#"{"name":"millpond"}"#),
+    ("PUT /api/cluster-name", r#"{"name":"x"}"#, 400, "cannot be changed"),
+    ("GET /api/extensions", "", 200, "[]"),
+    ("GET /api/feature-flags", "", 200, "[]"),
+    ("GET /api/deprecated-features", "", 200, "[]"),
+    ("GET /api/global-parameters/cluster_name", "", 200, r#""value":"millpond""#),
+    ("GET /api/aliveness-test/%2F", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/aliveness-test/none", "", 404, ""),
+    ("GET /api/healthchecks/node", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/health/checks/alarms", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/health/checks/local-alarms", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/health/checks/virtual-hosts", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/health/checks/port-listener/1", "", 503, r#""missing":1"#),
+    ("GET /api/health/checks/protocol-listener/amqp", "", 200, r#""protocol":"amqp""#),
+    ("GET /api/health/checks/protocol-listener/mqtt", "", 503, r#""missing":"mqtt""#),
+    ("GET /api/health/checks/certificate-expiration/1/weeks", "", 200, r#"{"status":"ok"}"#),
+    ("GET /api/health/checks/certificate-expiration/1/eons", "", 400, "eons"),
+    ("GET /api/health/checks/node-is-quorum-critical", "", 200, "single node cluster"),
+    ("GET /api/health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/.*", "", 200, "ok"),
+    ("GET /api/health/checks/is-in-service", "", 200, "ok"),
+    ("GET /api/health/checks/below-node-connection-limit", "", 200, r#""current":0"#),
+    ("GET /api/health/checks/nope", "", 404, "Object Not Found"),
+];
+
+#[tokio::test]
+async fn the_node_tells_of_itself_and_its_health() {
+    let server = TestServer::start().await;
+    let amqp = server.amqp().port();
+    walk(&server, NODE).await;
+    assert_eq!(get(&server, &format!("/health/checks/port-listener/{amqp}")).await["port"], amqp);
+    let node = get(&server, "/nodes").await[0].clone();
+    assert_eq!(
+        get(&server, &format!("/nodes/{}", node["name"].as_str().unwrap())).await["name"],
+        node["name"]
+    );
+    assert!(node["mem_used"].as_u64().unwrap() > 1 << 20 && node["fd_used"].as_u64().unwrap() > 3, "{node}");
+}
+
+#[tokio::test]
+async fn connections_channels_and_consumers_are_shown_and_closed() {
+    let server = TestServer::start().await;
+    assert_eq!(get(&server, "/connections").await, json!([]));
+    let mut client = Client::connect(server.amqp()).await;
+    client.open_channel(1).await;
+    client.open_channel(7).await;
+    client.declare_queue(1, "q", true).await;
+    client.consume(1, "q", "tag", false).await;
+    let connections = get(&server, "/connections").await;
+    let connection = &connections[0];
+    assert_eq!((&connection["user"], &connection["channels"]), (&json!("guest"), &json!(2)), "{connections}");
+    assert_eq!(
+        (&connection["peer_host"], &connection["port"]),
+        (&json!("127.0.0.1"), &json!(server.amqp().port()))
+    );
+    let name = connection["name"].as_str().unwrap().to_owned();
+    let path = format!("/connections/{}", name.replace(' ', "%20").replace('>', "%3E"));
+    assert_eq!(get(&server, &path).await["name"], *name);
+    let channels = get(&server, "/channels").await;
+    assert_eq!(names(&channels), [format!("{name} (1)"), format!("{name} (7)")]);
+    assert_eq!(get(&server, &format!("{path}/channels")).await, channels);
+    assert_eq!(get(&server, "/vhosts/%2F/connections").await, connections);
+    let consumers = get(&server, "/consumers/%2F").await;
+    let consumer = &consumers[0];
+    assert_eq!(consumer["queue"], json!({"name": "q", "vhost": "/"}), "{consumers}");
+    assert_eq!((&consumer["consumer_tag"], &consumer["ack_required"]), (&json!("tag"), &json!(true)));
+    assert_eq!(consumer["channel_details"]["connection_name"], *name);
+    assert_eq!(get(&server, "/queues/%2F/q").await["consumer_details"], consumers);
+    assert_eq!(get(&server, "/overview").await["object_totals"]["channels"], 2);
+    let closed = ask(&server, &format!("DELETE /api{path}"), &[("X-Reason", "enough")], "").await;
+    assert_eq!(closed.status, 204, "{}", closed.body);
+    let told = client.expect_close(320).await;
+    assert!(told.contains("enough"), "{told}");
+    assert_eq!(ask(&server, "DELETE /api/connections/none", &[], "").await.status, 404);
+}
