@@ -34,6 +34,7 @@ class Broker:
             if found := re.search(r"AMQP 0-9-1 +127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
             if "health" in line:
+                self.http_port = int(re.search(r"127\.0\.0\.1:(\d+)", line)[1])
                 break
 
     def __call__(self, *words, stdin=""):

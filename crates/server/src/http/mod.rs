@@ -1,4 +1,4 @@
-//! HTTP front end: health checks, the management API, and events in and out for programs without AMQP.
+//! HTTP front end: health checks, metrics, the management API, and events in and out for programs without AMQP.
 
 mod auth;
 mod commit;
@@ -6,6 +6,7 @@ mod events;
 mod facts;
 mod health;
 mod management;
+mod metrics;
 mod refusal;
 
 use crate::stop::StopSignal;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events, the management API at /api\n";
+const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events, the management API at /api, metrics at /metrics\n";
 
 /// What all HTTP listeners of a server share.
 #[derive(Debug, Clone)]
@@ -25,14 +26,17 @@ pub(crate) struct Doors {
     health: Router,
     events: Router,
     management: Router,
+    metrics: Router,
 }
 
 impl Doors {
     pub(crate) fn new(broker: Broker, facts: Facts) -> Self {
+        let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),
             events: events::router(broker.clone()),
-            management: management::router(broker, Arc::new(facts)),
+            management: management::router(broker.clone(), facts.clone()),
+            metrics: metrics::router(broker, facts),
         }
     }
 }
@@ -43,6 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, doors: Doors, mut stop: StopSig
         .merge(doors.health)
         .merge(doors.events)
         .merge(doors.management)
+        .merge(doors.metrics)
         .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
         .into_make_service_with_connect_info::<SocketAddr>();
     // Connections that idle, or wait for events, must not hold the stop up, so the whole service is dropped.

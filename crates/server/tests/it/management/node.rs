@@ -87,3 +87,32 @@ async fn connections_channels_and_consumers_are_shown_and_closed() {
     assert!(told.contains("enough"), "{told}");
     assert_eq!(ask(&server, "DELETE /api/connections/none", &[], "").await.status, 404);
 }
+
+#[tokio::test]
+async fn metrics_are_told_to_anybody_and_name_no_queue() {
+    let server = TestServer::start().await;
+    let mut client = Client::connect(server.amqp()).await;
+    client.open_channel(1).await;
+    client.declare_queue(1, "secret", true).await;
+    client.publish_to(1, "secret", b"x").await;
+    client.consume(1, "secret", "tag", false).await;
+    client.expect_delivery().await;
+    let answer = receive(send(&server, "GET /metrics", &[], "").await).await;
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        "rabbitmq_queues 1",
+        "rabbitmq_queue_messages 1",
+        "rabbitmq_queue_messages_ready 0",
+        "rabbitmq_queue_messages_unacked 1",
+        "rabbitmq_connections 1",
+        "rabbitmq_channels 1",
+        "rabbitmq_consumers 1",
+        "# TYPE rabbitmq_queues gauge",
+        "rabbitmq_alarms_memory_used_watermark 0",
+    ] {
+        assert!(answer.body.lines().any(|it| it == line), "{line}: {}", answer.body);
+    }
+    assert!(answer.body.contains("rabbitmq_identity_info{rabbitmq_node=\"millpond@"), "{}", answer.body);
+    assert!(!answer.body.contains("secret"), "{}", answer.body);
+    client.close().await;
+}
