@@ -86,7 +86,7 @@ settings! {
     data_dir: PathBuf = ["./data"];
     /// Address and port for AMQP clients.
     amqp_listen: Vec<SocketAddr> = ["127.0.0.1:5672", "[::1]:5672"];
-    /// Address and port for HTTP: health checks and events.
+    /// Address and port for HTTP: health checks, events, metrics and the management API.
     http_listen: SocketAddr = ["127.0.0.1:15672"];
     /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.
     sync: SyncSetting = ["always"];
