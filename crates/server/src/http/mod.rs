@@ -30,12 +30,12 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn new(broker: Broker, facts: Facts) -> Self {
+    pub(crate) fn new(broker: Broker, facts: Facts, stop: StopSignal) -> Self {
         let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),
             events: events::router(broker.clone()),
-            management: management::router(broker.clone(), facts.clone()),
+            management: management::router(broker.clone(), facts.clone(), stop),
             metrics: metrics::router(broker, facts),
         }
     }

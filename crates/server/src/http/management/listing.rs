@@ -41,14 +41,19 @@ pub(super) struct Listing {
     search: Option<NameSearch>,
 }
 
-/// The first value of a parameter, decoded.
-pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+/// The values of a parameter, decoded.
+pub(super) fn parameters<'u>(uri: &'u Uri, name: &'u str) -> impl Iterator<Item = String> + 'u {
     let pairs = uri.query().unwrap_or_default().split('&');
-    let found = pairs.filter_map(|pair| {
+    let found = pairs.filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| value.replace('+', " "))
     });
-    found.map(|value| percent_decode_str(&value).decode_utf8_lossy().into_owned()).next()
+    found.map(|value| percent_decode_str(&value).decode_utf8_lossy().into_owned())
+}
+
+/// The first value of a parameter, decoded.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    parameters(uri, name).next()
 }
 
 fn path(column: &str) -> Vec<String> {

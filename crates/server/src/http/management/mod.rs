@@ -9,6 +9,7 @@
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
+//! | `live` | the others' answers again and again |
 //!
 //! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
 //! session of the asker, so that permissions are those of AMQP. Handlers refuse with [`Refusal`]s; one layer says
@@ -22,6 +23,7 @@ mod fields;
 mod health;
 mod limits;
 mod listing;
+mod live;
 mod messages;
 mod node;
 mod policies;
@@ -31,6 +33,7 @@ mod vhosts;
 
 use super::refusal::Refusal;
 use super::{Facts, auth};
+use crate::stop::StopSignal;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
@@ -66,8 +69,9 @@ type Shared = Arc<Management>;
 type Answer = Result<Response, Refusal>;
 
 /// The management API.
-pub(super) fn router(broker: Broker, facts: Arc<Facts>) -> Router {
-    let api = Router::new()
+pub(super) fn router(broker: Broker, facts: Arc<Facts>, stop: StopSignal) -> Router {
+    let shared = Arc::new(Management { broker, facts });
+    let asked = Router::new()
         .merge(node::router())
         .merge(health::router())
         .merge(vhosts::router())
@@ -83,8 +87,9 @@ pub(super) fn router(broker: Broker, facts: Arc<Facts>) -> Router {
         .fallback(|| async { missing() })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(map_response(in_rabbitmq_words))
-        .with_state(Arc::new(Management { broker, facts }));
-    Router::new().nest("/api", api)
+        .with_state(shared.clone());
+    let live = live::router(shared, asked.clone(), stop).layer(map_response(in_rabbitmq_words));
+    Router::new().nest("/api", asked.merge(live))
 }
 
 /// Somebody who may use the management side.

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod lists;
+mod live;
 mod messages;
 mod node;
 mod permits;
