@@ -100,6 +100,8 @@ pub struct ConsumeRequest {
     pub prefetch_shared: bool,
     /// Chosen by the front end; comes back with every delivery and cancel, so that it finds its channel fast.
     pub cookie: u64,
+    /// The number of its channel, shown to people; 0: it has none.
+    pub channel: u16,
     /// All consumer arguments, for those the broker warns about.
     pub arguments: Table,
 }

@@ -1,6 +1,7 @@
 //! How a queue stands: what was promised to its consumers, what was delivered, when it will be empty.
 
 use super::{PaceError, VhostMissing};
+use crate::queue::consumers::Shown;
 use crate::queue::machine::{ConsumerFigures as OfMachine, GroupFigures as OfGroups, PaceFigures as Pace};
 use crate::queue::{QueueCell, timing};
 use crate::{Broker, QueueError};
@@ -34,6 +35,12 @@ pub struct ConsumerFigures {
     pub tag: ConsumerTag,
     /// The session it belongs to.
     pub session: u64,
+    /// The number of its channel there; 0: it has none.
+    pub channel: u16,
+    /// It wants no other.
+    pub exclusive: bool,
+    /// As it was asked for.
+    pub arguments: Table,
     /// Higher is served first.
     pub priority: i64,
     /// Most unsettled deliveries at once; 0: no limit.
@@ -144,10 +151,14 @@ impl Broker {
     }
 }
 
-fn describe((figures, tag): (OfMachine, ConsumerTag)) -> ConsumerFigures {
+fn describe((figures, shown): (OfMachine, Shown)) -> ConsumerFigures {
     let OfMachine { terms, unacked, active, pace, .. } = figures;
+    let Shown { tag, channel, exclusive, arguments } = shown;
     ConsumerFigures {
         tag,
+        channel,
+        exclusive,
+        arguments,
         session: terms.owner.0,
         priority: terms.priority,
         prefetch: terms.prefetch,

@@ -9,6 +9,7 @@ use crate::notice::Notice;
 use crate::request::QueueRef;
 use crate::session::inbox::Inbox;
 use millpond_model::ConsumerTag;
+use millpond_model::table::Table;
 use std::sync::Arc;
 
 /// Where a consumer's deliveries go.
@@ -19,18 +20,26 @@ pub(crate) struct Sink {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
+    pub(crate) shown: Shown,
+}
+
+/// What people are shown of a consumer.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
     pub(crate) tag: ConsumerTag,
+    /// 0: it has none.
+    pub(crate) channel: u16,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: Table,
 }
 
 /// What a new consumer brings.
 pub(crate) struct NewConsumer {
     pub(crate) terms: Terms,
-    pub(crate) exclusive: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
-    /// Shown to people.
-    pub(crate) tag: ConsumerTag,
+    pub(crate) shown: Shown,
 }
 
 /// Why a consumer was not taken.
@@ -54,14 +63,15 @@ impl QueueCell {
             if state.deleted {
                 return Err(AddConsumerError::Deleted);
             }
-            let wants_it_alone = new.exclusive && (!state.sinks.is_empty() || state.settings.single_active);
+            let wants_it_alone =
+                new.shown.exclusive && (!state.sinks.is_empty() || state.settings.single_active);
             if state.exclusive_consumer.is_some() || wants_it_alone {
                 return Err(AddConsumerError::ExclusiveUse);
             }
             self.tick_now(&mut state, work);
             let key = ConsumerKey(state.next_consumer);
             state.next_consumer += 1;
-            if new.exclusive {
+            if new.shown.exclusive {
                 state.exclusive_consumer = Some(key);
             }
             state.sinks.push(Sink {
@@ -70,7 +80,7 @@ impl QueueCell {
                 inbox: new.inbox,
                 cookie: new.cookie,
                 queue: new.queue,
-                tag: new.tag,
+                shown: new.shown,
             });
             state.machine.add_consumer(key, new.terms);
             self.pump(&mut state, work);
@@ -112,7 +122,7 @@ impl QueueCell {
             }
             state.care.used(work);
             self.pump(&mut state, work);
-            (state.sinks.len(), sink.tag)
+            (state.sinks.len(), sink.shown.tag)
         };
         work.scratch.wake();
         self.tell_gone(vec![tag], left, work);
@@ -141,7 +151,7 @@ impl QueueCell {
             state.sinks.retain(|sink| {
                 let stays = sink.owner != owner;
                 if !stays {
-                    gone.push(sink.tag.clone());
+                    gone.push(sink.shown.tag.clone());
                 }
                 stays
             });

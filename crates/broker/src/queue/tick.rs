@@ -2,11 +2,11 @@
 
 use super::QueueCell;
 use super::cell::State;
+use super::consumers::Shown;
 use super::machine::{ConsumerFigures, ConsumerKey, LeaseEnd, MachineFigures, OwnerKey, Rate};
 use super::pump::Work;
 use crate::request::QueueRef;
 use crate::session::inbox::Inbox;
-use millpond_model::ConsumerTag;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -107,11 +107,16 @@ impl QueueCell {
         work.scratch.wake();
     }
 
-    /// How it stands, and its consumers' tags.
-    pub(crate) fn figures(&self, now_ms: u64) -> (MachineFigures, Vec<(ConsumerFigures, ConsumerTag)>) {
+    /// How it stands, and its consumers.
+    pub(crate) fn figures(&self, now_ms: u64) -> (MachineFigures, Vec<(ConsumerFigures, Shown)>) {
         let mut state = self.state.lock();
-        let figures = state.machine.figures(now_ms);
-        let tagged = |it: &ConsumerFigures| Some((*it, state.sink(it.key)?.tag.clone()));
+        let mut figures = state.machine.figures(now_ms);
+        if let Some(stream) = &self.stream {
+            drop(state);
+            (figures.ready, figures.unacked) = (stream.counts().0, stream.unacked_count());
+            return (figures, stream.figures());
+        }
+        let tagged = |it: &ConsumerFigures| Some((*it, state.sink(it.key)?.shown.clone()));
         let consumers = figures.consumers.iter().filter_map(tagged).collect();
         (figures, consumers)
     }
@@ -119,6 +124,6 @@ impl QueueCell {
     /// The keys of consumers with that tag: tags are a channel's own, so there may be several.
     pub(crate) fn consumers_tagged(&self, tag: &str) -> Vec<ConsumerKey> {
         let state = self.state.lock();
-        state.sinks.iter().filter(|sink| sink.tag.as_str() == tag).map(|sink| sink.key).collect()
+        state.sinks.iter().filter(|sink| sink.shown.tag.as_str() == tag).map(|sink| sink.key).collect()
     }
 }

@@ -3,7 +3,7 @@
 use super::{Consumer, ReplyInbox, Session};
 use crate::access::{Right, Thing};
 use crate::error::{ConsumeError, GetError, QueueError};
-use crate::queue::consumers::{AddConsumerError, NewConsumer};
+use crate::queue::consumers::{AddConsumerError, NewConsumer, Shown};
 use crate::queue::get::CellGetError;
 use crate::queue::machine::{Rate, Terms};
 use crate::queue::{Getter, QueueCell, Work, timing};
@@ -38,11 +38,10 @@ impl Session {
         };
         let new = NewConsumer {
             terms,
-            exclusive: request.exclusive,
             inbox: self.inbox.clone(),
             cookie: request.cookie,
             queue: self.queue_ref(&cell),
-            tag: request.tag,
+            shown: shown(&request),
         };
         let key = self.core.work(|work| cell.add_consumer(new, work)).map_err(|error| match error {
             AddConsumerError::Deleted => ConsumeError::Queue(self.missing(&request.queue)),
@@ -236,6 +235,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What people are shown of a consumer.
+pub(super) fn shown(request: &ConsumeRequest) -> Shown {
+    let ConsumeRequest { tag, channel, exclusive, arguments, .. } = request;
+    Shown { tag: tag.clone(), channel: *channel, exclusive: *exclusive, arguments: arguments.clone() }
 }
 
 /// Checks the consumer arguments that have a meaning, and warns of those without one here; the pace and the lease.

@@ -1,5 +1,6 @@
 //! Consuming from a stream (contract A13).
 
+use super::consume::shown;
 use super::{Consumer, Session};
 use crate::error::{ConsumeError, QueueError};
 use crate::queue::QueueCell;
@@ -30,9 +31,8 @@ impl Session {
             .map_err(|bad| bad_argument(bad.argument, bad.reason))?;
         let new = NewReader {
             owner: self.owner,
-            tag: request.tag,
             prefetch: request.prefetch,
-            exclusive: request.exclusive,
+            shown: shown(&request),
             inbox: self.inbox.clone(),
             cookie: request.cookie,
             queue: self.queues.reader_number(cell, self.owner),

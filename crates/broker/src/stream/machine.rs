@@ -11,7 +11,7 @@
 //! Cost: a few nanoseconds a reader and batch; memory: nothing a message, a range a reader.
 
 use super::runs::Runs;
-use crate::queue::machine::{ConsumerKey, OwnerKey};
+use crate::queue::machine::{ConsumerFigures, ConsumerKey, OwnerKey};
 use std::ops::Range;
 
 /// What a reader asks for.
@@ -103,6 +103,25 @@ impl Machine {
             loading: false,
             present: true,
         });
+    }
+
+    /// The readers that are there, in the order in which they came.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = ConsumerFigures> {
+        let active = self.active();
+        self.readers.iter().filter(|reader| reader.present).map(move |reader| ConsumerFigures {
+            key: reader.key,
+            terms: crate::queue::machine::Terms {
+                owner: reader.owner,
+                priority: 0,
+                prefetch: reader.prefetch,
+                no_ack: false,
+                lease_ms: None,
+                rate: None,
+            },
+            unacked: reader.held.count(),
+            active: !self.single_active || active == Some(reader.key),
+            pace: None,
+        })
     }
 
     /// A reader goes; what it holds can still be settled. Whether it was there.

@@ -6,9 +6,9 @@ use crate::core::Core;
 use crate::definition::{stream_offset_key, stream_offset_value};
 use crate::queue::browse::Looked;
 use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec};
-use crate::queue::consumers::Sink;
+use crate::queue::consumers::{Shown, Sink};
 use crate::queue::logs::Logs;
-use crate::queue::machine::{ConsumerKey, OwnerKey};
+use crate::queue::machine::{ConsumerFigures, ConsumerKey, OwnerKey};
 use crate::queue::{QueueCell, Work};
 use crate::request::{Outcome, QueueRef};
 use crate::session::inbox::Inbox;
@@ -69,9 +69,8 @@ pub(super) struct Reader {
 /// What a new consumer brings.
 pub(crate) struct NewReader {
     pub(crate) owner: OwnerKey,
-    pub(crate) tag: ConsumerTag,
     pub(crate) prefetch: u32,
-    pub(crate) exclusive: bool,
+    pub(crate) shown: Shown,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
@@ -216,18 +215,18 @@ impl StreamRoom {
                 return Err(ReaderRefused::Deleted);
             }
             let occupied = state.machine.is_single_active() || state.machine.keys().next().is_some();
-            if state.exclusive.is_some() || (new.exclusive && occupied) {
+            if state.exclusive.is_some() || (new.shown.exclusive && occupied) {
                 return Err(ReaderRefused::ExclusiveUse);
             }
-            let tracked = new.settings.tracked.then(|| state.name_to_track(&new.tag)).transpose()?;
+            let tracked = new.settings.tracked.then(|| state.name_to_track(&new.shown.tag)).transpose()?;
             let key = ConsumerKey(state.next_reader);
             state.next_reader += 1;
-            if new.exclusive {
+            if new.shown.exclusive {
                 state.exclusive = Some(key);
             }
             let (start, since_ms) = self.start(&state, new.settings.start, tracked.as_deref());
-            let NewReader { owner, inbox, cookie, queue, tag, .. } = new;
-            let sink = Sink { key, owner, inbox, cookie, queue, tag };
+            let NewReader { owner, inbox, cookie, queue, shown, .. } = new;
+            let sink = Sink { key, owner, inbox, cookie, queue, shown };
             let is_new = tracked.as_ref().is_some_and(|name| !state.tracked.contains_key(name));
             state.readers.push(Reader { sink, filter: new.settings.filter, since_ms, tracked });
             if is_new {
@@ -369,6 +368,17 @@ impl StreamRoom {
     /// Deliveries that were not settled.
     pub(crate) fn unacked_count(&self) -> u64 {
         self.state.lock().machine.held_count()
+    }
+
+    /// Its consumers, in the order in which they came.
+    pub(crate) fn figures(&self) -> Vec<(ConsumerFigures, Shown)> {
+        let state = self.state.lock();
+        let present: Vec<_> = state.machine.figures().collect();
+        let shown = |it: ConsumerFigures| {
+            let at = state.readers.binary_search_by_key(&it.key, |reader| reader.sink.key).ok()?;
+            Some((it, state.readers[at].sink.shown.clone()))
+        };
+        present.into_iter().filter_map(shown).collect()
     }
 
     /// Adds up to `count_max` messages from an offset on, which stay.

@@ -93,6 +93,7 @@ impl Fixture {
             prefetch,
             prefetch_shared: false,
             cookie: 0,
+            channel: 0,
             arguments: arguments.iter().cloned().collect(),
         })
     }

@@ -198,6 +198,7 @@ pub(crate) fn consume_request(name: &str, cookie: u64) -> ConsumeRequest {
         prefetch: 0,
         prefetch_shared: false,
         cookie,
+        channel: 1,
         arguments: Table::new(),
     }
 }

@@ -193,6 +193,7 @@ impl Taker {
             prefetch: LOOK_ITEMS_MAX as u32,
             prefetch_shared: false,
             cookie: 0,
+            channel: 0,
             arguments,
         };
         desk.session.consume(request).map_err(|error| refused(&error))?;

@@ -125,6 +125,7 @@ pub(crate) fn consume(session: &mut Session, rule: &Rule) -> Result<ConsumerId, 
         prefetch: IN_HAND_MAX,
         prefetch_shared: false,
         cookie: 0,
+        channel: 0,
         arguments: rule.consume_arguments(),
     };
     session.consume(request).map_err(|error| error.to_string())

@@ -46,6 +46,7 @@ async fn queues_consumers_and_alarms_are_told_of() {
             prefetch: 1,
             prefetch_shared: false,
             cookie: 0,
+            channel: 0,
             arguments: Table::new(),
         };
         let consumer = other.session.consume(request).unwrap();

@@ -85,6 +85,7 @@ impl Core {
             prefetch,
             prefetch_shared,
             cookie,
+            channel: number,
             arguments: m.arguments.to_table(),
         });
         match started {

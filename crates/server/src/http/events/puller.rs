@@ -426,6 +426,7 @@ fn request(queue: &QueueName, wish: &Wish) -> ConsumeRequest {
         // A stream is read by one who keeps a place in it: it refuses this, and says so.
         prefetch_shared: true,
         cookie: 0,
+        channel: 0,
         arguments,
     }
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, ConnectionInfo, ConsumerFigures, Operation};
+use millpond_broker::{Broker, ConnectionInfo, ConsumerFigures, Operation, json as table};
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -144,6 +144,10 @@ async fn close_of_user(asker: Asker, Path(user): Path<String>, headers: HeaderMa
 
 // ---- channels
 
+fn channel_name(connection: &ConnectionInfo, number: u16) -> String {
+    format!("{} ({number})", connection.name)
+}
+
 fn show_channel(connection: &ConnectionInfo, number: u16, node: &str) -> Value {
     let mut details = json!({ "name": connection.name });
     if let Some((peer, _)) = addresses(&connection.name) {
@@ -151,7 +155,7 @@ fn show_channel(connection: &ConnectionInfo, number: u16, node: &str) -> Value {
         details["peer_port"] = peer.port().into();
     }
     json!({
-        "name": format!("{} ({number})", connection.name),
+        "name": channel_name(connection, number),
         "number": number,
         "user": connection.user.as_str(),
         "user_who_performed_action": connection.user.as_str(),
@@ -212,24 +216,33 @@ pub(super) fn show_consumer(
     connections: &Connections,
     node: &str,
 ) -> Value {
-    let mut details = json!({ "node": node });
+    let mut details = json!({ "node": node, "number": consumer.channel });
     if let Some(connection) = connections.0.get(&consumer.session) {
         details["connection_name"] = (*connection.name).into();
+        details["name"] = channel_name(connection, consumer.channel).into();
         details["user"] = connection.user.as_str().into();
         if let Some((peer, _)) = addresses(&connection.name) {
             details["peer_host"] = peer.ip().to_string().into();
             details["peer_port"] = peer.port().into();
         }
     }
+    let pace = consumer.pace;
     json!({
         "consumer_tag": consumer.tag.as_str(),
         "queue": { "name": queue.as_str(), "vhost": vhost.as_str() },
         "ack_required": !consumer.no_ack,
         "active": consumer.active,
         "activity_status": if consumer.active { "up" } else { "waiting" },
+        "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch,
         "priority": consumer.priority,
+        "arguments": table::of_table(&consumer.arguments),
         "channel_details": details,
+        "messages_unacknowledged": consumer.unacked,
+        "rate_promised": pace.map(|pace| pace.promised_per_s),
+        "rate_window_ms": pace.map(|pace| pace.window_ms),
+        "rate_delivered": pace.and_then(|pace| pace.delivered_per_s),
+        "lease_ms": consumer.lease_ms,
     })
 }
 

@@ -78,7 +78,10 @@ async fn connections_channels_and_consumers_are_shown_and_closed() {
     let consumer = &consumers[0];
     assert_eq!(consumer["queue"], json!({"name": "q", "vhost": "/"}), "{consumers}");
     assert_eq!((&consumer["consumer_tag"], &consumer["ack_required"]), (&json!("tag"), &json!(true)));
-    assert_eq!(consumer["channel_details"]["connection_name"], *name);
+    let details = &consumer["channel_details"];
+    assert_eq!((&details["connection_name"], &details["number"]), (&json!(name), &json!(1)));
+    assert_eq!(details["name"], channels[0]["name"]);
+    assert_eq!((&consumer["rate_promised"], &consumer["lease_ms"]), (&Value::Null, &Value::Null));
     assert_eq!(get(&server, "/queues/%2F/q").await["consumer_details"], consumers);
     assert_eq!(get(&server, "/overview").await["object_totals"]["channels"], 2);
     let closed = ask(&server, &format!("DELETE /api{path}"), &[("X-Reason", "enough")], "").await;
