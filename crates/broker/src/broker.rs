@@ -67,9 +67,7 @@ impl Broker {
             Known::Answer(answer) => self.logged_in(user, peer, answer),
             Known::MustHash(found) => {
                 let answer = self.core.access.hash_and_look(user, password, found);
-                if let Ok(found) = &answer {
-                    self.hash_anew(user, password, found);
-                }
+                let answer = answer.map(|found| self.hash_anew(user, password, found));
                 self.logged_in(user, peer, answer)
             }
         }
@@ -98,24 +96,48 @@ impl Broker {
             let now_ms = self.core.options.clock.now_ms();
             self.core.access.note_attempt(user, peer, answer.is_ok(), now_ms);
         }
-        answer?;
+        let version = answer?.version;
         let unknown = |_| LoginError::UnknownUser { user: user.to_owned() };
-        let user = UserName::new(user).map_err(unknown)?;
-        let options = &self.core.options;
-        let remote = peer.is_some_and(|peer| !peer.to_canonical().is_loopback());
-        if remote && options.default_user_loopback_only && user == options.default_user {
-            return Err(LoginError::LoopbackOnly { user });
-        }
-        Ok(Login { user, peer, origin: Origin::Table })
+        let login =
+            Login { user: UserName::new(user).map_err(unknown)?, peer, origin: Origin::Table { version } };
+        self.may_come_from(&login)?;
+        Ok(login)
     }
 
-    /// Keeps a password that came in with another broker's definitions as a new one would be kept.
-    fn hash_anew(&self, name: &str, password: &[u8], found: &User) {
+    /// A login of before, for another request from `peer`: as long as the user is there, with the password and the tags
+    /// it had. Costs next to nothing.
+    pub fn renew_login(&self, login: &Login, peer: Option<IpAddr>) -> Result<Login, LoginError> {
+        if let Origin::Table { version } = login.origin
+            && self.core.access.get(&login.user).is_none_or(|user| user.version != version)
+        {
+            return Err(LoginError::Ended { user: login.user.clone() });
+        }
+        let login = Login { peer, ..login.clone() };
+        self.may_come_from(&login)?;
+        Ok(login)
+    }
+
+    fn may_come_from(&self, login: &Login) -> Result<(), LoginError> {
+        let options = &self.core.options;
+        let remote = login.peer.is_some_and(|peer| !peer.to_canonical().is_loopback());
+        if remote && options.default_user_loopback_only && login.user == options.default_user {
+            return Err(LoginError::LoopbackOnly { user: login.user.clone() });
+        }
+        Ok(())
+    }
+
+    /// Keeps a password that came in with another broker's definitions as a new one would be kept; the user as it is
+    /// then.
+    fn hash_anew(&self, name: &str, password: &[u8], found: Arc<User>) -> Arc<User> {
         let is_outdated = found.hash.as_ref().is_some_and(PasswordHash::is_outdated);
-        let Some(name) = UserName::new(name).ok().filter(|_| is_outdated) else { return };
+        let Some(name) = UserName::new(name).ok().filter(|_| is_outdated) else { return found };
         let password = NewPassword::Plain(password.into());
-        if let Err(error) = self.set_user(&UserSpec { name: name.clone(), password, tags: None }) {
-            tracing::debug!(user = %name, %error, "an imported password stays hashed as it was");
+        match self.set_user(&UserSpec { name: name.clone(), password, tags: None }) {
+            Ok(_) => self.core.access.get(&name).unwrap_or(found),
+            Err(error) => {
+                tracing::debug!(user = %name, %error, "an imported password stays hashed as it was");
+                found
+            }
         }
     }
 

@@ -47,6 +47,12 @@ pub enum LoginError {
         /// When the next attempt is looked at.
         retry_after_ms: u64,
     },
+    /// One of before that holds no longer.
+    #[error("the login of user `{user}` has ended: its password or tags were changed, or it is gone")]
+    Ended {
+        /// The user.
+        user: UserName,
+    },
     /// Only allowed from this machine.
     #[error("user `{user}` may only connect from this machine (loopback)")]
     LoopbackOnly {

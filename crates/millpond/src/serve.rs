@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, stop_pair};
 use millpond_store::{Store, StoreOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -178,6 +178,7 @@ fn server_options(settings: &Settings) -> Result<ServerOptions> {
     Ok(ServerOptions {
         amqp_listen: settings.amqp_listen.clone(),
         http_listen: vec![settings.http_listen],
+        http: HttpOptions { login_idle: settings.http_login_idle },
         stop_timeout: STOP_TIMEOUT,
         amqp: AmqpOptions {
             connections_max: settings.connections_max,

@@ -12,5 +12,5 @@ mod options;
 mod stop;
 
 pub use listener::{BindError, Server};
-pub use options::{AmqpOptions, ServerOptions};
+pub use options::{AmqpOptions, HttpOptions, ServerOptions};
 pub use stop::{StopHandle, StopSignal, stop_pair};

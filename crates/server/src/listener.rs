@@ -68,7 +68,7 @@ impl Server {
             let stop_timeout = self.options.stop_timeout;
             loops.spawn(accept_loop(listener, broker, options, slots, accept_until.clone(), stop_timeout));
         }
-        let doors = http::Doors::new(broker.clone(), facts, accept_until.clone());
+        let doors = http::Doors::new(broker.clone(), facts, &self.options.http, accept_until.clone());
         for listener in self.http {
             loops.spawn(http::serve(listener, doors.clone(), accept_until.clone()));
         }

@@ -13,8 +13,17 @@ pub struct ServerOptions {
     pub http_listen: Vec<SocketAddr>,
     /// The AMQP front end.
     pub amqp: AmqpOptions,
+    /// The HTTP front end.
+    pub http: HttpOptions,
     /// How long connections may take to say goodbye when the server stops.
     pub stop_timeout: Duration,
+}
+
+/// Limits and timeouts of HTTP connections.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// After how long without a request a login by cookie ends.
+    pub login_idle: Duration,
 }
 
 /// Limits and timeouts of AMQP connections.
@@ -51,8 +60,15 @@ impl Default for ServerOptions {
             amqp_listen: vec![(Ipv4Addr::LOCALHOST, 5672).into(), (Ipv6Addr::LOCALHOST, 5672).into()],
             http_listen: vec![(Ipv4Addr::LOCALHOST, 15672).into()],
             amqp: AmqpOptions::default(),
+            http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self { login_idle: Duration::from_secs(8 * 3600) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use millpond_broker::{Broker, BrokerOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, stop_pair};
 use millpond_store::fs::FileSystem;
 use millpond_store::{Recovery, Store, StoreOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -88,6 +88,7 @@ impl TestServer {
             amqp_listen: vec![any_port],
             http_listen: vec![any_port],
             amqp,
+            http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),
         });
         let server = server.await.unwrap();

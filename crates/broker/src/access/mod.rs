@@ -26,6 +26,7 @@ use rights::{Rights, TopicRights};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The tags that mean something here; others are kept.
 pub mod tag {
@@ -44,8 +45,11 @@ pub mod tag {
 pub(crate) enum Origin {
     /// The process itself, which may do everything.
     Inside,
-    /// A user of the table.
-    Table,
+    /// A user of the table, as it was.
+    Table {
+        /// See [`User::version`].
+        version: u64,
+    },
 }
 
 /// A user as it is kept.
@@ -54,6 +58,8 @@ pub(crate) struct User {
     /// `None`: no password lets this user in.
     pub(crate) hash: Option<PasswordHash>,
     pub(crate) tags: Vec<Box<str>>,
+    /// Another one after a change of password or tags, also of a user who was deleted and made again.
+    pub(crate) version: u64,
     vhosts: HashMap<VhostName, Arc<Rights>>,
     topics: HashMap<VhostName, Arc<TopicRights>>,
 }
@@ -72,6 +78,8 @@ pub(crate) struct Access {
     /// Argon2. In memory only, keyed by a secret of the process.
     verified: Mutex<HashMap<UserName, [u8; 32]>>,
     secret: [u8; 32],
+    /// The next [`User::version`].
+    next_version: AtomicU64,
     attempts: Mutex<Attempts>,
     /// Held while the table and the store are changed, so that both have the changes in one order.
     pub(crate) changing: Mutex<()>,
@@ -83,6 +91,7 @@ impl Default for Access {
             users: RwLock::default(),
             verified: Mutex::default(),
             secret: rand::random(),
+            next_version: AtomicU64::default(),
             attempts: Mutex::default(),
             changing: Mutex::default(),
         }
@@ -184,7 +193,9 @@ impl Access {
         let was = users.get(name);
         let (vhosts, topics) = was.map(|user| (user.vhosts.clone(), user.topics.clone())).unwrap_or_default();
         let is_new = was.is_none();
-        users.insert(name.clone(), Arc::new(User { hash, tags, vhosts, topics }));
+        let same = was.filter(|was| was.hash == hash && was.tags == tags).map(|was| was.version);
+        let version = same.unwrap_or_else(|| self.next_version.fetch_add(1, Ordering::Relaxed));
+        users.insert(name.clone(), Arc::new(User { hash, tags, version, vhosts, topics }));
         self.verified.lock().remove(name);
         is_new
     }
@@ -203,6 +214,7 @@ impl Access {
         let mut user = User {
             hash: was.hash.clone(),
             tags: was.tags.clone(),
+            version: was.version,
             vhosts: was.vhosts.clone(),
             topics: was.topics.clone(),
         };

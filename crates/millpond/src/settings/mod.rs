@@ -88,6 +88,8 @@ settings! {
     amqp_listen: Vec<SocketAddr> = ["127.0.0.1:5672", "[::1]:5672"];
     /// Address and port for HTTP: health checks, events, metrics and the management API.
     http_listen: SocketAddr = ["127.0.0.1:15672"];
+    /// After how long without a request a login by cookie (the web console) ends.
+    http_login_idle: Duration = ["480m"];
     /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.
     sync: SyncSetting = ["always"];
     /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.

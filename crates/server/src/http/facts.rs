@@ -36,6 +36,11 @@ impl Facts {
         Self { node, cluster_name: cluster_name.into(), amqp, http, started: Instant::now() }
     }
 
+    /// The first port that HTTP is served on.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        self.http.first().map(SocketAddr::port)
+    }
+
     pub(crate) fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -1,7 +1,7 @@
 //! HTTP front end: health checks, metrics, the management API, and events in and out for programs without AMQP.
 
-mod auth;
 mod commit;
+mod door;
 mod events;
 mod facts;
 mod health;
@@ -9,9 +9,11 @@ mod management;
 mod metrics;
 mod refusal;
 
+use crate::options::HttpOptions;
 use crate::stop::StopSignal;
 use axum::Router;
 use axum::http::StatusCode;
+use door::Door;
 pub(crate) use facts::Facts;
 use millpond_broker::Broker;
 use std::net::SocketAddr;
@@ -30,12 +32,13 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn new(broker: Broker, facts: Facts, stop: StopSignal) -> Self {
+    pub(crate) fn new(broker: Broker, facts: Facts, options: &HttpOptions, stop: StopSignal) -> Self {
+        let door = Arc::new(Door::new(broker.clone(), options, facts.http_port()));
         let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),
-            events: events::router(broker.clone()),
-            management: management::router(broker.clone(), facts.clone(), stop),
+            events: events::router(broker.clone(), door.clone()),
+            management: management::router(broker.clone(), facts.clone(), door, stop),
             metrics: metrics::router(broker, facts),
         }
     }

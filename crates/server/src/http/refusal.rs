@@ -24,12 +24,15 @@ pub(crate) struct Refusal {
     retry_after_s: u64,
     /// What the management API calls it, if not by its status.
     word: Option<&'static str>,
+    /// Whether a browser is not told that it may ask for the password itself.
+    is_quiet: bool,
     reason: String,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, more: Map::new(), retry_after_s: RETRY_AFTER_S, word: None, reason: reason.into() }
+        let reason = reason.into();
+        Self { status, more: Map::new(), retry_after_s: RETRY_AFTER_S, word: None, is_quiet: false, reason }
     }
 
     pub(crate) fn bad_request(reason: impl Into<String>) -> Self {
@@ -50,6 +53,12 @@ impl Refusal {
     /// Gives it the name that RabbitMQ's management API has for it.
     pub(crate) fn called(mut self, word: &'static str) -> Self {
         self.word = Some(word);
+        self
+    }
+
+    /// For a page that asks for the password itself: the browser is not told to.
+    pub(crate) fn quietly(mut self) -> Self {
+        self.is_quiet = true;
         self
     }
 
@@ -92,7 +101,7 @@ impl IntoResponse for Refusal {
         body.insert("reason".to_owned(), self.reason.into());
         let mut response = (self.status, Json(Value::Object(body))).into_response();
         let header = match self.status {
-            StatusCode::UNAUTHORIZED => {
+            StatusCode::UNAUTHORIZED if !this.is_quiet => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Millpond\"")))
             }
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, self.retry_after_s.into())),

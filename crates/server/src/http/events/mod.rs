@@ -17,10 +17,10 @@ mod query;
 mod sessions;
 mod subscribe;
 
-use super::auth;
+use super::door::Door;
 use super::refusal::Refusal;
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,6 @@ use axum::routing::{get, post};
 use millpond_broker::{Broker, Login};
 use puller::Pullers;
 use sessions::Sessions;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Exchange that events are published to unless the request says otherwise.
@@ -41,6 +40,7 @@ const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 struct Events {
     broker: Broker,
+    door: Arc<Door>,
     sessions: Sessions,
     pullers: Pullers,
 }
@@ -52,9 +52,7 @@ impl FromRequestParts<Arc<Events>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, events: &Arc<Events>) -> Result<Self, Refusal> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let peer = peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?;
-        auth::login(&events.broker, &parts.headers, peer.0).await.map(Self)
+        events.door.login(parts).await.map(Self)
     }
 }
 
@@ -65,8 +63,9 @@ async fn no_head(_: Caller) -> Response {
 }
 
 /// The doors for events.
-pub(super) fn router(broker: Broker) -> Router {
-    let events = Events { sessions: Sessions::new(broker.clone()), pullers: Pullers::default(), broker };
+pub(super) fn router(broker: Broker, door: Arc<Door>) -> Router {
+    let sessions = Sessions::new(broker.clone());
+    let events = Events { sessions, door, pullers: Pullers::default(), broker };
     Router::new()
         .route("/events", post(publish::post))
         .route("/events/{name}", get(pull::get).head(no_head).put(subscribe::put).delete(subscribe::delete))

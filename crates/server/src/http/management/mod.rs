@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `node` | overview, nodes, cluster-name, extensions, feature-flags, health checks |
 //! | `vhosts`, `limits` | vhosts; vhost-limits, user-limits |
+//! | `login` | login |
 //! | `users` | users, whoami, permissions, topic-permissions, auth |
 //! | `policies` | policies, operator-policies, parameters |
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
@@ -24,6 +25,7 @@ mod health;
 mod limits;
 mod listing;
 mod live;
+mod login;
 mod messages;
 mod node;
 mod policies;
@@ -31,12 +33,13 @@ mod queues;
 mod users;
 mod vhosts;
 
+use super::Facts;
+use super::door::Door;
 use super::refusal::Refusal;
-use super::{Facts, auth};
 use crate::stop::StopSignal;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
@@ -44,7 +47,6 @@ use axum::response::Response;
 use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
 use serde_json::json;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -63,19 +65,21 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 struct Management {
     broker: Broker,
     facts: Arc<Facts>,
+    door: Arc<Door>,
 }
 
 type Shared = Arc<Management>;
 type Answer = Result<Response, Refusal>;
 
 /// The management API.
-pub(super) fn router(broker: Broker, facts: Arc<Facts>, stop: StopSignal) -> Router {
-    let shared = Arc::new(Management { broker, facts });
+pub(super) fn router(broker: Broker, facts: Arc<Facts>, door: Arc<Door>, stop: StopSignal) -> Router {
+    let shared = Arc::new(Management { broker, facts, door });
     let asked = Router::new()
         .merge(node::router())
         .merge(health::router())
         .merge(vhosts::router())
         .merge(limits::router())
+        .merge(login::router())
         .merge(users::router())
         .merge(policies::router())
         .merge(exchanges::router())
@@ -100,9 +104,7 @@ impl FromRequestParts<Shared> for Asker {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let peer = peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?;
-        let login = auth::login(&shared.broker, &parts.headers, peer.0).await?;
+        let login = shared.door.login(parts).await?;
         let operator = shared.broker.operator(login);
         operator.may(Operation::Enter)?;
         Ok(Self(operator))
@@ -208,6 +210,8 @@ async fn in_rabbitmq_words(response: Response) -> Response {
     let Some(refusal) = response.extensions().get::<Refusal>() else { return response };
     let (status, word) = match refusal.status() {
         StatusCode::UNAUTHORIZED => (StatusCode::UNAUTHORIZED, "not_authorized"),
+        // What RabbitMQ has no word for stays what it is.
+        StatusCode::FORBIDDEN if refusal.word().is_some() => (StatusCode::FORBIDDEN, "forbidden"),
         StatusCode::FORBIDDEN => (StatusCode::UNAUTHORIZED, "not_authorised"),
         StatusCode::CONFLICT | StatusCode::BAD_REQUEST => (StatusCode::BAD_REQUEST, "bad_request"),
         StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, "not_found"),

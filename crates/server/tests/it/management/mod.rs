@@ -4,6 +4,7 @@
 mod definitions;
 mod lists;
 mod live;
+mod login;
 mod messages;
 mod node;
 mod permits;
