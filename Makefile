@@ -12,7 +12,7 @@ CRASH_POSTGRES ?= $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),--postgres
 SOAK_RATE ?= 2000
 ARGS ?=
 
-.PHONY: run build test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny deb clean help
+.PHONY: run build web test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny deb clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +20,16 @@ help: ## Show this list
 run: build ## Build what is needed and start the broker with its store in ./data (ARGS="--data-dir DIR ..." for more)
 	$(MILLPOND) serve $(ARGS)
 
-build: ## Build the binary
+build: web ## Build the console, and the binary that has it in it
 	$(CARGO) build $(PROFILE) --package millpond --bin millpond
+
+CONSOLE := web/dist/www/index.html
+CONSOLE_SOURCES := $(shell find web/src web/public web/scripts -type f) $(wildcard web/*.json web/*.ts web/*.js web/*.html)
+
+web: $(CONSOLE) ## Build the console (Node 20.19 or newer), which the next build of the binary embeds
+
+$(CONSOLE): $(CONSOLE_SOURCES)
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 test: ## Install what the tests need and run them all
 	bash tests/all
@@ -92,5 +100,6 @@ SUITES := conformance $(wildcard examples/*)
 
 clean: ## Remove what was built and what tests installed
 	rm -rf target .venv
+	rm -rf web/node_modules web/dist/www
 	rm -rf $(addsuffix /node/node_modules,$(SUITES)) $(addsuffix /java/target,$(SUITES)) $(addsuffix /python/.venv,$(SUITES))
 	find conformance examples -name __pycache__ -prune -exec rm -rf {} +

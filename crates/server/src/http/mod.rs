@@ -1,6 +1,8 @@
-//! HTTP front end: health checks, metrics, the management API, and events in and out for programs without AMQP.
+//! HTTP front end: health checks, metrics, the management API, the console, and events in and out for programs without
+//! AMQP.
 
 mod commit;
+mod console;
 mod door;
 mod events;
 mod facts;
@@ -20,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events, the management API at /api, metrics at /metrics\n";
+const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready and /health/live, events at /events, the console at /, the management API at /api, metrics at /metrics\n";
 
 /// What all HTTP listeners of a server share.
 #[derive(Debug, Clone)]
@@ -51,6 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, doors: Doors, mut stop: StopSig
         .merge(doors.events)
         .merge(doors.management)
         .merge(doors.metrics)
+        .merge(console::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) })
         .into_make_service_with_connect_info::<SocketAddr>();
     // Connections that idle, or wait for events, must not hold the stop up, so the whole service is dropped.

@@ -4,6 +4,7 @@
 
 mod alarms;
 mod channels;
+mod console;
 mod consuming;
 mod events;
 mod framing;

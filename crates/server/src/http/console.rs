@@ -1,0 +1,139 @@
+//! The console: files that `make web` wrote, embedded and served as they are.
+//!
+//! | Path | Cached |
+//! |---|---|
+//! | `/`, `/favicon.svg` | asked for anew each time, by `ETag` |
+//! | `/assets/...` | for ever: their names have a hash of their content |
+//!
+//! Each file is there as it is, as `.gz` and as `.br`. A binary that was built without them serves a page that says how
+//! to get the console.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+#[derive(RustEmbed)]
+#[folder = "../../web/dist"]
+struct Files;
+
+/// Where the build puts what is served.
+const ROOT: &str = "www";
+
+/// Nothing from elsewhere, nothing inline, in nobody's frame.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const ASK_EACH_TIME: &str = "no-cache";
+
+/// Instead of the console, if there is none.
+const NOT_BUILT: &str = "<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>Millpond</title>
+<h1>Millpond runs, without its console</h1>
+<p>This binary was built by <code>cargo build</code> alone. <code>make run</code> builds the console first (Node 20.19 or newer) and embeds it; released packages have it.</p>
+<p>The management API is at <a href=\"/api/overview\">/api</a>, metrics at <a href=\"/metrics\">/metrics</a>, health checks at <a href=\"/health\">/health</a>.</p>
+</html>
+";
+
+pub(super) fn router() -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/favicon.svg", get(|headers: HeaderMap| async move { serve("favicon.svg", &headers) }))
+        .route("/assets/{*file}", get(asset))
+}
+
+async fn index(headers: HeaderMap) -> Response {
+    if find("index.html").is_some() {
+        return serve("index.html", &headers);
+    }
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    guarded(([content_type], NOT_BUILT).into_response())
+}
+
+async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
+    serve(&format!("assets/{file}"), &headers)
+}
+
+fn find(name: &str) -> Option<EmbeddedFile> {
+    Files::get(&format!("{ROOT}/{name}"))
+}
+
+/// The smallest form of a file that the client takes, with the name of its encoding.
+fn smallest(name: &str, headers: &HeaderMap) -> Option<(EmbeddedFile, Option<&'static str>)> {
+    let accepted =
+        headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let takes = |encoding: &str| accepted.split(',').any(|each| takes(each, encoding));
+    for (encoding, ending) in [("br", "br"), ("gzip", "gz")] {
+        if takes(encoding)
+            && let Some(file) = find(&format!("{name}.{ending}"))
+        {
+            return Some((file, Some(encoding)));
+        }
+    }
+    find(name).map(|file| (file, None))
+}
+
+/// Whether one member of `Accept-Encoding` takes this encoding: `gzip;q=0` does not.
+fn takes(member: &str, encoding: &str) -> bool {
+    let (name, weight) = member.split_once(';').unwrap_or((member, ""));
+    let refused = weight.trim().strip_prefix("q=").is_some_and(|it| it.parse() == Ok(0.0_f32));
+    name.trim().eq_ignore_ascii_case(encoding) && !refused
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("json") => "application/json",
+        _ => "application/octet-stream",
+    }
+}
+
+fn guarded(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn serve(name: &str, headers: &HeaderMap) -> Response {
+    let Some((file, encoding)) = smallest(name, headers) else {
+        return (StatusCode::NOT_FOUND, "not found: the console has no such file\n").into_response();
+    };
+    let etag = etag(&file);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = if known.split(',').any(|each| each.trim().trim_start_matches("W/") == etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, content_type(name))], file.data).into_response()
+    };
+    let caching = if name.starts_with("assets/") { FOR_EVER } else { ASK_EACH_TIME };
+    let answered = response.headers_mut();
+    answered.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    answered.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        answered.insert(header::ETAG, etag);
+    }
+    if let Some(encoding) = encoding {
+        answered.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    guarded(response)
+}
+
+/// From the first half of the content's hash, in quotes.
+fn etag(file: &EmbeddedFile) -> String {
+    let hash = file.metadata.sha256_hash();
+    let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digits}\"")
+}

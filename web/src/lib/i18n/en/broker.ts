@@ -1,0 +1,3 @@
+export const broker = {
+  'queues.title': 'Queues and streams',
+};

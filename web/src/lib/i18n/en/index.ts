@@ -1,0 +1,4 @@
+import { broker } from './broker';
+import { shell } from './shell';
+
+export const en = { ...shell, ...broker };

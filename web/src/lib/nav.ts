@@ -1,0 +1,43 @@
+// Every page of the console: its address, where it stands in the navigation, and how its code is loaded.
+//
+// A page is a component that takes the parameters of its pattern as `params`. It is loaded when it is first visited.
+
+import type { Component } from 'svelte';
+import type { Key } from './i18n/index.svelte';
+import type { IconName } from './ui/icons';
+
+export type Params = Record<string, string>;
+export type PageComponent = Component<{ params: Params }>;
+/** Who may see a page in the navigation; the broker decides what is shown on it. */
+export type Needs = 'management' | 'monitoring' | 'policymaker' | 'administrator';
+
+export interface Route {
+  pattern: string;
+  title: Key;
+  load: () => Promise<{ default: PageComponent }>;
+  /** In the navigation, under this heading. */
+  group?: 'broker' | 'engine' | 'admin';
+  icon?: IconName;
+  /** Pressed after `g`. */
+  shortcut?: string;
+  needs?: Needs;
+}
+
+/** Erases the parameters' type of a page: which it has is said by its pattern. */
+const page = (load: () => Promise<unknown>) => load as Route['load'];
+
+export const routes: Route[] = [
+  { pattern: '/', title: 'nav.overview', group: 'broker', icon: 'overview', shortcut: 'o', load: page(() => import('../pages/overview/Overview.svelte')) },
+  { pattern: '/start', title: 'nav.start', load: page(() => import('../pages/overview/Start.svelte')) },
+  { pattern: '/queues', title: 'nav.queues', group: 'broker', icon: 'queue', shortcut: 'q', load: page(() => import('../pages/queues/Queues.svelte')) },
+  { pattern: '/queues/:vhost/:name', title: 'nav.queue', load: page(() => import('../pages/queues/Queue.svelte')) },
+  { pattern: '/exchanges', title: 'nav.exchanges', group: 'broker', icon: 'exchange', shortcut: 'e', load: page(() => import('../pages/exchanges/Exchanges.svelte')) },
+  { pattern: '/exchanges/:vhost/:name', title: 'nav.exchange', load: page(() => import('../pages/exchanges/Exchange.svelte')) },
+  { pattern: '/connections', title: 'nav.connections', group: 'broker', icon: 'connection', shortcut: 'c', load: page(() => import('../pages/connections/Connections.svelte')) },
+  { pattern: '/connections/:name', title: 'nav.connection', load: page(() => import('../pages/connections/Connection.svelte')) },
+  { pattern: '/channels', title: 'nav.channels', group: 'broker', icon: 'channel', shortcut: 'h', load: page(() => import('../pages/connections/Channels.svelte')) },
+  { pattern: '/channels/:name', title: 'nav.channel', load: page(() => import('../pages/connections/Channel.svelte')) },
+  { pattern: '/consumers', title: 'nav.consumers', group: 'broker', icon: 'consumer', shortcut: 's', load: page(() => import('../pages/connections/Consumers.svelte')) },
+];
+
+export const GROUPS = ['broker', 'engine', 'admin'] as const;
