@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::jq::with_deep_stack;
 use crate::plan::{Act, Plan, Todo, plan};
 use crate::topology::{Rule, Topology, did_you_mean};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::fmt;
 use std::time::SystemTime;
 
@@ -99,6 +99,31 @@ impl DryRun {
     /// Whether the event would be acted on.
     pub fn would_act(&self) -> bool {
         matches!(self.result, Ok(Plan::Act(_)))
+    }
+}
+
+impl DryRun {
+    /// For programs. `result` is `acts`, `skips` or `fails`; each of the actions, as far as they are known before
+    /// anything is done, is its kind with its members and the same in words; `rest` is the kind of the first that is not.
+    pub fn to_json(&self) -> Json {
+        let mut shown = json!({"rule": self.rule, "place": self.place, "actions": [], "rest": self.rest});
+        match &self.result {
+            Err(error) => {
+                shown["result"] = "fails".into();
+                shown["error"] = error.to_string().into();
+                shown["parking_queue"] = self.parking_queue.as_str().into();
+            }
+            Ok(Plan::Skip) => shown["result"] = "skips".into(),
+            Ok(Plan::Act(Act { todo, .. })) => {
+                shown["result"] = "acts".into();
+                let action = |Todo { step, .. }: &Todo| {
+                    let (kind, members) = step.facts();
+                    json!({"kind": kind, "members": members, "text": step.to_string()})
+                };
+                shown["actions"] = todo.iter().map(action).collect();
+            }
+        }
+        shown
     }
 }
 

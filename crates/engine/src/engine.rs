@@ -1,6 +1,7 @@
 //! The engine: which rules there are, which run, and what is kept of it.
 //!
-//! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML}`, and
+//! Kept as keyed values of the room `engine`: `topology` = `{"version": 1, "file": NAME, "text": YAML,
+//! "applied_ms": TIME}`, and
 //! `stopped/RULE` for every rule that does not simply run (empty: stopped; `paused`, `draining`, `drained`);
 //! `version/RULE`, its versions as JSON; of sources, `source/NAME` (its cursor) and
 //! `source-stopped/NAME`.
@@ -27,11 +28,11 @@ use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
 pub use replay::{ReplayError, ReplayFrom, ReplayRequest};
-pub use rules::RuleStatus;
 use rules::{Rest, Running, may_finish_beside, read_resting};
+pub use rules::{RuleAction, RuleDetail, RuleStatus};
 use serde_json::{Value, json};
 use sources::{Gone, Sources};
-pub use sources::{SourceError, SourceStatus};
+pub use sources::{SourceDetail, SourceError, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +90,24 @@ pub enum StartError {
     Values(#[from] ReadValuesError),
 }
 
+/// The topology that stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedTopology {
+    /// The file's name as given; empty: nothing was applied yet.
+    pub file: String,
+    /// Its content.
+    pub text: String,
+    /// When it was applied: milliseconds since 1970; `None`: by a version that did not keep it.
+    pub applied_ms: Option<u64>,
+}
+
+impl AppliedTopology {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        json!({"file": self.file, "text": self.text, "applied_ms": self.applied_ms})
+    }
+}
+
 /// The running engine; cloning counts a reference.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -106,6 +125,7 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     topology: Arc<Topology>,
+    applied: AppliedTopology,
     /// Rules that do not simply run.
     resting: BTreeMap<String, Rest>,
     rules: BTreeMap<String, Running>,
@@ -162,10 +182,11 @@ impl Engine {
         let vhost = VhostName::new("/").expect("a short name");
         let mut values = broker.values(values::ROOM)?;
         let kept = values.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
-        let (file, text, components) = kept.transpose()?.unwrap_or_default();
+        let (applied, components) = kept.transpose()?.unwrap_or_default();
+        let AppliedTopology { file, text, .. } = &applied;
         let mut topology = match text.as_str() {
             "" => Topology::default(),
-            text => check_aside(&file, text).await?,
+            text => check_aside(file, text).await?,
         };
         if let Err(error) = leftovers::sweep(&broker, &mut values, &topology).await {
             tracing::error!(%error, "what rules and sources left behind could not be deleted");
@@ -178,13 +199,14 @@ impl Engine {
             tracing::error!(%error, "there is no event bus: events of sources have to wait");
         }
         if !text.is_empty()
-            && let Err(error) = declare(&tools, &file, &topology, &resting).await
+            && let Err(error) = declare(&tools, file, &topology, &resting).await
         {
             // Clients may have changed what is there; that is no reason to keep them out.
             tracing::error!(%error, "the kept topology does not fit the broker: apply it again when it does");
         }
         let state = State {
             topology: Arc::new(Topology::default()),
+            applied,
             resting: resting.clone(),
             rules: BTreeMap::new(),
             sources: Sources::read(&values),
@@ -240,10 +262,17 @@ impl Engine {
         carrier.add(&plan).await?;
         let components = topology.digests.iter().map(|(name, digest)| (name.to_string(), json!(**digest)));
         let components: serde_json::Map<_, _> = components.collect();
-        let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text, "components": components});
+        let applied_ms = self.inner.tools.now_ms();
+        let kept = json!({"version": TOPOLOGY_VERSION, "file": file, "text": text, "components": components,
+                          "applied_ms": applied_ms});
         let kept = kept.to_string();
         self.put(TOPOLOGY_KEY, Some(kept.as_bytes())).await?;
-        let old = self.inner.state.lock().topology.clone();
+        let old = {
+            let mut state = self.inner.state.lock();
+            let (file, text) = (file.to_owned(), text.to_owned());
+            state.applied = AppliedTopology { file, text, applied_ms: Some(applied_ms) };
+            state.topology.clone()
+        };
         self.stop_changed(&topology).await;
         carrier.remove(&plan).await?;
         for rule in old.rules.iter().filter(|rule| topology.rule(&rule.name).is_none()) {
@@ -318,6 +347,11 @@ impl Engine {
         state.before.clear();
         state.topology = topology;
         gone
+    }
+
+    /// The topology that stands, as it was applied.
+    pub fn topology(&self) -> AppliedTopology {
+        self.inner.state.lock().applied.clone()
     }
 
     /// What a rule would do with an event, without doing it.
@@ -422,8 +456,8 @@ async fn declare(
     Carrier::open(broker, vhost)?.add(&plan).await
 }
 
-/// File name and text of the kept topology, and which components its functions have.
-fn read_kept(value: &[u8]) -> Result<(String, String, Digests), StartError> {
+/// The kept topology, and which components its functions have.
+fn read_kept(value: &[u8]) -> Result<(AppliedTopology, Digests), StartError> {
     let bad = |reason: &str| StartError::BadTopology { reason: reason.to_owned() };
     let kept: Value = serde_json::from_slice(value).map_err(|error| bad(&error.to_string()))?;
     if kept.get("version").and_then(Value::as_u64) != Some(TOPOLOGY_VERSION) {
@@ -436,7 +470,10 @@ fn read_kept(value: &[u8]) -> Result<(String, String, Digests), StartError> {
         components.filter_map(|(name, digest)| Some((name.as_str().into(), digest.as_str()?.into())));
     let digests = digests.collect();
     match (member("file"), member("text")) {
-        (Some(file), Some(text)) => Ok((file, text, digests)),
+        (Some(file), Some(text)) => {
+            let applied_ms = kept.get("applied_ms").and_then(Value::as_u64);
+            Ok((AppliedTopology { file, text, applied_ms }, digests))
+        }
         _ => Err(bad("it has no file name or no text")),
     }
 }

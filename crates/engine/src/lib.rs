@@ -11,6 +11,7 @@ mod database;
 mod dry_run;
 mod engine;
 mod event;
+mod failures;
 mod fingerprint;
 #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "functions are read, and refused"))]
 mod function;
@@ -30,9 +31,10 @@ mod worker;
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{
-    Engine, EngineOptions, ReplayError, ReplayFrom, ReplayRequest, RuleStatus, RuleVersion, SourceError,
-    SourceStatus, StartError,
+    AppliedTopology, Engine, EngineOptions, ReplayError, ReplayFrom, ReplayRequest, RuleAction, RuleDetail,
+    RuleStatus, RuleVersion, SourceDetail, SourceError, SourceStatus, StartError,
 };
+pub use failures::Failure;
 pub use memory::Allocator;
 pub use replay::{ReplayReport, Replayed};
 pub use secret::{KeyError, SECRET_MAX_BYTES, SecretError, Secrets};

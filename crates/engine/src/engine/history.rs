@@ -35,6 +35,16 @@ pub struct RuleVersion {
     pub difference: Vec<String>,
 }
 
+impl RuleVersion {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "version": self.number, "hash": self.hash, "since_ms": self.since_ms, "file": self.file,
+            "definition": self.definition.join("\n"), "difference": self.difference,
+        })
+    }
+}
+
 /// The versions of all rules, those that were removed included.
 #[derive(Debug, Default)]
 pub(super) struct Histories(BTreeMap<String, Vec<RuleVersion>>);

@@ -5,11 +5,10 @@
 //! is not looked for: it may have been consumed long ago.
 
 use super::rules::settled;
-use super::{Engine, TOPOLOGY_KEY, check_aside, read_kept};
+use super::{Engine, check_aside};
 use crate::dry_run::RuleError;
 use crate::replay::{Known, Past, ReplayReport, Replayed, Versions, Would, compare, would};
 use crate::topology::{Rule, Topology, TopologyError};
-use crate::values::ROOM;
 use crate::worker::NO_PROPERTIES;
 use millpond_broker::{
     Browse, Browsed, Delivery, OpenSession, OpenSessionError, Remembered, ReplayPeriod, TransferError,
@@ -371,9 +370,7 @@ impl Engine {
     /// not fit there any more is not known.
     async fn versions(&self, rule: &str) -> Arc<Versions> {
         let mut versions = BTreeMap::new();
-        let kept = self.inner.tools.broker.values(ROOM).unwrap_or_default();
-        let kept = kept.iter().find(|(key, _)| key == TOPOLOGY_KEY).map(|(_, value)| read_kept(value));
-        let Some(Ok((_, text, _))) = kept else { return Arc::new(versions) };
+        let text = self.topology().text;
         for version in self.rule_history(rule).unwrap_or_default() {
             let file = format!("version {}", version.number);
             let definition = version.rule.clone();

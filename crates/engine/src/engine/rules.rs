@@ -1,12 +1,15 @@
 //! Rules started, stopped, paused and drained.
 
-use super::{Engine, Finishing, Inner, STOPPED_PREFIX, Task};
+use super::{Engine, Finishing, Inner, STOPPED_PREFIX, State, Task};
+use crate::apply::node_lines;
 use crate::dry_run::RuleError;
-use crate::topology::{Rule, Trigger};
+use crate::failures::Failure;
+use crate::topology::{Doing, Rule, Trigger};
 use crate::window;
 use crate::worker::{self, RuleState, Tools, Vitals};
 use bytes::Bytes;
 use millpond_broker::{CommitError, Durability, OpenSession, Session, SessionEvent};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +98,85 @@ pub struct RuleStatus {
     pub retried: u64,
     /// Messages moved to the parking queue.
     pub failed: u64,
+    /// The queue that it takes from.
+    pub queue: String,
+    /// Where messages go that it gives up.
+    pub parking_queue: String,
+    /// What it does, in its order; what it does on errors behind.
+    pub actions: Vec<RuleAction>,
+    /// What went wrong last.
+    pub last_failure: Option<Failure>,
+}
+
+/// An action of a rule, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleAction {
+    /// `publish`, `http`, ...
+    pub kind: &'static str,
+    /// As the file names it.
+    pub name: Option<String>,
+    /// The exchange that it publishes to.
+    pub exchange: Option<String>,
+    /// Done only if another failed.
+    pub on_error: bool,
+}
+
+/// A rule with its definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleDetail {
+    /// As in the list.
+    pub status: RuleStatus,
+    /// `FILE:LINE`.
+    pub place: String,
+    /// As YAML, by lines.
+    pub definition: Vec<String>,
+    /// The same as JSON.
+    pub rule: Value,
+    /// What went wrong last, newest first; at most 10.
+    pub failures: Vec<Failure>,
+}
+
+impl RuleAction {
+    fn all_of(rule: &Rule) -> Vec<Self> {
+        let shown = |doing: &Doing, on_error| Self {
+            kind: doing.kind,
+            name: doing.name.as_deref().map(str::to_owned),
+            exchange: doing.action.publishes_to().map(|(_, exchange)| exchange.as_str().to_owned()),
+            on_error,
+        };
+        let actions = rule.actions.iter().map(|doing| shown(doing, false));
+        let failed = rule.actions.iter().flat_map(|doing| &doing.on_error).map(|doing| shown(doing, true));
+        actions.chain(failed).collect()
+    }
+}
+
+impl RuleStatus {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let action = |it: &RuleAction| {
+            json!({"kind": it.kind, "name": it.name, "exchange": it.exchange, "on_error": it.on_error})
+        };
+        json!({
+            "name": self.name, "state": self.state.word(), "reason": self.state.reason(), "version": self.version,
+            "ready": self.ready, "unacked": self.unacked, "parked": self.parked, "seen": self.seen,
+            "acted": self.acted, "retried": self.retried, "failed": self.failed,
+            "queue": self.queue, "parking_queue": self.parking_queue,
+            "actions": self.actions.iter().map(action).collect::<Vec<_>>(),
+            "last_failure": self.last_failure.as_ref().map(Failure::to_json),
+        })
+    }
+}
+
+impl RuleDetail {
+    /// For programs: [`RuleStatus::to_json`] and more.
+    pub fn to_json(&self) -> Value {
+        let mut shown = self.status.to_json();
+        shown["place"] = self.place.as_str().into();
+        shown["definition"] = self.definition.join("\n").into();
+        shown["rule"] = self.rule.clone();
+        shown["failures"] = self.failures.iter().map(Failure::to_json).collect();
+        shown
+    }
 }
 
 /// A rule of the topology.
@@ -159,6 +241,13 @@ impl Running {
         }
     }
 
+    /// Newest first, of the rule and of the workers behind its memory.
+    fn failures(&self) -> Vec<Failure> {
+        let mut all = [self.vitals.failures.all(), self.inner.failures.all()].concat();
+        all.sort_by_key(|failure| std::cmp::Reverse(failure.at_ms));
+        all
+    }
+
     /// Takes no more messages, and ends when it has finished those in hand.
     pub(super) fn finish(&self) {
         for vitals in [&self.vitals, &self.inner] {
@@ -180,37 +269,54 @@ pub(super) fn may_finish_beside(rule: &Rule, next: &Rule) -> bool {
 impl Engine {
     /// Every rule, sorted by name.
     pub fn rules(&self) -> Vec<RuleStatus> {
-        let tools = &self.inner.tools;
         let state = self.inner.state.lock();
+        state.rules.values().map(|running| self.status(&state, running)).collect()
+    }
+
+    fn status(&self, state: &State, running: &Running) -> RuleStatus {
+        let tools = &self.inner.tools;
         let figures = |queue: &millpond_model::QueueName| {
             let figures = tools.broker.queue_figures(&tools.vhost, queue).ok();
             figures.map_or((0, 0), |figures| (figures.ready + figures.waiting, figures.unacked))
         };
-        state
-            .rules
-            .iter()
-            .map(|(name, running)| {
-                let (vitals, inner) = (&running.vitals, &running.inner);
-                let both = |of: fn(&Vitals) -> &AtomicU64| {
-                    of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed)
-                };
-                let (ready, unacked) = figures(&running.rule.queue());
-                let works = |old: &Finishing| old.rule.name == *name && !old.task.handle.is_finished();
-                let finishes = state.finishing.iter().any(works);
-                RuleStatus {
-                    name: name.clone(),
-                    state: running.state(state.resting.get(name).copied(), finishes),
-                    version: state.histories.version(name),
-                    ready,
-                    unacked,
-                    parked: figures(&running.rule.parking_queue()).0,
-                    seen: vitals.seen.load(Ordering::Relaxed),
-                    acted: both(|it| &it.acted),
-                    retried: both(|it| &it.retried),
-                    failed: both(|it| &it.failed),
-                }
-            })
-            .collect()
+        let (rule, name) = (&running.rule, &running.rule.name);
+        let (vitals, inner) = (&running.vitals, &running.inner);
+        let both =
+            |of: fn(&Vitals) -> &AtomicU64| of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed);
+        let (queue, parking_queue) = (rule.queue(), rule.parking_queue());
+        let (ready, unacked) = figures(&queue);
+        let works = |old: &Finishing| old.rule.name == *name && !old.task.handle.is_finished();
+        let finishes = state.finishing.iter().any(works);
+        RuleStatus {
+            name: name.clone(),
+            state: running.state(state.resting.get(name).copied(), finishes),
+            version: state.histories.version(name),
+            ready,
+            unacked,
+            parked: figures(&parking_queue).0,
+            seen: vitals.seen.load(Ordering::Relaxed),
+            acted: both(|it| &it.acted),
+            retried: both(|it| &it.retried),
+            failed: both(|it| &it.failed),
+            queue: queue.as_str().to_owned(),
+            parking_queue: parking_queue.as_str().to_owned(),
+            actions: RuleAction::all_of(rule),
+            last_failure: running.failures().into_iter().next(),
+        }
+    }
+
+    /// One rule.
+    pub fn rule(&self, name: &str) -> Result<RuleDetail, RuleError> {
+        let rule = self.find(name)?;
+        let state = self.inner.state.lock();
+        let running = state.rules.get(name).ok_or_else(|| RuleError::missing(name, []))?;
+        Ok(RuleDetail {
+            status: self.status(&state, running),
+            place: rule.place.clone(),
+            definition: node_lines(&rule.definition),
+            rule: rule.definition.without_digests().to_json(),
+            failures: running.failures(),
+        })
     }
 
     /// Starts a rule that was stopped, paused or drained; kept over restarts. One that runs is left alone.

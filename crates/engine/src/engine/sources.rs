@@ -1,12 +1,15 @@
 //! The engine's sources: started, stopped, replaced.
 
 use super::{Engine, STOPPED_SOURCE_PREFIX, State, Task};
+use crate::apply::node_lines;
+use crate::failures::Failure;
 use crate::source::{self, CURSOR_PREFIX, KeptCursor, SourceState, SourceVitals};
 use crate::topology::{SourceSpec, Topology, did_you_mean};
 use crate::worker::Tools;
 use bytes::Bytes;
 use millpond_broker::{CommitError, OpenSession};
 use millpond_model::QueueName;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +32,51 @@ pub struct SourceStatus {
     pub failed: u64,
     /// Times that it could not look or publish, and waited.
     pub errors: u64,
+    /// Where its events go.
+    pub exchange: String,
+    /// What went wrong last.
+    pub last_failure: Option<Failure>,
+}
+
+/// A source with its definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceDetail {
+    /// As in the list.
+    pub status: SourceStatus,
+    /// `FILE:LINE`.
+    pub place: String,
+    /// As YAML, by lines.
+    pub definition: Vec<String>,
+    /// The same as JSON.
+    pub source: Value,
+    /// How far it has come, as its kind keeps it.
+    pub cursor: Option<Value>,
+    /// What went wrong last, newest first; at most 10.
+    pub failures: Vec<Failure>,
+}
+
+impl SourceStatus {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "name": self.name, "kind": self.kind, "state": self.state.word(), "reason": self.state.reason(),
+            "events": self.events, "dropped": self.dropped, "failed": self.failed, "errors": self.errors,
+            "exchange": self.exchange, "last_failure": self.last_failure.as_ref().map(Failure::to_json),
+        })
+    }
+}
+
+impl SourceDetail {
+    /// For programs: [`SourceStatus::to_json`] and more.
+    pub fn to_json(&self) -> Value {
+        let mut shown = self.status.to_json();
+        shown["place"] = self.place.as_str().into();
+        shown["definition"] = self.definition.join("\n").into();
+        shown["source"] = self.source.clone();
+        shown["cursor"] = self.cursor.clone().unwrap_or_default();
+        shown["failures"] = self.failures.iter().map(Failure::to_json).collect();
+        shown
+    }
 }
 
 /// Why a source could not be started or stopped.
@@ -88,6 +136,21 @@ impl RunningSource {
                 SourceState::Waiting { reason: "its task broke off: stop and start it".to_owned() }
             }
             _ => self.vitals.state.lock().clone(),
+        }
+    }
+
+    fn status(&self) -> SourceStatus {
+        let vitals = &self.vitals;
+        SourceStatus {
+            name: self.spec.name.clone(),
+            kind: self.spec.kind.name().to_owned(),
+            state: self.state(),
+            events: vitals.events.load(Ordering::Relaxed),
+            dropped: vitals.dropped.load(Ordering::Relaxed),
+            failed: vitals.failed.load(Ordering::Relaxed),
+            errors: vitals.errors.load(Ordering::Relaxed),
+            exchange: self.spec.exchange.as_str().to_owned(),
+            last_failure: vitals.failures.all().into_iter().next(),
         }
     }
 
@@ -181,10 +244,10 @@ impl Sources {
         self.stopped.clone()
     }
 
-    fn find(&self, name: &str) -> Result<(), SourceError> {
-        match self.running.contains_key(name) {
-            true => Ok(()),
-            false => Err(SourceError::Missing {
+    fn find(&self, name: &str) -> Result<&RunningSource, SourceError> {
+        match self.running.get(name) {
+            Some(running) => Ok(running),
+            None => Err(SourceError::Missing {
                 source_name: name.to_owned(),
                 guess: did_you_mean(name, self.running.keys().map(String::as_str)),
             }),
@@ -203,19 +266,22 @@ impl Engine {
     /// Every source, sorted by name.
     pub fn sources(&self) -> Vec<SourceStatus> {
         let state = self.inner.state.lock();
-        let describe = |(name, running): (&String, &RunningSource)| {
-            let vitals = &running.vitals;
-            SourceStatus {
-                name: name.clone(),
-                kind: running.spec.kind.name().to_owned(),
-                state: running.state(),
-                events: vitals.events.load(Ordering::Relaxed),
-                dropped: vitals.dropped.load(Ordering::Relaxed),
-                failed: vitals.failed.load(Ordering::Relaxed),
-                errors: vitals.errors.load(Ordering::Relaxed),
-            }
-        };
-        state.sources.running.iter().map(describe).collect()
+        state.sources.running.values().map(RunningSource::status).collect()
+    }
+
+    /// One source.
+    pub fn source(&self, name: &str) -> Result<SourceDetail, SourceError> {
+        let state = self.inner.state.lock();
+        let running = state.sources.find(name)?;
+        let cursor = running.vitals.cursor.lock().as_ref().map(|kept| kept.cursor.clone());
+        Ok(SourceDetail {
+            status: running.status(),
+            place: running.spec.place.clone(),
+            definition: node_lines(&running.spec.definition),
+            source: running.spec.definition.to_json(),
+            cursor,
+            failures: running.vitals.failures.all(),
+        })
     }
 
     /// Starts a stopped source where it left off; kept over restarts. One that runs is left alone.

@@ -24,6 +24,7 @@ mod table;
 mod thinker;
 mod timer;
 
+use crate::failures::Failures;
 use crate::topology::{Node, Report};
 use crate::worker::Tools;
 use bytes::Bytes;
@@ -242,12 +243,30 @@ pub enum SourceState {
     },
 }
 
+impl SourceState {
+    /// The state without what it waits for.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Waiting { .. } => "waiting",
+        }
+    }
+
+    /// What it waits for.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Waiting { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for SourceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Running => f.pad("running"),
-            Self::Stopped => f.pad("stopped"),
-            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
+        match self.reason() {
+            None => f.pad(self.word()),
+            Some(reason) => write!(f, "waiting: {reason}"),
         }
     }
 }
@@ -262,6 +281,7 @@ pub(crate) struct SourceVitals {
     pub(crate) dropped: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) errors: AtomicU64,
+    pub(crate) failures: Failures,
 }
 
 impl SourceVitals {
@@ -273,6 +293,7 @@ impl SourceVitals {
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            failures: Failures::default(),
         }
     }
 }

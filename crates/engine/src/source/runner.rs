@@ -48,6 +48,7 @@ pub(crate) async fn run(
             },
         };
         add(&vitals.errors, 1);
+        vitals.failures.add(tools.now_ms(), &error.reason, errors.saturating_add(1), false);
         let wait = back_off(errors, error.retry_after, rand::random());
         errors = errors.saturating_add(1);
         let waiting = SourceState::Waiting { reason: error.reason };

@@ -22,6 +22,13 @@ pub struct Diagnostic {
     pub text: String,
 }
 
+impl Diagnostic {
+    /// For programs.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({"line": self.line, "path": self.path, "text": self.text})
+    }
+}
+
 /// All that is wrong with a topology file: one line for each thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopologyError {

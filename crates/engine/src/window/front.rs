@@ -339,6 +339,7 @@ impl<'r> Front<'r> {
         let reason = reason.to_string();
         tracing::warn!(rule = %self.rule.name, reason, "the rule gives a message up: it is parked");
         add(&self.vitals.failed, 1);
+        self.vitals.failures.add(self.tools.now_ms(), &reason, 1, true);
         let message = parking::message(self.rule, delivery, 1, &reason);
         let publish = self.route(&self.rule.parking_queue(), message)?;
         batch.publishes.push(publish);

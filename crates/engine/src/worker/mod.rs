@@ -21,7 +21,9 @@ use evaluate::{Evaluated, Evaluator};
 use held::{Held, Now};
 use ledger::Ledger;
 pub(crate) use ledger::{RECORDS_PREFIX, records_under};
-use millpond_broker::{ConsumeRequest, ConsumerId, DeliveryId, OpenSession, Outcome, Session, SessionEvent};
+use millpond_broker::{
+    Clock, ConsumeRequest, ConsumerId, DeliveryId, OpenSession, Outcome, Session, SessionEvent,
+};
 use millpond_model::ConsumerTag;
 use order::Order;
 use outside::Outside;
@@ -165,6 +167,7 @@ async fn told_to_end(stop: &mut watch::Receiver<bool>, vitals: &Vitals) {
 struct Worker<'r> {
     rule: &'r Arc<Rule>,
     vitals: &'r Arc<Vitals>,
+    clock: Clock,
     session: Session,
     consumer: ConsumerId,
     evaluator: Evaluator,
@@ -199,6 +202,7 @@ impl<'r> Worker<'r> {
         Ok(Self {
             rule,
             vitals,
+            clock: tools.broker.options().clock.clone(),
             session,
             consumer,
             evaluator: Evaluator::new(rule, tools),

@@ -89,7 +89,7 @@ impl Worker<'_> {
                 held.now = Some(Now { step, place });
                 if error.is_of_target() && has_target {
                     held.attempts += 1;
-                    add(&self.vitals.retried, 1);
+                    self.note_retry(held.attempts, &error.to_string());
                     return self.start(held, true);
                 }
                 self.again(held, &error.to_string(), error.retry_after());
@@ -98,10 +98,15 @@ impl Worker<'_> {
         }
     }
 
+    fn note_retry(&self, attempts: u32, reason: &str) {
+        add(&self.vitals.retried, 1);
+        self.vitals.failures.add(self.clock.now_ms(), reason, attempts, false);
+    }
+
     /// An attempt failed: again later.
     fn again(&mut self, mut held: Held, reason: &str, asked: Option<Duration>) {
         held.attempts += 1;
-        add(&self.vitals.retried, 1);
+        self.note_retry(held.attempts, reason);
         let asked = asked.unwrap_or_default().min(RETRY_AFTER_MAX);
         let wait = self.rule.retry.wait(held.attempts, rand::random()).max(asked);
         let (attempts, wait_ms) = (held.attempts, wait.as_millis() as u64);
@@ -128,6 +133,7 @@ impl Worker<'_> {
         let reason = reason.to_string();
         tracing::warn!(rule = %self.rule.name, attempts, reason, "the rule gives a message up: it is parked");
         add(&self.vitals.failed, 1);
+        self.vitals.failures.add(self.clock.now_ms(), &reason, attempts, true);
         let parked = parking::message(self.rule, delivery, attempts, &reason);
         self.in_hand -= 1;
         self.commits.park(parked, id, held_bytes, record.keys);

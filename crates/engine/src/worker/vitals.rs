@@ -1,6 +1,7 @@
 //! What others see of a rule, and what every rule works with.
 
 use crate::action::ActionTools;
+use crate::failures::Failures;
 use crate::pool::Pool;
 use millpond_broker::Broker;
 use millpond_model::VhostName;
@@ -33,14 +34,9 @@ pub enum RuleState {
 
 impl std::fmt::Display for RuleState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Running => f.pad("running"),
-            Self::Stopped => f.pad("stopped"),
-            Self::Pausing => f.pad("pausing"),
-            Self::Paused => f.pad("paused"),
-            Self::Draining => f.pad("draining"),
-            Self::Drained => f.pad("drained"),
-            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
+        match self.reason() {
+            None => f.pad(self.word()),
+            Some(reason) => write!(f, "waiting: {reason}"),
         }
     }
 }
@@ -55,6 +51,7 @@ pub(crate) struct Vitals {
     pub(crate) acted: Arc<AtomicU64>,
     pub(crate) retried: Arc<AtomicU64>,
     pub(crate) failed: Arc<AtomicU64>,
+    pub(crate) failures: Arc<Failures>,
 }
 
 impl Default for Vitals {
@@ -66,6 +63,7 @@ impl Default for Vitals {
             acted: Arc::default(),
             retried: Arc::default(),
             failed: Arc::default(),
+            failures: Arc::default(),
         }
     }
 }
@@ -73,9 +71,32 @@ impl Default for Vitals {
 impl Vitals {
     /// Of the next version of a rule: the counts go on, and the version before counts there what it finishes.
     pub(crate) fn next(&self) -> Self {
-        let Self { seen, acted, retried, failed, .. } = self;
+        let Self { seen, acted, retried, failed, failures, .. } = self;
         let (seen, acted, retried, failed) = (seen.clone(), acted.clone(), retried.clone(), failed.clone());
-        Self { seen, acted, retried, failed, ..Self::default() }
+        Self { seen, acted, retried, failed, failures: failures.clone(), ..Self::default() }
+    }
+}
+
+impl RuleState {
+    /// The state without what it waits for.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Pausing => "pausing",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Waiting { .. } => "waiting",
+        }
+    }
+
+    /// What it waits for.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Waiting { reason } => Some(reason),
+            _ => None,
+        }
     }
 }
 
@@ -91,4 +112,11 @@ pub(crate) struct Tools {
     pub(crate) actions: ActionTools,
     pub(crate) data_dir: Arc<std::path::Path>,
     pub(crate) pool: Pool,
+}
+
+impl Tools {
+    /// Milliseconds since 1970, by the broker's clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.broker.options().clock.now_ms()
+    }
 }
