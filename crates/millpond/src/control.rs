@@ -26,7 +26,7 @@ pub(crate) use listing::{Listing, Shown, Style};
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
-pub(crate) use rules::RuleRequest;
+pub(crate) use rules::{RuleRequest, replay_from};
 pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,7 @@
 mod alarms;
 mod cli;
 mod control;
+mod engine_room;
 mod serve;
 mod settings;
 mod supervisor;

@@ -3,6 +3,7 @@
 use crate::alarms::Watch;
 use crate::cli;
 use crate::control;
+use crate::engine_room::EngineRoom;
 use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
 use crate::watchdog;
@@ -67,7 +68,8 @@ async fn serve(settings: &Settings) -> Result<()> {
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
-    server.run(broker, stopped).await;
+    let room = Arc::new(EngineRoom::new(engine.clone(), broker.clone()));
+    server.with_engine(room).run(broker, stopped).await;
     control.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     engine.shut_down().await;

@@ -5,12 +5,14 @@
 //! [`Server::run`] serves until it is told to stop.
 
 mod amqp;
+mod engine_door;
 mod http;
 mod listener;
 mod login;
 mod options;
 mod stop;
 
+pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
 pub use listener::{BindError, Server};
 pub use options::{AmqpOptions, HttpOptions, ServerOptions};
 pub use stop::{StopHandle, StopSignal, stop_pair};

@@ -1,6 +1,7 @@
 //! Sockets: taking addresses, accepting, stopping.
 
 use crate::amqp::{self, Peer};
+use crate::engine_door::EngineDoor;
 use crate::options::{AmqpOptions, ServerOptions};
 use crate::stop::StopSignal;
 use crate::{http, stop};
@@ -34,6 +35,7 @@ pub struct Server {
     amqp: Vec<TcpListener>,
     http: Vec<TcpListener>,
     options: ServerOptions,
+    engine: Option<Arc<dyn EngineDoor>>,
 }
 
 impl Server {
@@ -41,7 +43,13 @@ impl Server {
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
         let amqp = bind_all(&options.amqp_listen, "AMQP").await?;
         let http = bind_all(&options.http_listen, "HTTP").await?;
-        Ok(Self { amqp, http, options })
+        Ok(Self { amqp, http, options, engine: None })
+    }
+
+    /// Serves this engine over HTTP, too; without one its paths say that there is none.
+    pub fn with_engine(mut self, engine: Arc<dyn EngineDoor>) -> Self {
+        self.engine = Some(engine);
+        self
     }
 
     /// Where AMQP will be served; a port 0 of the options has become a real one.
@@ -68,7 +76,8 @@ impl Server {
             let stop_timeout = self.options.stop_timeout;
             loops.spawn(accept_loop(listener, broker, options, slots, accept_until.clone(), stop_timeout));
         }
-        let doors = http::Doors::new(broker.clone(), facts, &self.options.http, accept_until.clone());
+        let options = &self.options.http;
+        let doors = http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone());
         for listener in self.http {
             loops.spawn(http::serve(listener, doors.clone(), accept_until.clone()));
         }

@@ -18,8 +18,12 @@ pub enum Operation<'a> {
     Connections(&'a UserName),
     /// Set or clear policies and parameters of a vhost.
     SetPolicy(&'a VhostName),
-    /// Change users, permissions, vhosts, limits, operator policies, definitions, rules; see who may do what.
+    /// Change users, permissions, vhosts, limits, operator policies, definitions; see who may do what.
     Administer,
+    /// See the engine: its rules, sources and topology.
+    SeeEngine,
+    /// Start, stop and change rules and sources, apply a topology.
+    ChangeEngine,
     /// What a session would do with a thing of a vhost: look into a queue, pause it, move messages.
     Use(&'a VhostName, Right, Thing<'a>),
 }
@@ -33,6 +37,8 @@ impl fmt::Display for Operation<'_> {
             Self::Connections(of) => write!(f, "connections of '{of}' are not in the hands of"),
             Self::SetPolicy(vhost) => write!(f, "policies of vhost '{vhost}' are not in the hands of"),
             Self::Administer => f.write_str("administration is not in the hands of"),
+            Self::SeeEngine => f.write_str("rules and sources are not shown to"),
+            Self::ChangeEngine => f.write_str("rules and sources are not in the hands of"),
             Self::Use(vhost, right, thing) => {
                 write!(f, "{right} access to {thing} in vhost '{vhost}' refused for")
             }
@@ -106,7 +112,7 @@ impl Access {
             Operation::See(vhost) => {
                 (sees_all || enters && in_vhost(vhost), "permissions there, or the tag monitoring")
             }
-            Operation::SeeAll => (sees_all, "the tag monitoring or administrator"),
+            Operation::SeeAll | Operation::SeeEngine => (sees_all, "the tag monitoring or administrator"),
             Operation::Connections(of) => {
                 (is_admin || enters && *of == login.user, "to be that user, or the tag administrator")
             }
@@ -114,7 +120,7 @@ impl Access {
                 is_admin || has(&[tag::POLICYMAKER]) && in_vhost(vhost),
                 "the tag policymaker with permissions there, or the tag administrator",
             ),
-            Operation::Administer => (is_admin, "the tag administrator"),
+            Operation::Administer | Operation::ChangeEngine => (is_admin, "the tag administrator"),
             Operation::Use(vhost, right, thing) => {
                 if !enters {
                     return self.may(login, Operation::Enter);

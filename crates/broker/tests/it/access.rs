@@ -379,6 +379,8 @@ fn the_management_side_asks_for_tags() {
         (Operation::SetPolicy(&here), [true, false, true, false, false]),
         (Operation::SetPolicy(&there), [true, false, false, false, false]),
         (Operation::Administer, [true, false, false, false, false]),
+        (Operation::SeeEngine, [true, true, false, false, false]),
+        (Operation::ChangeEngine, [true, false, false, false, false]),
         (Operation::Use(&here, Right::Read, Thing::Queue("q")), [true, true, true, true, false]),
         (Operation::Use(&here, Right::Write, Thing::Queue("q")), [false; 5]),
         (Operation::Use(&there, Right::Read, Thing::Queue("q")), [false; 5]),

@@ -153,9 +153,7 @@ impl RuleAction {
 impl RuleStatus {
     /// For programs.
     pub fn to_json(&self) -> Value {
-        let action = |it: &RuleAction| {
-            json!({"kind": it.kind, "name": it.name, "exchange": it.exchange, "on_error": it.on_error})
-        };
+        let action = |it: &RuleAction| json!({"kind": it.kind, "name": it.name, "exchange": it.exchange, "on_error": it.on_error});
         json!({
             "name": self.name, "state": self.state.word(), "reason": self.state.reason(), "version": self.version,
             "ready": self.ready, "unacked": self.unacked, "parked": self.parked, "seen": self.seen,
@@ -281,8 +279,9 @@ impl Engine {
         };
         let (rule, name) = (&running.rule, &running.rule.name);
         let (vitals, inner) = (&running.vitals, &running.inner);
-        let both =
-            |of: fn(&Vitals) -> &AtomicU64| of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed);
+        let both = |of: fn(&Vitals) -> &AtomicU64| {
+            of(vitals).load(Ordering::Relaxed) + of(inner).load(Ordering::Relaxed)
+        };
         let (queue, parking_queue) = (rule.queue(), rule.parking_queue());
         let (ready, unacked) = figures(&queue);
         let works = |old: &Finishing| old.rule.name == *name && !old.task.handle.is_finished();

@@ -66,7 +66,7 @@ pub(crate) struct PeriodText {
 }
 
 impl PeriodText {
-    pub(super) fn read(&self, now_ms: u64) -> Result<ReplayPeriod> {
+    pub(crate) fn read(&self, now_ms: u64) -> Result<ReplayPeriod> {
         let age_ms = self.since.as_deref().map(when::age_ms).transpose()?;
         let since_ms = age_ms.map(|age_ms| now_ms.saturating_sub(age_ms));
         let from_ms = self.from.as_deref().map(when::time_ms).transpose()?.or(since_ms);

@@ -1,7 +1,7 @@
 //! What is asked about rules.
 
 use super::{Listing, PeriodText, Rooms, Shown};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use millpond_engine::{Engine, ReplayFrom, ReplayRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -71,11 +71,7 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<Shown> 
     let told = match ask {
         RuleRequest::Replay { rule, from, of, period, limit, file, dry_run, json } => {
             let period = period.read(rooms.broker.options().clock.now_ms())?;
-            let of = match of.as_deref() {
-                Some("remembered") => ReplayFrom::Remembered,
-                Some("ready") => ReplayFrom::Ready,
-                _ => ReplayFrom::Any,
-            };
+            let of = replay_from(of.as_deref())?;
             let (since_ms, until_ms) = (period.from_ms, period.until_ms);
             let request = ReplayRequest { rule, queue: from, of, since_ms, until_ms, limit, file, dry_run };
             let report = engine.replay(&request).await?;
@@ -106,6 +102,16 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<Shown> 
         }
     };
     Ok(told.into())
+}
+
+/// `remembered`, `ready`, or what there is.
+pub(crate) fn replay_from(of: Option<&str>) -> Result<ReplayFrom> {
+    match of {
+        Some("remembered") => Ok(ReplayFrom::Remembered),
+        Some("ready") => Ok(ReplayFrom::Ready),
+        None | Some("any") => Ok(ReplayFrom::Any),
+        Some(other) => bail!("'{other}' is none of remembered, ready and any"),
+    }
 }
 
 fn list(engine: &Engine) -> Listing {

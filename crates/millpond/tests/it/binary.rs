@@ -1,6 +1,6 @@
 //! The binary as a process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -78,6 +78,24 @@ impl Broker {
     /// A command with the settings that this broker has.
     pub(crate) fn ask_as_served(&self, words: &[&str]) -> (i32, String, String) {
         self.ask(&[words, &["--amqp-listen", &self.amqp, "--http-listen", &self.http]].concat())
+    }
+
+    /// What the management API answers to `GET /rules` or the like, asked by the default user.
+    pub(crate) fn http(&self, line: &str, body: &str) -> (u16, serde_json::Value) {
+        let (method, path) = line.split_once(' ').expect("method and path");
+        let mut stream = std::net::TcpStream::connect(&self.http).expect("it listens");
+        // guest:guest
+        let head = format!(
+            "{method} /api{path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer of HTTP");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, serde_json::from_str(body).unwrap_or_default())
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! The binary as a person, a script and systemd meet it.
 
 mod binary;
+mod engine;
 
 use binary::{Broker, BrokerOptions, millpond, said};
 use serde_json::Value;

@@ -11,6 +11,7 @@ mod management;
 mod metrics;
 mod refusal;
 
+use crate::engine_door::EngineDoor;
 use crate::options::HttpOptions;
 use crate::stop::StopSignal;
 use axum::Router;
@@ -34,13 +35,19 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn new(broker: Broker, facts: Facts, options: &HttpOptions, stop: StopSignal) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        facts: Facts,
+        options: &HttpOptions,
+        engine: Option<Arc<dyn EngineDoor>>,
+        stop: StopSignal,
+    ) -> Self {
         let door = Arc::new(Door::new(broker.clone(), options, facts.http_port()));
         let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),
             events: events::router(broker.clone(), door.clone()),
-            management: management::router(broker.clone(), facts.clone(), door, stop),
+            management: management::router(broker.clone(), facts.clone(), door, engine, stop),
             metrics: metrics::router(broker, facts),
         }
     }

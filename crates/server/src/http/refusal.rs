@@ -85,6 +85,11 @@ impl Refusal {
         self.word
     }
 
+    /// What the answer has beside the reason.
+    pub(crate) fn more(&self) -> &Map<String, Value> {
+        &self.more
+    }
+
     /// What is wrong.
     pub(crate) fn reason(&self) -> &str {
         &self.reason

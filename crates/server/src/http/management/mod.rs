@@ -10,6 +10,7 @@
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
+//! | `engine` | rules, sources, topology, secrets |
 //! | `live` | the others' answers again and again |
 //!
 //! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
@@ -19,6 +20,7 @@
 mod bindings;
 mod connections;
 mod definitions;
+mod engine;
 mod exchanges;
 mod fields;
 mod health;
@@ -36,6 +38,7 @@ mod vhosts;
 use super::Facts;
 use super::door::Door;
 use super::refusal::Refusal;
+use crate::engine_door::EngineDoor;
 use crate::stop::StopSignal;
 use axum::Router;
 use axum::body::Body;
@@ -46,7 +49,7 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
-use serde_json::json;
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -66,14 +69,21 @@ struct Management {
     broker: Broker,
     facts: Arc<Facts>,
     door: Arc<Door>,
+    engine: Option<Arc<dyn EngineDoor>>,
 }
 
 type Shared = Arc<Management>;
 type Answer = Result<Response, Refusal>;
 
 /// The management API.
-pub(super) fn router(broker: Broker, facts: Arc<Facts>, door: Arc<Door>, stop: StopSignal) -> Router {
-    let shared = Arc::new(Management { broker, facts, door });
+pub(super) fn router(
+    broker: Broker,
+    facts: Arc<Facts>,
+    door: Arc<Door>,
+    engine: Option<Arc<dyn EngineDoor>>,
+    stop: StopSignal,
+) -> Router {
+    let shared = Arc::new(Management { broker, facts, door, engine });
     let asked = Router::new()
         .merge(node::router())
         .merge(health::router())
@@ -88,6 +98,7 @@ pub(super) fn router(broker: Broker, facts: Arc<Facts>, door: Arc<Door>, stop: S
         .merge(bindings::router())
         .merge(connections::router())
         .merge(definitions::router())
+        .merge(engine::router())
         .fallback(|| async { missing() })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(map_response(in_rabbitmq_words))
@@ -219,7 +230,10 @@ async fn in_rabbitmq_words(response: Response) -> Response {
         StatusCode::TOO_MANY_REQUESTS => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
         other => (other, "internal_server_error"),
     };
-    let body = json!({ "error": refusal.word().unwrap_or(word), "reason": refusal.reason() }).to_string();
+    let mut body = refusal.more().clone();
+    body.insert("error".to_owned(), refusal.word().unwrap_or(word).into());
+    body.insert("reason".to_owned(), refusal.reason().into());
+    let body = Value::Object(body).to_string();
     let mut response = response.map(|_| Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().remove(header::CONTENT_LENGTH);

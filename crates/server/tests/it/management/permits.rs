@@ -74,6 +74,17 @@ const ALLOWED: &[Allowed] = &[
     ("DELETE /api/queues/%2F/own", "", [401, 401, 204, 404, 401]),
     ("GET /api/definitions", "", [200, 401, 401, 401, 401]),
     ("POST /api/definitions", "{}", [204, 401, 401, 401, 401]),
+    // Who may would hear that this server has no engine.
+    ("GET /api/rules", "", [503, 503, 401, 401, 401]),
+    ("GET /api/sources/s", "", [503, 503, 401, 401, 401]),
+    ("GET /api/topology", "", [503, 503, 401, 401, 401]),
+    ("GET /api/secrets", "", [503, 503, 401, 401, 401]),
+    ("PUT /api/rules/r/stop", "", [503, 401, 401, 401, 401]),
+    ("POST /api/rules/r/test", r#"{"event":{}}"#, [503, 503, 401, 401, 401]),
+    ("POST /api/rules/r/replay", "", [503, 401, 401, 401, 401]),
+    ("PUT /api/sources/s/start", "", [503, 401, 401, 401, 401]),
+    ("POST /api/topology/plan", "rules: {}", [503, 401, 401, 401, 401]),
+    ("PUT /api/topology", "rules: {}", [503, 401, 401, 401, 401]),
     ("GET /api/health/checks/alarms", "", [200, 200, 200, 200, 401]),
 ];
 

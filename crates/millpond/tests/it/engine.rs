@@ -1,0 +1,114 @@
+//! The engine over HTTP, beside the command line.
+
+use crate::binary::{Broker, BrokerOptions};
+use serde_json::{Value, json};
+
+const TOPOLOGY: &str = r#"
+exchanges: {in: {type: fanout}}
+queues: {out: {}}
+sources:
+  beat: {timer: {every: 1h}}
+rules:
+  double:
+    on: {exchange: in}
+    when: .data.n > 1
+    do:
+      - publish: {exchange: "", routing_key: out, body: '{n: (.data.n * 2)}'}
+  wrong:
+    on: {exchange: in}
+    do:
+      - publish: {exchange: "", routing_key: out, body: '.data.n + {}'}
+"#;
+
+fn publish(broker: &Broker, n: u32) {
+    let body = json!({
+        "properties": {}, "routing_key": "", "payload": json!({ "n": n }).to_string(), "payload_encoding": "string",
+    });
+    assert_eq!(
+        broker.http("POST /exchanges/%2F/in/publish", &body.to_string()),
+        (200, json!({"routed": true}))
+    );
+}
+
+/// Asks until it is so; the rules act beside.
+fn until(broker: &Broker, line: &str, what: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let (status, answer) = broker.http(line, "");
+        assert_eq!(status, 200, "{answer}");
+        if what(&answer) {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_topology_is_planned_applied_and_shown() {
+    let broker = Broker::start(BrokerOptions::default());
+    let (_, before) = broker.http("GET /topology", "");
+    assert_eq!(before, json!({"file": "", "text": "", "applied_ms": null}));
+    let (status, plan) = broker.http("POST /topology/plan?file=a.yaml", TOPOLOGY);
+    assert_eq!((status, &plan["valid"], &plan["file"]), (200, &json!(true), &json!("a.yaml")));
+    assert_eq!(broker.http("GET /rules", "").1, json!([]), "a plan changes nothing");
+    let (status, plan) = broker.http("POST /topology/plan", "rules: {r: 1}");
+    assert_eq!((status, &plan["valid"], &plan["diagnostics"][0]["line"]), (200, &json!(false), &json!(1)));
+    let (status, refused) = broker.http("PUT /topology", "rules: {r: 1}");
+    assert_eq!((status, &refused["diagnostics"][0]["path"]), (400, &json!("rules.r")));
+    assert_eq!(broker.http("PUT /topology?file=a.yaml", TOPOLOGY).0, 200);
+    let (_, applied) = broker.http("GET /topology", "");
+    assert_eq!((&applied["file"], &applied["text"]), (&json!("a.yaml"), &json!(TOPOLOGY)));
+    assert!(applied["applied_ms"].as_u64() > Some(1_700_000_000_000));
+    let (_, plan) = broker.http("POST /topology/plan", TOPOLOGY);
+    assert_eq!(plan["changes"], json!([]));
+}
+
+#[test]
+fn rules_are_seen_tried_stopped_and_replayed() {
+    let broker = Broker::start(BrokerOptions::default());
+    broker.http("PUT /topology", TOPOLOGY);
+    for n in [1, 2, 3] {
+        publish(&broker, n);
+    }
+    let wrong = until(&broker, "GET /rules/wrong", |rule| rule["failed"] == 3);
+    assert_eq!(wrong["failures"].as_array().map(Vec::len), Some(3));
+    assert_eq!(wrong["last_failure"]["parked"], true);
+    let double = until(&broker, "GET /rules/double", |rule| rule["acted"] == 2);
+    assert_eq!((&double["queue"], &double["rule"]["when"]), (&json!("rule.double"), &json!(".data.n > 1")));
+    let (_, tried) = broker.http("POST /rules/double/test", r#"{"event": {"data": {"n": 21}}}"#);
+    assert_eq!(
+        (&tried["result"], &tried["actions"][0]["members"]["body"]["n"]),
+        (&json!("acts"), &json!(42))
+    );
+    let (_, tried) = broker.http("POST /rules/double/test", r#"{"event": {"data": {"n": 1}}}"#);
+    assert_eq!(tried["result"], "skips");
+    let better = TOPOLOGY.replace(".data.n + {}", ".data.n");
+    let (_, replayed) = broker.http("POST /rules/wrong/replay", &json!({ "text": better }).to_string());
+    assert_eq!((&replayed["read"], &replayed["differ"]), (&json!(3), &json!(3)), "{replayed}");
+    for (change, state) in
+        [("pause", "paused"), ("start", "running"), ("stop", "stopped"), ("start", "running")]
+    {
+        let (status, rule) = broker.http(&format!("PUT /rules/double/{change}"), "");
+        assert_eq!((status, &rule["state"]), (200, &json!(state)), "{change}");
+    }
+    let (_, history) = broker.http("GET /rules/double/history", "");
+    assert_eq!(history[0]["version"], 1);
+    assert_eq!(broker.http("PUT /rules/dubble/stop", "").0, 404);
+    assert_eq!(broker.http("PUT /rules/double/melt", "").0, 404);
+    assert_eq!(broker.http("POST /rules/double/test", "{}").0, 400);
+    let (code, listed, _) = broker.ask(&["rules", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((code, &listed[0]["state"]), (0, &json!("running")));
+}
+
+#[test]
+fn sources_are_seen_stopped_and_started() {
+    let broker = Broker::start(BrokerOptions::default());
+    broker.http("PUT /topology", TOPOLOGY);
+    let (_, sources) = broker.http("GET /sources?columns=name,kind", "");
+    assert_eq!(sources, json!([{"name": "beat", "kind": "timer"}]));
+    assert_eq!(broker.http("PUT /sources/beat/stop", "").1["state"], "stopped");
+    assert_eq!(broker.http("GET /sources/beat", "").1["source"]["timer"]["every"], "1h");
+    assert_eq!(broker.http("PUT /sources/beat/start", "").1["state"], "running");
+    assert_eq!(broker.http("PUT /sources/beet/start", "").0, 404);
+    assert_eq!(broker.http("GET /secrets", "").1, json!([]));
+}

@@ -1,0 +1,101 @@
+//! The engine as the HTTP front end reaches it: requests as values, answers as JSON. Whoever puts the rooms together
+//! gives the door; the front end asks who may, and knows no more of the engine.
+
+use serde_json::Value;
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What becomes of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleChange {
+    /// It acts.
+    Start,
+    /// It lets go of its messages; its queue goes on collecting.
+    Stop,
+    /// It finishes what it has in hand; its queue goes on collecting.
+    Pause,
+    /// Nothing more comes to it; it works off what is there.
+    Drain,
+}
+
+/// Messages of the past for a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineReplay {
+    /// The rule.
+    pub rule: String,
+    /// The queue or stream to read; `None`: the rule's parking queue.
+    pub from: Option<String>,
+    /// `remembered`, `ready`, or what there is.
+    pub of: Option<String>,
+    /// Not before: a time of RFC 3339, or milliseconds since 1970.
+    pub since: Option<String>,
+    /// Not after.
+    pub until: Option<String>,
+    /// Name and text of a topology whose definition of the rule is tried instead of the one that is applied; for a
+    /// dry run only.
+    pub file: Option<(String, String)>,
+    /// At most so many messages.
+    pub limit: Option<u64>,
+    /// Only say what the rule would do.
+    pub dry_run: bool,
+}
+
+/// What may be asked of the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EngineRequest {
+    /// Every rule: a list of objects.
+    Rules,
+    /// One with its definition.
+    Rule(String),
+    /// Starts, stops, pauses or drains one.
+    ChangeRule(String, RuleChange),
+    /// The versions of one.
+    RuleHistory(String),
+    /// What a rule would do with an event.
+    TestRule(String, Value),
+    /// See there.
+    Replay(EngineReplay),
+    /// Every source.
+    Sources,
+    /// One with its definition.
+    Source(String),
+    /// Starts (`true`) or stops one.
+    ChangeSource(String, bool),
+    /// The topology that stands.
+    Topology,
+    /// What applying a file (its name and text) would change.
+    Plan(String, String),
+    /// Applies one.
+    Apply(String, String),
+    /// The names of the secrets in the table.
+    Secrets,
+}
+
+/// Why the engine does not do what it is asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EngineRefused {
+    /// There is none of that name.
+    #[error("{0}")]
+    Missing(String),
+    /// The request cannot be carried out as it is.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: String,
+        /// Of a topology: places and what is wrong there.
+        diagnostics: Vec<Value>,
+    },
+    /// Not now, or not any more.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// An answer under way.
+pub type EngineAnswer = Pin<Box<dyn Future<Output = Result<Value, EngineRefused>> + Send>>;
+
+/// See the module.
+pub trait EngineDoor: Debug + Send + Sync {
+    /// Does what is asked. The one who asks was allowed to.
+    fn ask(&self, request: EngineRequest) -> EngineAnswer;
+}
