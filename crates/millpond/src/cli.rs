@@ -1,6 +1,7 @@
 //! The command line: words to requests, answers to text. Exit status: docs/guide/cli.md.
 
 mod admin;
+mod bench;
 mod delayed;
 mod doctor;
 mod health;
@@ -46,6 +47,7 @@ fn command() -> Command {
         .subcommands(topology::commands())
         .subcommand(rules::command())
         .subcommands(admin::commands())
+        .subcommand(bench::command())
         .subcommand(delayed::command())
         .subcommand(messages::command())
         .subcommand(schedules::command())
@@ -111,6 +113,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some((noun @ ("vhosts" | "policies" | "limits" | "queues" | "alarms"), matches)) => {
             admin::dispatch(noun, matches)
         }
+        Some(("bench", matches)) => bench::dispatch(matches),
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),

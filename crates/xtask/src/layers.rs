@@ -11,6 +11,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("millpond-calendar", &[]),
     ("millpond-events", &["millpond-model"]),
     ("millpond-amqp-codec", &["millpond-model"]),
+    ("millpond-amqp-client", &["millpond-model", "millpond-amqp-codec"]),
+    ("millpond-bench", &["millpond-model", "millpond-amqp-client"]),
     ("millpond-store", &["millpond-model"]),
     ("millpond-broker", &["millpond-model", "millpond-calendar", "millpond-store"]),
     ("millpond-engine", &["millpond-model", "millpond-calendar", "millpond-events", "millpond-broker"]),
@@ -19,6 +21,8 @@ const MAP: &[(&str, &[&str])] = &[
         "millpond",
         &[
             "millpond-model",
+            "millpond-amqp-client",
+            "millpond-bench",
             "millpond-calendar",
             "millpond-events",
             "millpond-store",
