@@ -82,6 +82,8 @@ pub(crate) struct Alarms {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was looked at last.
+    last: Option<(Resources, ResourceLimits)>,
     /// In the order in which they were set.
     set: Vec<AlarmInfo>,
     /// Of sessions that wait for another level.
@@ -106,6 +108,7 @@ impl Alarms {
 
     fn check(&self, measured: Resources, limits: &ResourceLimits, now_ms: u64, tell: &dyn Fn(Notice)) {
         let mut state = self.state.lock();
+        state.last = Some((measured, *limits));
         let over = |value: Option<u64>, is_alarm: &dyn Fn(u64) -> bool| value.is_some_and(is_alarm);
         let memory = over(measured.memory_bytes, &|bytes| bytes > limits.memory_max_bytes);
         let disk = over(measured.disk_free_bytes, &|bytes| bytes < limits.disk_free_min_bytes);
@@ -189,6 +192,11 @@ impl Broker {
     pub fn check_resources(&self, measured: Resources, limits: &ResourceLimits) {
         let tell = |notice| self.core.tell(|| notice);
         self.core.alarms.check(measured, limits, self.core.options.clock.now_ms(), &tell);
+    }
+
+    /// What [`Self::check_resources`] was told last.
+    pub fn resources(&self) -> Option<(Resources, ResourceLimits)> {
+        self.core.alarms.state.lock().last
     }
 
     /// The alarms that are set.

@@ -33,6 +33,7 @@ impl Broker {
         let mut found = Found::read(&store)?;
         let mut failed = None;
         let limited = std::mem::take(&mut found.operators.users);
+        let parameters = std::mem::take(&mut found.operators.parameters);
         let users = StoredUsers::read(&store)?;
         let core = Arc::new_cyclic(|core| {
             let vhosts = found.restore(&store, recovery, core).unwrap_or_else(|error| {
@@ -41,6 +42,7 @@ impl Broker {
             });
             Core::new(store, options, vhosts, found.next_queue_id, core.clone())
         });
+        parameters.into_iter().for_each(|parameter| core.parameters.restore(parameter));
         limited.iter().for_each(|(user, limits)| core.sessions.set_limits(user, *limits));
         let had_users = users.restore(&core.access);
         if let Some(error) = failed {

@@ -1,6 +1,7 @@
 //! What every part of the broker shares: the store, the settings, numbers that are given once.
 
 use crate::access::Access;
+use crate::admin::Parameters;
 use crate::alarm::Alarms;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) access: Access,
     pub(crate) alarms: Alarms,
+    pub(crate) parameters: Parameters,
     pub(crate) listeners: Listeners,
     pub(crate) timer: Timer,
     pub(crate) watchdog: Watchdog,
@@ -79,6 +81,7 @@ impl Core {
             sessions: Sessions::default(),
             access: Access::default(),
             alarms: Alarms::default(),
+            parameters: Parameters::default(),
             listeners: Listeners::default(),
             watchdog: Watchdog::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),

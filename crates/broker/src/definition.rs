@@ -21,6 +21,7 @@
 //! w/ vhost:name exchange bytes                                        the log of an exchange's delayed messages
 //! cr/ vhost:name schedule bytes                                      a schedule
 //! cs/ vhost:name schedule bytes                                      how far it has come
+//! pa/ vhost:name component:name parameter bytes                       a parameter; without a vhost it is the node's
 //! m/queue-ids                                                         ids below this u64 may have been given
 //! so/ queue id u64, consumer tag bytes                                 where a stream's consumer of that tag goes on
 //! app/<room>/...                                                      other rooms' values, not ours
@@ -38,6 +39,8 @@
 //! acked     version=1 u8 | first sequence number u64 | the one behind the last u64
 //! altered   version=1 u8 | args; a void value: the argument was taken away
 //! vhost     version=1 u8 | connections max i64 | queues max i64 | default queue type:name | description:name
+//!           | flags u8 (1 protected) | tags: a name each; earlier versions wrote neither
+//! parameter version=1 u8 | JSON
 //! policy    version=1 u8 | applies to:name | priority i64 | pattern length u32 | pattern | args: the definition
 //! limits    version=1 u8 | connections max i64 | channels max i64; -1: no limit
 //! offset    version=1 u8 | offset u64

@@ -13,6 +13,7 @@ mod uncommitted;
 
 use crate::Login;
 use crate::access::{AccessRefused, Right, Thing};
+use crate::admin::ClientFacts;
 use crate::core::Core;
 use crate::error::ChannelLimit;
 use crate::event::SessionEvent;
@@ -107,6 +108,11 @@ impl Session {
             crowded: None,
             loading: None,
         }
+    }
+
+    /// What the front end knows of the client, for whoever lists connections.
+    pub fn describe_client(&self, client: ClientFacts) {
+        self.core.sessions.describe_client(self.owner.0, client);
     }
 
     /// Takes events out of the inbox into `out` (appended); `Pending` and a wake-up later when there is none.

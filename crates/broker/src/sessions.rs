@@ -4,7 +4,7 @@
 //! lock out whoever is to lift it.
 
 use crate::OpenSessionError;
-use crate::admin::ConnectionInfo;
+use crate::admin::{ClientFacts, ConnectionInfo};
 use crate::request::{UserLimits, VhostLimits};
 use crate::session::inbox::Inbox;
 use hashbrown::HashMap;
@@ -38,6 +38,7 @@ struct Open {
     name: Box<str>,
     peer: Option<IpAddr>,
     opened_ms: u64,
+    client: Option<Arc<ClientFacts>>,
 }
 
 /// What a user has, and may have.
@@ -102,6 +103,7 @@ impl Sessions {
             name: new.name.into(),
             peer: new.peer,
             opened_ms: new.opened_ms,
+            client: None,
         };
         state.open.insert(key, open);
         Ok(key)
@@ -124,6 +126,13 @@ impl Sessions {
             if *count == 0 {
                 state.vhosts.remove(&vhost);
             }
+        }
+    }
+
+    /// What the client of a session says of itself.
+    pub(crate) fn describe_client(&self, key: u64, client: ClientFacts) {
+        if let Some(open) = self.0.lock().open.get_mut(&key) {
+            open.client = Some(Arc::new(client));
         }
     }
 
@@ -220,5 +229,6 @@ fn describe(session: u64, open: &Open) -> Option<ConnectionInfo> {
         peer: open.peer,
         channels: open.channels.clone(),
         opened_ms: open.opened_ms,
+        client: open.client.clone(),
     })
 }

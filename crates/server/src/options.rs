@@ -50,7 +50,7 @@ pub struct AmqpOptions {
     /// What a connection may hold of bodies that have not come whole, on all its channels. Bytes, at least the largest
     /// message.
     pub partial_bodies_max_bytes: usize,
-    /// What clients are told as `cluster_name`.
+    /// What clients are told as `cluster_name`, unless the parameter of that name says otherwise.
     pub cluster_name: Box<str>,
 }
 

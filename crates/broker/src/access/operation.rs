@@ -18,6 +18,8 @@ pub enum Operation<'a> {
     Connections(&'a UserName),
     /// Set or clear policies and parameters of a vhost.
     SetPolicy(&'a VhostName),
+    /// See parameters, the node's among them.
+    SeeParameters,
     /// Change users, permissions, vhosts, limits, operator policies, definitions; see who may do what.
     Administer,
     /// See the engine: its rules, sources and topology.
@@ -36,6 +38,7 @@ impl fmt::Display for Operation<'_> {
             Self::SeeAll => f.write_str("the node and others' connections are not shown to"),
             Self::Connections(of) => write!(f, "connections of '{of}' are not in the hands of"),
             Self::SetPolicy(vhost) => write!(f, "policies of vhost '{vhost}' are not in the hands of"),
+            Self::SeeParameters => f.write_str("parameters are not shown to"),
             Self::Administer => f.write_str("administration is not in the hands of"),
             Self::SeeEngine => f.write_str("rules and sources are not shown to"),
             Self::ChangeEngine => f.write_str("rules and sources are not in the hands of"),
@@ -120,6 +123,9 @@ impl Access {
                 is_admin || has(&[tag::POLICYMAKER]) && in_vhost(vhost),
                 "the tag policymaker with permissions there, or the tag administrator",
             ),
+            Operation::SeeParameters => {
+                (is_admin || has(&[tag::POLICYMAKER]), "the tag policymaker or administrator")
+            }
             Operation::Administer | Operation::ChangeEngine => (is_admin, "the tag administrator"),
             Operation::Use(vhost, right, thing) => {
                 if !enters {

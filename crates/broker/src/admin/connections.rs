@@ -1,12 +1,30 @@
 //! Who is connected, and ending that.
 
 use crate::Broker;
+use millpond_model::table::Table;
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// What a client has said of itself, and what was agreed with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientFacts {
+    /// What is spoken: `AMQP 0-9-1`.
+    pub protocol: &'static str,
+    /// How it showed who it is: `PLAIN`.
+    pub mechanism: Box<str>,
+    /// The highest channel.
+    pub channel_max: u16,
+    /// The largest frame. Bytes.
+    pub frame_max_bytes: u32,
+    /// Silence after which each side asks whether the other is there; 0: never.
+    pub heartbeat_secs: u16,
+    /// As the client sent them.
+    pub properties: Table,
+}
+
 /// A session of a client; those of the process itself (rules, the control socket) are not listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionInfo {
     /// Its number, which [`crate::ConsumerFigures::session`] names.
     pub session: u64,
@@ -22,6 +40,8 @@ pub struct ConnectionInfo {
     pub channels: Vec<u16>,
     /// Since when, in milliseconds since 1970.
     pub opened_ms: u64,
+    /// Of a client that has said anything.
+    pub client: Option<Arc<ClientFacts>>,
 }
 
 impl Broker {

@@ -26,6 +26,18 @@ pub enum VhostError {
         "the vhost '/' cannot be deleted: rules and clients without a vhost use it; delete its queues instead"
     )]
     Default,
+    /// Somebody wants it kept.
+    #[error("vhost '{vhost}' is protected from deletion: take the protection away first")]
+    Protected {
+        /// Which.
+        vhost: VhostName,
+    },
+    /// Tags are few and short.
+    #[error("a vhost has at most {limit} tags of 255 bytes")]
+    TooManyTags {
+        /// How many.
+        limit: usize,
+    },
     /// A description is a short text.
     #[error("a description of {size_bytes} bytes is over the limit of 255")]
     DescriptionTooLong {

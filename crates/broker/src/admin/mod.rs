@@ -10,6 +10,7 @@ mod exchanges;
 mod figures;
 mod limits;
 mod messages;
+mod parameters;
 mod policies;
 mod queues;
 mod replay;
@@ -20,7 +21,7 @@ mod vhosts;
 use crate::Broker;
 pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
-pub use connections::ConnectionInfo;
+pub use connections::{ClientFacts, ConnectionInfo};
 pub use delayed::DelayedExchange;
 pub use error::*;
 pub use exchanges::ExchangeInfo;
@@ -30,6 +31,8 @@ pub use messages::{
     TransferTo,
 };
 use millpond_model::VhostName;
+pub(crate) use parameters::Parameters;
+pub use parameters::{CLUSTER_NAME, Parameter, ParameterError};
 pub use queues::{QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, Totals};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;

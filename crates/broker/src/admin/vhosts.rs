@@ -15,6 +15,8 @@ use std::sync::Arc;
 const VHOSTS_MAX: usize = 10_000;
 /// Longest description. Bytes.
 const DESCRIPTION_MAX_BYTES: usize = 255;
+/// Tags of a vhost.
+const TAGS_MAX: usize = 64;
 /// Keys or queues deleted with one record of the log.
 const DELETED_AT_ONCE: usize = 1000;
 
@@ -27,6 +29,17 @@ pub struct VhostSpec {
     pub description: Box<str>,
     /// The type of durable queues whose declaration names none.
     pub default_queue_type: Option<QueueType>,
+    /// For people and their tools.
+    pub tags: Vec<Box<str>>,
+    /// Whether it must not be deleted.
+    pub is_protected: bool,
+}
+
+impl VhostSpec {
+    /// A vhost that is nothing but a name.
+    pub fn new(name: VhostName) -> Self {
+        Self { name, description: "".into(), default_queue_type: None, tags: Vec::new(), is_protected: false }
+    }
 }
 
 /// A vhost and what is in it.
@@ -38,6 +51,10 @@ pub struct VhostInfo {
     pub description: Box<str>,
     /// The type of durable queues whose declaration names none.
     pub default_queue_type: Option<QueueType>,
+    /// For people and their tools.
+    pub tags: Vec<Box<str>>,
+    /// Whether it must not be deleted.
+    pub is_protected: bool,
     /// What it may have.
     pub limits: VhostLimits,
     /// Connections of clients.
@@ -60,6 +77,8 @@ impl Broker {
             name: vhost.name.clone(),
             description: definition.description,
             default_queue_type: QueueType::parse(&definition.default_queue_type),
+            tags: definition.tags,
+            is_protected: definition.is_protected,
             limits: definition.limits,
             connections: self.core.sessions.count_in(&vhost.name),
             queues: vhost.read().queues().len() as u64,
@@ -74,6 +93,9 @@ impl Broker {
         if spec.description.len() > DESCRIPTION_MAX_BYTES {
             return Err(VhostError::DescriptionTooLong { size_bytes: spec.description.len() });
         }
+        if spec.tags.len() > TAGS_MAX || spec.tags.iter().any(|tag| tag.len() > DESCRIPTION_MAX_BYTES) {
+            return Err(VhostError::TooManyTags { limit: TAGS_MAX });
+        }
         self.core.check_writable()?;
         let mut vhosts = self.core.vhosts.write();
         let (vhost, is_new) = match vhosts.get(&spec.name) {
@@ -85,6 +107,8 @@ impl Broker {
             limits: vhost.definition().limits,
             default_queue_type: spec.default_queue_type.map_or("", QueueType::as_str).into(),
             description: spec.description.clone(),
+            is_protected: spec.is_protected,
+            tags: spec.tags.clone(),
         };
         let mut saved = self.put_vhost(&vhost, definition);
         if is_new {
@@ -123,7 +147,12 @@ impl Broker {
             return Err(VhostError::Default);
         }
         let mut vhosts = self.core.vhosts.write();
-        let vhost = vhosts.remove(name).ok_or_else(|| VhostMissing { vhost: name.clone() })?;
+        let vhost = vhosts.get(name).cloned().ok_or_else(|| VhostMissing { vhost: name.clone() })?;
+        if vhost.definition().is_protected {
+            return Err(VhostError::Protected { vhost: name.clone() });
+        }
+        vhosts.remove(name);
+        self.core.parameters.forget_vhost(name);
         let mut batch = self.core.store.begin();
         batch.delete(&vhost_key(name));
         self.core.store.commit(batch, None);
@@ -174,6 +203,7 @@ pub(crate) fn forget_vhost(store: &Store, vhost: &VhostName) -> Result<(), ReadV
         definition::ALTERED,
         definition::POLICIES,
         definition::OPERATOR_POLICIES,
+        definition::PARAMETERS,
         definition::SCHEDULES,
         definition::SCHEDULE_STATES,
         definition::PERMISSIONS,

@@ -2,7 +2,7 @@
 
 use super::DEFAULT_VHOST;
 use crate::OpenBrokerError;
-use crate::admin::forget_vhost;
+use crate::admin::{Parameter, forget_vhost};
 use crate::core::Core;
 use crate::definition::{self, ExchangeDefinition, QueueDefinition, ScheduleState, VhostDefinition};
 use crate::delayed::DelayCell;
@@ -44,6 +44,7 @@ pub(super) struct Operators {
     policies: Vec<(VhostName, PolicyKind, PolicySpec)>,
     altered: HashMap<(VhostName, Box<[u8]>), Table>,
     pub(super) users: Vec<(UserName, UserLimits)>,
+    pub(super) parameters: Vec<Parameter>,
     schedules: Vec<(VhostName, ScheduleSpec, ScheduleState)>,
 }
 
@@ -116,6 +117,7 @@ impl Found {
         self.delays.retain(|it| note(&it.0));
         self.operators.policies.retain(|it| note(&it.0));
         self.operators.schedules.retain(|it| note(&it.0));
+        self.operators.parameters.retain(|it| it.vhost.as_ref().is_none_or(&mut note));
         for vhost in gone {
             tracing::info!(%vhost, "what is left of a deleted vhost is deleted");
             forget_vhost(store, &vhost)?;
@@ -252,6 +254,9 @@ impl Operators {
             let name = VhostName::from_bytes(&key[definition::VHOSTS.len()..]);
             let name = name.map_err(|e| bad(&key)(e.to_string()))?;
             found.vhosts.insert(name, VhostDefinition::decode(&value).map_err(bad(&key))?);
+        }
+        for (key, value) in store.values(definition::PARAMETERS)? {
+            found.parameters.push(definition::decode_parameter(&key, &value).map_err(bad(&key))?);
         }
         let kinds =
             [(PolicyKind::User, definition::POLICIES), (PolicyKind::Operator, definition::OPERATOR_POLICIES)];

@@ -1,6 +1,7 @@
 //! Records of what an operator sets: vhosts, policies, limits, altered arguments. Layouts in the module above.
 
 use super::{Reader, VERSION, key, put_name, put_table};
+use crate::admin::Parameter;
 use crate::policy::{ApplyTo, PolicyDefinition, PolicySpec};
 use crate::request::{UserLimits, VhostLimits};
 use millpond_model::table::Table;
@@ -12,6 +13,10 @@ pub(crate) const USER_LIMITS: &[u8] = b"u/";
 pub(crate) const POLICIES: &[u8] = b"p/";
 pub(crate) const OPERATOR_POLICIES: &[u8] = b"o/";
 pub(crate) const ALTERED: &[u8] = b"a/";
+pub(crate) const PARAMETERS: &[u8] = b"pa/";
+
+/// Of a vhost: it must not be deleted.
+const PROTECTED: u8 = 1;
 
 /// No limit, as RabbitMQ writes it.
 const UNLIMITED: i64 = -1;
@@ -23,6 +28,9 @@ pub(crate) struct VhostDefinition {
     /// `classic`, `quorum` or `stream`; empty: none is set.
     pub(crate) default_queue_type: Box<str>,
     pub(crate) description: Box<str>,
+    /// Whether it must not be deleted.
+    pub(crate) is_protected: bool,
+    pub(crate) tags: Vec<Box<str>>,
 }
 
 impl VhostDefinition {
@@ -32,13 +40,24 @@ impl VhostDefinition {
         put_limit(&mut out, self.limits.queues_max);
         put_name(&mut out, self.default_queue_type.as_bytes());
         put_name(&mut out, self.description.as_bytes());
+        out.push(if self.is_protected { PROTECTED } else { 0 });
+        self.tags.iter().for_each(|tag| put_name(&mut out, tag.as_bytes()));
         out
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, String> {
         let mut rest = Reader::of_version(value)?;
         let limits = VhostLimits { connections_max: limit(&mut rest)?, queues_max: limit(&mut rest)? };
-        Ok(Self { limits, default_queue_type: rest.text()?.into(), description: rest.text()?.into() })
+        let (default_queue_type, description) = (rest.text()?.into(), rest.text()?.into());
+        let mut this = Self { limits, default_queue_type, description, ..Self::default() };
+        // Versions without protection and tags ended here.
+        if !rest.0.is_empty() {
+            this.is_protected = rest.flags(PROTECTED)? != 0;
+        }
+        while !rest.0.is_empty() {
+            this.tags.push(rest.text()?.into());
+        }
+        Ok(this)
     }
 }
 
@@ -100,6 +119,31 @@ pub(crate) fn decode_policy(name: &[u8], value: &[u8]) -> Result<PolicySpec, Str
     })
 }
 
+/// The key of a parameter.
+pub(crate) fn parameter_key(vhost: Option<&VhostName>, component: &str, name: &str) -> Vec<u8> {
+    let mut out = PARAMETERS.to_vec();
+    put_name(&mut out, vhost.map_or("", |vhost| vhost.as_str()).as_bytes());
+    put_name(&mut out, component.as_bytes());
+    out.extend_from_slice(name.as_bytes());
+    out
+}
+
+pub(crate) fn encode_parameter(value: &serde_json::Value) -> Vec<u8> {
+    [&[VERSION][..], value.to_string().as_bytes()].concat()
+}
+
+pub(crate) fn decode_parameter(key: &[u8], value: &[u8]) -> Result<Parameter, String> {
+    let mut named = Reader::after(PARAMETERS, key)?;
+    let vhost = VhostName::new(named.text()?).map_err(|e| e.to_string())?;
+    let component = named.text()?.into();
+    Ok(Parameter {
+        vhost: Some(vhost).filter(|vhost| !vhost.is_empty()),
+        component,
+        name: std::str::from_utf8(named.0).map_err(|e| e.to_string())?.into(),
+        value: serde_json::from_slice(Reader::of_version(value)?.0).map_err(|e| e.to_string())?,
+    })
+}
+
 /// The key of a queue's altered arguments.
 pub(crate) fn altered_key(vhost: &VhostName, queue: &QueueName) -> Vec<u8> {
     let mut out = key(ALTERED, vhost);
@@ -133,7 +177,13 @@ mod tests {
     #[test]
     fn what_an_operator_sets_reads_back_as_it_was_written() {
         let limits = VhostLimits { connections_max: Some(0), queues_max: None };
-        let vhost = VhostDefinition { limits, default_queue_type: "quorum".into(), description: "é".into() };
+        let vhost = VhostDefinition {
+            limits,
+            default_queue_type: "quorum".into(),
+            description: "é".into(),
+            is_protected: true,
+            tags: vec!["a".into(), "".into()],
+        };
         assert_eq!(VhostDefinition::decode(&vhost.encode()), Ok(vhost));
         let limits = UserLimits { connections_max: None, channels_max: Some(7) };
         assert_eq!(decode_user_limits(&encode_user_limits(limits)), Ok(limits));
@@ -152,7 +202,9 @@ mod tests {
     #[test]
     fn every_cut_of_a_vhost_or_its_limits_is_an_error() {
         let vhost = VhostDefinition::default().encode();
-        assert!((0..vhost.len()).all(|end| VhostDefinition::decode(&vhost[..end]).is_err()));
+        // Without its last byte it is what earlier versions wrote.
+        assert_eq!(VhostDefinition::decode(&vhost[..vhost.len() - 1]), Ok(VhostDefinition::default()));
+        assert!((0..vhost.len() - 1).all(|end| VhostDefinition::decode(&vhost[..end]).is_err()));
         let limits = encode_user_limits(UserLimits::default());
         assert!((0..limits.len()).all(|end| decode_user_limits(&limits[..end]).is_err()));
     }

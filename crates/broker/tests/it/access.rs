@@ -255,7 +255,7 @@ fn users_and_permissions_are_there_after_a_restart() {
 #[test]
 fn the_default_user_is_made_once_and_may_use_every_vhost() {
     let mut broker = TestBroker::new();
-    let spec = VhostSpec { name: vhost("v"), description: "".into(), default_queue_type: None };
+    let spec = VhostSpec::new(vhost("v"));
     broker.broker().set_vhost(&spec).unwrap().1.wait().unwrap();
     assert!(broker.client("v").is_ok() && broker.client("/").is_ok());
     broker.reopen();
@@ -270,7 +270,7 @@ fn the_default_user_is_made_once_and_may_use_every_vhost() {
 #[test]
 fn permissions_go_with_their_vhost() {
     let mut broker = TestBroker::new();
-    let spec = VhostSpec { name: vhost("v"), description: "".into(), default_queue_type: None };
+    let spec = VhostSpec::new(vhost("v"));
     add(&broker, "u", &[]);
     let again = |broker: &TestBroker| {
         broker.broker().set_vhost(&spec).unwrap().1.wait().unwrap();
@@ -366,7 +366,7 @@ fn the_management_side_asks_for_tags() {
         add(&broker, login, if name.is_empty() { &[] } else { std::slice::from_ref(&name) });
         permit(&broker, login, ["", "", "^q$"]);
     }
-    let spec = VhostSpec { name: vhost("v"), description: "".into(), default_queue_type: None };
+    let spec = VhostSpec::new(vhost("v"));
     broker.broker().set_vhost(&spec).unwrap().1.wait().unwrap();
     let (here, there, own, other) = (vhost("/"), vhost("v"), user("management"), user("someone"));
     let cases = [
@@ -378,6 +378,7 @@ fn the_management_side_asks_for_tags() {
         (Operation::Connections(&other), [true, false, false, false, false]),
         (Operation::SetPolicy(&here), [true, false, true, false, false]),
         (Operation::SetPolicy(&there), [true, false, false, false, false]),
+        (Operation::SeeParameters, [true, false, true, false, false]),
         (Operation::Administer, [true, false, false, false, false]),
         (Operation::SeeEngine, [true, true, false, false, false]),
         (Operation::ChangeEngine, [true, false, false, false, false]),

@@ -10,7 +10,8 @@ fn vhost(name: &str) -> VhostName {
 }
 
 fn set_vhost(broker: &TestBroker, name: &str, default_queue_type: Option<QueueType>) -> bool {
-    let spec = VhostSpec { name: vhost(name), description: "of a test".into(), default_queue_type };
+    let spec =
+        VhostSpec { description: "of a test".into(), default_queue_type, ..VhostSpec::new(vhost(name)) };
     let (is_new, saved) = broker.broker().set_vhost(&spec).unwrap();
     saved.wait().unwrap();
     is_new
@@ -91,7 +92,7 @@ fn a_vhost_is_made_changed_kept_and_deleted_with_all_that_is_in_it() {
 #[test]
 fn a_vhost_needs_a_name_and_the_one_of_the_start_stays() {
     let broker = TestBroker::new();
-    let spec = VhostSpec { name: vhost(""), description: "".into(), default_queue_type: None };
+    let spec = VhostSpec::new(vhost(""));
     assert!(matches!(broker.broker().set_vhost(&spec), Err(VhostError::NoName)));
     assert!(matches!(broker.broker().delete_vhost(&vhost("/")), Err(VhostError::Default)));
     assert!(matches!(broker.client(""), Err(OpenSessionError::VhostMissing { .. })));
@@ -347,4 +348,62 @@ fn a_policy_acts_on_messages_that_are_there_already() {
     while !gone(&mut client) {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_protected_vhost_stays_and_its_tags_are_kept() {
+    let mut broker = TestBroker::new();
+    let tags = vec!["blue".into(), "eu".into()];
+    let spec = VhostSpec { tags: tags.clone(), is_protected: true, ..VhostSpec::new(vhost("kept")) };
+    drop(broker.broker().set_vhost(&spec).unwrap());
+    assert!(matches!(broker.broker().delete_vhost(&vhost("kept")), Err(VhostError::Protected { .. })));
+    broker.reopen();
+    let listed = broker.broker().list_vhosts();
+    let kept = listed.iter().find(|it| it.name == vhost("kept")).unwrap();
+    assert_eq!((&kept.tags, kept.is_protected), (&tags, true));
+    drop(broker.broker().set_vhost(&VhostSpec { is_protected: false, ..spec }).unwrap());
+    broker.broker().delete_vhost(&vhost("kept")).unwrap().wait().unwrap();
+}
+
+fn parameter(of: Option<&str>, component: &str, name: &str, value: serde_json::Value) -> Parameter {
+    Parameter { vhost: of.map(vhost), component: component.into(), name: name.into(), value }
+}
+
+#[test]
+fn parameters_are_kept_as_they_are_and_go_with_their_vhost() {
+    let mut broker = TestBroker::new();
+    set_vhost(&broker, "v", None);
+    let all = [
+        parameter(None, "", "cluster_name", "mill".into()),
+        parameter(Some("/"), "shovel", "s", serde_json::json!({ "src-uri": "amqp://", "n": [1, null] })),
+        parameter(Some("v"), "shovel", "s", 7.into()),
+    ];
+    for parameter in &all {
+        assert!(broker.broker().set_parameter(parameter.clone()).unwrap().0);
+    }
+    let (is_new, saved) = broker.broker().set_parameter(all[1].clone()).unwrap();
+    assert!(!is_new);
+    saved.wait().unwrap();
+    broker.reopen();
+    assert_eq!(broker.broker().list_parameters(), all);
+    assert_eq!(broker.broker().cluster_name().as_deref(), Some("mill"));
+    broker.broker().delete_vhost(&vhost("v")).unwrap().wait().unwrap();
+    broker.broker().clear_parameter(None, "", "cluster_name").unwrap().wait().unwrap();
+    broker.reopen();
+    assert_eq!(broker.broker().list_parameters(), all[1..2]);
+    assert_eq!(broker.broker().cluster_name(), None);
+}
+
+#[test]
+fn a_parameter_needs_a_vhost_and_names_and_has_an_end() {
+    let broker = TestBroker::new();
+    let set = |parameter| broker.broker().set_parameter(parameter).map(|_| ()).unwrap_err();
+    assert!(matches!(set(parameter(Some("none"), "c", "n", 1.into())), ParameterError::Vhost(_)));
+    assert!(matches!(set(parameter(Some("/"), "", "n", 1.into())), ParameterError::BadName { .. }));
+    assert!(matches!(set(parameter(None, "", &"n".repeat(256), 1.into())), ParameterError::BadName { .. }));
+    let large = "x".repeat(1024 * 1024);
+    assert!(matches!(set(parameter(None, "", "n", large.into())), ParameterError::TooLarge { .. }));
+    assert!(matches!(set(parameter(None, "", "cluster_name", 1.into())), ParameterError::BadClusterName));
+    let missing = broker.broker().clear_parameter(None, "", "n").map(|_| ());
+    assert!(matches!(missing, Err(ParameterError::Missing { .. })));
 }

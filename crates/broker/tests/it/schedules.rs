@@ -255,7 +255,7 @@ fn schedules_go_with_their_vhost() {
     let (mut broker, clock) = broker();
     let vhost = VhostName::new("team").unwrap();
     let add = |broker: &TestBroker| {
-        let spec = VhostSpec { name: vhost.clone(), description: "".into(), default_queue_type: None };
+        let spec = VhostSpec::new(vhost.clone());
         broker.broker().set_vhost(&spec).unwrap().1.wait().unwrap();
     };
     add(&broker);

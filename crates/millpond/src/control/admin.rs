@@ -141,10 +141,14 @@ async fn add_vhost(
         QueueType::parse(text)
             .with_context(|| format!("'{text}' is no queue type: use classic, quorum or stream"))
     };
+    let name = VhostName::new(vhost)?;
+    let before = broker.list_vhosts().into_iter().find(|it| it.name == name);
     let spec = VhostSpec {
-        name: VhostName::new(vhost)?,
+        name,
         description: description.into(),
         default_queue_type: default_queue_type.map(parse).transpose()?,
+        is_protected: before.as_ref().is_some_and(|it| it.is_protected),
+        tags: before.map(|it| it.tags).unwrap_or_default(),
     };
     let (is_new, saved) = broker.set_vhost(&spec)?;
     saved.await?;

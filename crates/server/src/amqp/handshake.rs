@@ -9,7 +9,7 @@ use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     FRAME_MAX_MIN_BYTES, FrameKind, FrameReader, Greeting, Method, PROTOCOL_HEADER, ReplyCode, connection,
 };
-use millpond_broker::{Broker, Login, OpenSession, Session};
+use millpond_broker::{Broker, ClientFacts, Login, OpenSession, Session};
 use millpond_model::VhostName;
 use millpond_model::table::{RawTable, Table, TableBuf, Value};
 use std::io;
@@ -106,15 +106,16 @@ struct Handshake<'a> {
 impl Handshake<'_> {
     async fn steps(&mut self) -> Result<Opened, Refusal> {
         self.greeting().await?;
+        let cluster_name = self.broker.cluster_name().unwrap_or_else(|| self.options.cluster_name.clone());
         self.send(connection::Start {
             version_major: 0,
             version_minor: 9,
-            server_properties: server_properties(&self.options.cluster_name).as_raw(),
+            server_properties: server_properties(&cluster_name).as_raw(),
             mechanisms: sasl::MECHANISMS,
             locales: b"en_US",
         })
         .await?;
-        let (login, capabilities) = self.log_in().await?;
+        let (login, capabilities, mut client) = self.log_in().await?;
         let tuned = self.tune().await?;
         let vhost = self.open().await?;
         let Peer { address, local } = self.peer;
@@ -125,6 +126,10 @@ impl Handshake<'_> {
             tracing::warn!(peer = %address, %user, reason = %error, "connection refused");
             Fault::from(error).of(10, 40)
         })?;
+        client.channel_max = tuned.channel_max;
+        client.frame_max_bytes = tuned.frame_max;
+        client.heartbeat_secs = tuned.heartbeat;
+        session.describe_client(client);
         tracing::info!(connection = %name, %user, %vhost, "connection opened");
         let agreed = Agreed {
             user,
@@ -156,15 +161,23 @@ impl Handshake<'_> {
         }
     }
 
-    async fn log_in(&mut self) -> Result<(Login, Capabilities), Refusal> {
+    async fn log_in(&mut self) -> Result<(Login, Capabilities, ClientFacts), Refusal> {
         let start = self.method(connection::StartOk::NAME, (10, 11), |method| match method {
             Method::ConnectionStartOk(m) => {
                 let capabilities = Capabilities::of_client(&m.client_properties);
-                Some((capabilities, m.mechanism.to_owned(), sasl::credentials(m.mechanism, m.response)))
+                let client = ClientFacts {
+                    protocol: "AMQP 0-9-1",
+                    mechanism: m.mechanism.into(),
+                    channel_max: 0,
+                    frame_max_bytes: 0,
+                    heartbeat_secs: 0,
+                    properties: m.client_properties.to_table(),
+                };
+                Some((capabilities, client, sasl::credentials(m.mechanism, m.response)))
             }
             _ => None,
         });
-        let (capabilities, mechanism, credentials) = start.await?;
+        let (capabilities, client, credentials) = start.await?;
         let credentials = credentials.map_err(|error| {
             tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");
             let code = match error {
@@ -175,14 +188,15 @@ impl Handshake<'_> {
         })?;
         let sasl::Credentials { user, password } = credentials;
         match log_in(self.broker, user, password, self.peer.address.ip()).await {
-            Ok(login) => Ok((login, capabilities)),
+            Ok(login) => Ok((login, capabilities, client)),
             Err(error) => {
                 tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");
                 if !capabilities.authentication_failure_close {
                     return Err(Refusal::HangUp);
                 }
                 let text = format_args!(
-                    "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+                    "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+                    client.mechanism
                 );
                 Err(Fault::new(ReplyCode::AccessRefused, text).into())
             }

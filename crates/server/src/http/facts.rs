@@ -1,5 +1,6 @@
 //! What is true of this node as long as it runs, and what the system says of its process.
 
+use millpond_broker::Broker;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -10,8 +11,8 @@ use std::time::Instant;
 pub(crate) struct Facts {
     /// `millpond@host`, as RabbitMQ names nodes.
     pub(crate) node: String,
-    /// What clients are told as `cluster_name`.
-    pub(crate) cluster_name: Box<str>,
+    /// What clients are told as `cluster_name`, unless the parameter of that name says otherwise.
+    cluster_name: Box<str>,
     amqp: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     started: Instant,
@@ -39,6 +40,11 @@ impl Facts {
     /// The first port that HTTP is served on.
     pub(crate) fn http_port(&self) -> Option<u16> {
         self.http.first().map(SocketAddr::port)
+    }
+
+    /// What clients are told as `cluster_name`.
+    pub(crate) fn cluster_name(&self, broker: &Broker) -> Box<str> {
+        broker.cluster_name().unwrap_or_else(|| self.cluster_name.clone())
     }
 
     pub(crate) fn uptime_ms(&self) -> u64 {

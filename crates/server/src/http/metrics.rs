@@ -52,7 +52,7 @@ fn text(Metrics { broker, facts }: &Metrics) -> String {
     let alarms = broker.alarms();
     let has_alarm = |resource| u64::from(alarms.iter().any(|alarm| alarm.resource == resource));
     let process = Facts::process();
-    let (node, cluster) = (label(&facts.node), label(&facts.cluster_name));
+    let (node, cluster) = (label(&facts.node), label(&facts.cluster_name(broker)));
     let identity = format!("{{rabbitmq_node=\"{node}\",rabbitmq_cluster=\"{cluster}\"}}");
     let build = format!("{{product_name=\"Millpond\",product_version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     let gauges: [(&str, &str, &str, u64); 16] = [

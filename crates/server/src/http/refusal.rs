@@ -6,8 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{
     BadPattern, BindError, ConsumeError, DeclareExchangeError, DeclareQueueError, DeleteExchangeError,
-    DeleteQueueError, OpenSessionError, OperationRefused, PaceError, PolicyError, PublishError, QueueError,
-    SetPolicyError, UserError, VhostError, VhostMissing, WriteRefused,
+    DeleteQueueError, OpenSessionError, OperationRefused, PaceError, ParameterError, PolicyError,
+    PublishError, QueueError, SetPolicyError, UserError, VhostError, VhostMissing, WriteRefused,
 };
 use serde_json::{Map, Value};
 
@@ -253,6 +253,7 @@ impl From<VhostError> for Refusal {
         match error {
             VhostError::Missing(missing) => missing.into(),
             VhostError::Refused(refused) => refused.into(),
+            VhostError::Protected { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
             other => Self::bad_request(other.to_string()),
         }
     }
@@ -264,6 +265,17 @@ impl From<UserError> for Refusal {
             UserError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             UserError::Vhost(missing) => missing.into(),
             UserError::Refused(refused) => refused.into(),
+            other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl From<ParameterError> for Refusal {
+    fn from(error: ParameterError) -> Self {
+        match error {
+            ParameterError::Vhost(missing) => missing.into(),
+            ParameterError::Refused(refused) => refused.into(),
+            ParameterError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             other => Self::bad_request(other.to_string()),
         }
     }

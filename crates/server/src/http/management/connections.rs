@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, ConnectionInfo, ConsumerFigures, Operation, json as table};
+use millpond_broker::{Broker, ClientFacts, ConnectionInfo, ConsumerFigures, Operation, json as table};
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -48,7 +48,11 @@ fn show(connection: &ConnectionInfo, node: &str) -> Value {
         "state": "running",
         "channels": connection.channels.len(),
         "connected_at": connection.opened_ms,
+        "ssl": false,
     });
+    if let Some(client) = &connection.client {
+        show_client(&mut shown, client);
+    }
     match addresses(&connection.name) {
         Some((peer, own)) => {
             shown["type"] = "network".into();
@@ -64,6 +68,19 @@ fn show(connection: &ConnectionInfo, node: &str) -> Value {
         }
     }
     shown
+}
+
+/// What the client said, and what was agreed with it.
+fn show_client(shown: &mut Value, client: &ClientFacts) {
+    let properties = table::of_table(&client.properties);
+    if let Some(name) = properties.get("connection_name").filter(|name| name.is_string()) {
+        shown["user_provided_name"] = name.clone();
+    }
+    shown["client_properties"] = properties.into();
+    shown["auth_mechanism"] = (*client.mechanism).into();
+    shown["channel_max"] = client.channel_max.into();
+    shown["frame_max"] = client.frame_max_bytes.into();
+    shown["timeout"] = client.heartbeat_secs.into();
 }
 
 /// Everybody's for those who see all, else one's own.

@@ -7,8 +7,8 @@
 use super::fields::Fields;
 use super::node::RABBITMQ_VERSION;
 use super::{
-    Answer, Asker, Shared, aside, bindings, exchange_name, exchanges, missing, policies, queue_name, queues,
-    user_name, users, vhost_name, vhosts,
+    Answer, Asker, Shared, aside, bindings, exchange_name, exchanges, missing, parameters, policies,
+    queue_name, queues, user_name, users, vhost_name, vhosts,
 };
 use crate::http::commit::{durable, saved};
 use crate::http::refusal::Refusal;
@@ -25,6 +25,8 @@ use std::collections::HashMap;
 
 /// Objects imported between two looks at what else there is to do.
 const AT_ONCE: usize = 100;
+/// A parameter that RabbitMQ exports, and each node has its own of.
+const INTERNAL_CLUSTER_ID: &str = "internal_cluster_id";
 /// Errors that an answer names.
 const ERRORS_MAX: usize = 20;
 
@@ -53,7 +55,7 @@ fn everything(shared: &Shared, asker: &Asker) -> Answer {
         "permissions": users::show_permissions(&all_users, None),
         "topic_permissions": users::show_topics(&all_users, None),
         "parameters": [],
-        "global_parameters": policies::show_global_parameters(&shared.facts.cluster_name),
+        "global_parameters": parameters::show_global(shared),
         "policies": [],
         "queues": [],
         "exchanges": [],
@@ -61,7 +63,7 @@ fn everything(shared: &Shared, asker: &Asker) -> Answer {
     });
     for vhost in broker.list_vhosts() {
         push(&mut out, "vhosts", [vhosts::define(&vhost)]);
-        push(&mut out, "parameters", policies::show_parameters(broker, &vhost)?);
+        push(&mut out, "parameters", parameters::show_in(broker, &vhost)?);
         topology(broker, &vhost.name, Some(&vhost.name), &mut out)?;
     }
     Ok(Json(out).into_response())
@@ -86,7 +88,7 @@ fn everything_in(asker: &Asker, vhost: &str) -> Answer {
         "exchanges": [],
         "bindings": [],
     });
-    let mut parameters = policies::show_parameters(broker, &found)?;
+    let mut parameters = parameters::show_in(broker, &found)?;
     parameters.iter_mut().filter_map(Value::as_object_mut).for_each(|it| drop(it.remove("vhost")));
     push(&mut out, "parameters", parameters);
     topology(broker, &vhost, None, &mut out)?;
@@ -132,6 +134,7 @@ async fn import(asker: Asker, body: Bytes) -> Answer {
     let mut import = Import::new(&asker, None)?;
     import.users(&mut given).await?;
     import.each(&mut given, "vhosts", Import::vhost).await?;
+    import.each(&mut given, "global_parameters", Import::global_parameter).await?;
     import.each(&mut given, "permissions", Import::permission).await?;
     import.each(&mut given, "topic_permissions", Import::topic_permission).await?;
     import.in_vhosts(&mut given).await?;
@@ -270,7 +273,17 @@ impl<'a> Import<'a> {
         let text = |name| -> Result<&str, Refusal> { Ok(fields.text(name)?.unwrap_or_default()) };
         let vhost = self.vhost_of(fields)?;
         let place = (text("component")?, &vhost, text("name")?);
-        self.saved = Some(policies::set_parameter(self.broker, place, fields.get("value"))?);
+        self.saved = Some(parameters::set_in(self.broker, place, fields.get("value"))?);
+        Ok(())
+    }
+
+    fn global_parameter(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        fields.need(&["name"])?;
+        let name = fields.text("name")?.unwrap_or_default();
+        // What RabbitMQ tells its clusters apart by is not this one's.
+        if name != INTERNAL_CLUSTER_ID {
+            self.saved = Some(parameters::set_global_in(self.broker, name, fields.get("value"))?.1);
+        }
         Ok(())
     }
 

@@ -94,6 +94,18 @@ impl Fields {
         }
     }
 
+    /// A list of texts, or a text of them with commas between; what is empty is left out.
+    pub(super) fn tags(&self, name: &str) -> Result<Option<Vec<Box<str>>>, Refusal> {
+        let texts: Option<Vec<&str>> = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => Some(text.split(',').map(str::trim).collect()),
+            Some(Value::Array(items)) => items.iter().map(Value::as_str).collect(),
+            Some(other) => return Err(expected(name, "a list of texts", other)),
+        };
+        let texts = texts.ok_or_else(|| Refusal::bad_request(format!("{name}: a tag is a text")))?;
+        Ok(Some(texts.into_iter().filter(|tag| !tag.is_empty()).map(Into::into).collect()))
+    }
+
     /// A list of objects; none if it is not there.
     pub(super) fn list(&mut self, name: &str) -> Result<Vec<Value>, Refusal> {
         match self.0.remove(name) {

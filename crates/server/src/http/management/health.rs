@@ -22,7 +22,7 @@ pub(super) fn router() -> Router<Shared> {
     Router::new()
         .route("/aliveness-test/{vhost}", get(aliveness))
         .route("/healthchecks/node", get(alarms))
-        .route("/healthchecks/node/{node}", get(alarms))
+        .route("/healthchecks/node/{node}", get(alarms_of))
         .route("/health/checks/alarms", get(alarms))
         .route("/health/checks/local-alarms", get(alarms))
         .route("/health/checks/metadata-store/initialized", get(writable))
@@ -81,6 +81,13 @@ async fn alarms(State(shared): State<Shared>, asker: Asker) -> Answer {
     failed(json!({ "reason": "resource alarm(s) in effect", "alarms": shown }))
 }
 
+async fn alarms_of(State(shared): State<Shared>, asker: Asker, Path(node): Path<String>) -> Answer {
+    match node == shared.facts.node {
+        true => alarms(State(shared), asker).await,
+        false => Err(missing()),
+    }
+}
+
 fn why_not_writable(broker: &Broker) -> Option<String> {
     match broker.store_status() {
         StoreStatus::Writable => None,
@@ -108,14 +115,16 @@ async fn below_limit(asker: Asker) -> Answer {
 }
 
 /// There are no certificates that could run out.
-async fn certificates(_: Asker, Path((within, unit)): Path<(u32, String)>) -> Answer {
+async fn certificates(_: Asker, Path((within, unit)): Path<(String, String)>) -> Answer {
+    within.parse::<u32>().map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
     match unit.as_str() {
         "days" | "weeks" | "months" | "years" => ok(),
         _ => Err(Refusal::bad_request(format!("{within} {unit}: the unit is days, weeks, months or years"))),
     }
 }
 
-async fn port_listener(State(shared): State<Shared>, _: Asker, Path(port): Path<u16>) -> Answer {
+async fn port_listener(State(shared): State<Shared>, _: Asker, Path(port): Path<String>) -> Answer {
+    let port: u16 = port.parse().map_err(|_| Refusal::bad_request("Invalid port"))?;
     let ports = shared.facts.ports();
     match ports.contains(&port) {
         true => Ok(Json(json!({ "status": "ok", "port": port })).into_response()),

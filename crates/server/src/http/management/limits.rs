@@ -11,7 +11,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{get, put};
-use millpond_broker::{Broker, UserLimits, VhostInfo, VhostLimits};
+use millpond_broker::{Broker, Operation, UserLimits, VhostInfo, VhostLimits};
 use millpond_model::VhostName;
 use serde_json::{Map, Value, json};
 
@@ -123,7 +123,10 @@ fn shown_user(user: &str, limits: UserLimits) -> Option<Value> {
 }
 
 async fn of_users(asker: Asker, uri: Uri) -> Answer {
-    let limited = asker.administer()?.list_user_limits();
+    let mut limited = asker.may(Operation::Enter)?.list_user_limits();
+    if !asker.can(Operation::Administer) {
+        limited.retain(|(user, _)| *user == asker.login().user);
+    }
     let shown = limited.iter().filter_map(|(user, limits)| shown_user(user.as_str(), *limits)).collect();
     Listing::read(&uri)?.answer(shown)
 }
@@ -143,7 +146,8 @@ async fn clear_of_user(asker: Asker, Path((user, limit)): Path<(String, String)>
 
 async fn change_user(asker: &Asker, user: &str, limit: &str, value: Option<u64>) -> Answer {
     let (broker, user) = (asker.administer()?, user_name(user)?);
-    let limits = with_user_limit(broker.user(&user)?.limits, limit, value)?;
+    let found = broker.user(&user).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let limits = with_user_limit(found.limits, limit, value)?;
     saved(broker.set_user_limits(&user, limits)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -2,11 +2,11 @@
 //!
 //! | File | Paths |
 //! |---|---|
-//! | `node` | overview, nodes, cluster-name, extensions, feature-flags, health checks |
+//! | `node` | overview, nodes, extensions, feature-flags, health checks |
 //! | `vhosts`, `limits` | vhosts; vhost-limits, user-limits |
 //! | `login` | login |
 //! | `users` | users, whoami, permissions, topic-permissions, auth |
-//! | `policies` | policies, operator-policies, parameters |
+//! | `policies`, `parameters` | policies, operator-policies; parameters, global-parameters, cluster-name |
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
@@ -30,6 +30,7 @@ mod live;
 mod login;
 mod messages;
 mod node;
+mod parameters;
 mod policies;
 mod queues;
 mod users;
@@ -42,16 +43,18 @@ use crate::engine_door::EngineDoor;
 use crate::stop::StopSignal;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
-use axum::response::Response;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tower_service::Service;
 
 /// Largest request: definitions, or a message in Base64.
 const BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -92,6 +95,7 @@ pub(super) fn router(
         .merge(login::router())
         .merge(users::router())
         .merge(policies::router())
+        .merge(parameters::router())
         .merge(exchanges::router())
         .merge(queues::router())
         .merge(messages::router())
@@ -99,12 +103,14 @@ pub(super) fn router(
         .merge(connections::router())
         .merge(definitions::router())
         .merge(engine::router())
-        .fallback(|| async { missing() })
+        .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(map_response(in_rabbitmq_words))
+        .layer(from_fn(in_rabbitmq_words))
         .with_state(shared.clone());
-    let live = live::router(shared, asked.clone(), stop).layer(map_response(in_rabbitmq_words));
-    Router::new().nest("/api", asked.merge(live))
+    let live = live::router(shared, asked.clone(), stop).layer(from_fn(in_rabbitmq_words));
+    let again = asked.clone();
+    let api = asked.merge(live).fallback(move |request| without_slash(again, request));
+    Router::new().nest("/api", api)
 }
 
 /// Somebody who may use the management side.
@@ -188,7 +194,7 @@ async fn aside(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
 
 /// There is nothing of that name.
 fn missing() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "Not Found").called("Object Not Found")
+    Refusal::new(StatusCode::NOT_FOUND, "Not Found")
 }
 
 fn name<T>(parsed: Result<T, NameError>) -> Result<T, Refusal> {
@@ -216,18 +222,68 @@ fn put_status(is_new: bool) -> StatusCode {
     if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT }
 }
 
+/// A path with a slash at its end is meant without it, as RabbitMQ takes it: `/api/users/`.
+async fn without_slash(mut asked: Router, mut request: Request) -> Response {
+    let uri = request.uri();
+    let short = uri.path().trim_end_matches('/');
+    let path = match uri.query() {
+        _ if short.is_empty() => "/".to_owned(),
+        Some(query) => format!("{short}?{query}"),
+        None => short.to_owned(),
+    };
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    // A router is always ready.
+    asked.call(request).await.into_response()
+}
+
+/// What RabbitMQ calls a thing that is to be shown or deleted and is not there.
+const OBJECT_NOT_FOUND: &str = "Object Not Found";
+
+/// Longest text of a refusal that is not ours. Bytes.
+const REASON_MAX_BYTES: usize = 4096;
+
 /// RabbitMQ has its own statuses and words: what may not be done is 401, what does not fit 400.
-async fn in_rabbitmq_words(response: Response) -> Response {
-    let Some(refusal) = response.extensions().get::<Refusal>() else { return response };
+async fn in_rabbitmq_words(request: Request, next: Next) -> Response {
+    let is_put = matches!(*request.method(), Method::PUT | Method::POST);
+    let response = next.run(request).await;
+    let refusal = match response.extensions().get::<Refusal>() {
+        Some(refusal) => refusal.clone(),
+        // What axum refuses: a path that is no UTF-8, a body that is too large.
+        None if response.status().is_client_error() && is_text(&response) => {
+            let (parts, body) = response.into_parts();
+            let text = axum::body::to_bytes(body, REASON_MAX_BYTES).await.unwrap_or_default();
+            let refusal = Refusal::new(parts.status, String::from_utf8_lossy(&text));
+            return in_words(Response::from_parts(parts, Body::empty()), &refusal, is_put);
+        }
+        None => return response,
+    };
+    in_words(response, &refusal, is_put)
+}
+
+fn is_text(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/plain"))
+}
+
+fn in_words(response: Response, refusal: &Refusal, is_put: bool) -> Response {
     let (status, word) = match refusal.status() {
         StatusCode::UNAUTHORIZED => (StatusCode::UNAUTHORIZED, "not_authorized"),
         // What RabbitMQ has no word for stays what it is.
         StatusCode::FORBIDDEN if refusal.word().is_some() => (StatusCode::FORBIDDEN, "forbidden"),
         StatusCode::FORBIDDEN => (StatusCode::UNAUTHORIZED, "not_authorised"),
         StatusCode::CONFLICT | StatusCode::BAD_REQUEST => (StatusCode::BAD_REQUEST, "bad_request"),
-        StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, "not_found"),
+        StatusCode::NOT_FOUND if is_put => (StatusCode::NOT_FOUND, "not_found"),
+        StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, OBJECT_NOT_FOUND),
+        StatusCode::PRECONDITION_FAILED => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
         StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
         StatusCode::TOO_MANY_REQUESTS => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+        other if other.is_client_error() => (other, "bad_request"),
         other => (other, "internal_server_error"),
     };
     let mut body = refusal.more().clone();

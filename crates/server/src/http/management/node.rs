@@ -7,7 +7,7 @@ use crate::http::refusal::Refusal;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use millpond_broker::{Operation, Resource};
 use serde_json::{Value, json};
@@ -35,13 +35,16 @@ pub(super) fn router() -> Router<Shared> {
         .route("/overview", get(overview))
         .route("/nodes", get(nodes))
         .route("/nodes/{node}", get(node))
-        .route("/cluster-name", get(cluster_name).put(set_cluster_name))
+        .route("/nodes/{node}/memory", get(memory))
         .route("/extensions", get(none))
-        .route("/feature-flags", get(none))
+        .route("/feature-flags", get(feature_flags))
+        .route("/feature-flags/{name}/enable", put(enable_feature))
         .route("/deprecated-features", get(none))
         .route("/deprecated-features/used", get(none))
         .route("/version", get(version))
         .route("/rebalance/queues", post(rebalance))
+        .route("/reset", delete(reset))
+        .route("/reset/{node}", delete(reset_node))
 }
 
 fn exchange_types() -> Vec<Value> {
@@ -77,7 +80,7 @@ fn sum_up(shared: &Shared, asker: &Asker, uri: &Uri) -> Answer {
         "product_name": "Millpond",
         "product_version": env!("CARGO_PKG_VERSION"),
         "rates_mode": "none",
-        "cluster_name": shared.facts.cluster_name,
+        "cluster_name": shared.facts.cluster_name(broker),
         "node": shared.facts.node,
         "exchange_types": exchange_types(),
         "disable_stats": false,
@@ -110,7 +113,7 @@ fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {
     let alarms = broker.alarms();
     let has_alarm = |resource: Resource| alarms.iter().any(|alarm| alarm.resource == resource);
     let process = Facts::process();
-    Ok(json!({
+    let mut shown = json!({
         "name": facts.node,
         "type": "disc",
         "running": true,
@@ -134,7 +137,23 @@ fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {
             { "name": "AMQPLAIN", "description": "QPid AMQPLAIN mechanism", "enabled": true },
         ],
         "contexts": facts.contexts(),
-    }))
+        "applications": [
+            { "name": "millpond", "description": "Millpond", "version": env!("CARGO_PKG_VERSION") },
+        ],
+        "mem_calculation_strategy": "rss",
+        "cluster_links": [],
+        "config_files": [],
+        "log_files": [],
+        "run_queue": 0,
+    });
+    if let Some((measured, limits)) = broker.resources() {
+        shown["mem_limit"] = limits.memory_max_bytes.into();
+        shown["disk_free_limit"] = limits.disk_free_min_bytes.into();
+        if let Some(bytes) = measured.disk_free_bytes {
+            shown["disk_free"] = bytes.into();
+        }
+    }
+    Ok(shown)
 }
 
 async fn nodes(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
@@ -149,13 +168,60 @@ async fn node(State(shared): State<Shared>, asker: Asker, Path(node): Path<Strin
     Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
 }
 
-async fn cluster_name(State(shared): State<Shared>, _: Asker) -> Answer {
-    Ok(Json(json!({ "name": shared.facts.cluster_name })).into_response())
+/// Where the process keeps what: the system says only how much there is of all.
+async fn memory(State(shared): State<Shared>, asker: Asker, Path(node): Path<String>) -> Answer {
+    asker.may(Operation::SeeAll)?;
+    if node != shared.facts.node {
+        return Err(missing());
+    }
+    let bytes = Facts::process().memory_bytes;
+    let total = json!({ "rss": bytes, "allocated": bytes, "erlang": 0 });
+    Ok(Json(json!({ "memory": { "other_system": bytes, "strategy": "rss", "total": total } }))
+        .into_response())
 }
 
-async fn set_cluster_name(asker: Asker) -> Answer {
+/// What RabbitMQ came to have by and by, and is always there here. Clients ask before they use it.
+const FEATURES: [(&str, &str); 8] = [
+    ("classic_queue_type_delivery_support", "Delivery to classic queues"),
+    ("direct_exchange_routing_v2", "Routing of direct exchanges by a table"),
+    ("implicit_default_bindings", "Bindings of the default exchange are not stored"),
+    ("quorum_queue", "Queues of the type quorum"),
+    ("stream_queue", "Queues of the type stream"),
+    ("stream_filtering", "Filters of streams"),
+    ("user_limits", "Limits of users"),
+    ("virtual_host_metadata", "Description and tags of vhosts"),
+];
+
+async fn feature_flags(_: Asker, uri: Uri) -> Answer {
+    let show = |(name, description): &(&str, &str)| {
+        json!({
+            "name": name, "desc": description, "doc_url": "", "state": "enabled", "stability": "required",
+            "provided_by": "millpond",
+        })
+    };
+    Listing::read(&uri)?.answer(FEATURES.iter().map(show).collect())
+}
+
+async fn enable_feature(asker: Asker, Path(name): Path<String>) -> Answer {
     asker.administer()?;
-    Err(Refusal::bad_request("the name of the cluster cannot be changed while the broker runs"))
+    match FEATURES.iter().any(|(known, _)| *known == name) {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(Refusal::bad_request("unsupported")),
+    }
+}
+
+/// There is no database of statistics that could be in disorder.
+async fn reset(asker: Asker) -> Answer {
+    asker.administer()?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn reset_node(State(shared): State<Shared>, asker: Asker, Path(node): Path<String>) -> Answer {
+    asker.administer()?;
+    match node == shared.facts.node {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(missing()),
+    }
 }
 
 async fn none(_: Asker) -> Answer {

@@ -109,21 +109,14 @@ pub(super) async fn set(broker: &Broker, spec: UserSpec) -> Result<bool, Refusal
 
 /// What a request or definitions want a user to be.
 pub(super) fn spec_of(name: UserName, fields: &Fields) -> Result<UserSpec, Refusal> {
-    let tags = match fields.get("tags") {
-        None => {
-            return Err(Refusal::bad_request(
-                "tags_not_present: \"tags\" is a list of texts, or a text of tags with commas between them",
-            ));
-        }
-        Some(Value::String(text)) => text.split(',').map(str::trim).map(str::to_owned).collect(),
-        Some(Value::Array(items)) => {
-            let texts: Option<Vec<_>> = items.iter().map(|it| it.as_str().map(str::to_owned)).collect();
-            texts.ok_or_else(|| Refusal::bad_request("tags: a tag is a text"))?
-        }
-        Some(_) => return Err(Refusal::bad_request("tags: a list of texts is expected")),
-    };
-    let tags = tags.into_iter().filter(|tag| !tag.is_empty()).map(Into::into).collect();
+    let tags = fields.tags("tags")?.ok_or_else(|| {
+        Refusal::bad_request(
+            "tags_not_present: \"tags\" is a list of texts, or a text of tags with commas between them",
+        )
+    })?;
     let password = match (fields.text("password")?, fields.text("password_hash")?) {
+        // As with RabbitMQ, an empty password lets nobody in.
+        (Some(""), _) => NewPassword::None,
         (Some(password), _) => NewPassword::Plain(password.as_bytes().into()),
         (None, None | Some("")) => NewPassword::None,
         (None, Some(hash)) => {
@@ -254,10 +247,16 @@ async fn permit(asker: Asker, Path(path): Path<(String, String)>, body: Bytes) -
     let broker = asker.administer()?;
     let fields = Fields::read(&body)?;
     let permissions = permissions_in(&fields)?;
-    let before = broker.user(&user)?;
+    let before = there(broker, &vhost, &user)?;
     let is_new = before.permissions.iter().all(|(of, _)| *of != vhost);
     saved(broker.set_permissions(&user, &vhost, permissions)?).await?;
     Ok(put_status(is_new).into_response())
+}
+
+/// The user who is to get permissions in a vhost. RabbitMQ calls it a bad request if one of them is missing.
+fn there(broker: &Broker, vhost: &VhostName, user: &UserName) -> Result<UserInfo, Refusal> {
+    broker.totals(vhost).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    broker.user(user).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
 /// What a request or definitions allow.
@@ -292,7 +291,7 @@ async fn permit_topic(asker: Asker, Path(path): Path<(String, String)>, body: By
     let (vhost, user) = pair(path)?;
     let broker = asker.administer()?;
     let permission = topic_in(&Fields::read(&body)?)?;
-    let before = broker.user(&user)?;
+    let before = there(broker, &vhost, &user)?;
     let is_new = before.topic_permissions.iter().all(|(of, _)| *of != vhost);
     saved(broker.set_topic_permission(&user, &vhost, permission)?).await?;
     Ok(put_status(is_new).into_response())

@@ -15,17 +15,25 @@ use millpond_broker::{Permissions, QueueType, VhostInfo, VhostSpec};
 use millpond_model::VhostName;
 use serde_json::{Map, Value, json};
 
+/// Whether a vhost must not be deleted.
+const PROTECTED: &str = "protected_from_deletion";
+
 pub(super) fn router() -> Router<Shared> {
     Router::new()
         .route("/vhosts", get(list))
         .route("/vhosts/{vhost}", get(one).put(put).delete(delete))
         .route("/vhosts/{vhost}/start/{node}", post(start))
+        .route("/vhosts/{vhost}/deletion/protection", post(protect).delete(unprotect))
 }
 
 /// A vhost as definitions have it.
 pub(super) fn define(vhost: &VhostInfo) -> Value {
-    let mut metadata = json!({ "description": vhost.description, "tags": [] });
-    let mut shown = json!({ "name": vhost.name.as_str(), "description": vhost.description, "tags": [] });
+    let mut metadata = json!({ "description": vhost.description, "tags": vhost.tags });
+    let mut shown =
+        json!({ "name": vhost.name.as_str(), "description": vhost.description, "tags": vhost.tags });
+    if vhost.is_protected {
+        metadata["protected_from_deletion"] = true.into();
+    }
     if let Some(queue_type) = vhost.default_queue_type {
         metadata["default_queue_type"] = queue_type.as_str().into();
         shown["default_queue_type"] = queue_type.as_str().into();
@@ -42,7 +50,7 @@ fn show(shared: &Shared, asker: &Asker, vhost: &VhostInfo) -> Result<Value, Refu
     shown["default_queue_type"] = default_queue_type.into();
     shown["tracing"] = false.into();
     shown["cluster_state"] = Map::from_iter([(shared.facts.node.clone(), "running".into())]).into();
-    shown["protected_from_deletion"] = false.into();
+    shown["protected_from_deletion"] = vhost.is_protected.into();
     shown["messages"] = (totals.ready + totals.waiting + totals.unacked).into();
     shown["messages_ready"] = totals.ready.into();
     shown["messages_unacknowledged"] = totals.unacked.into();
@@ -96,6 +104,14 @@ pub(super) fn spec_of(asker: &Asker, name: VhostName, fields: &Fields) -> Result
         Some(description) => description.into(),
         None => before.as_ref().map(|it| it.description.clone()).unwrap_or_default(),
     };
+    let tags = match fields.tags("tags")?.or(metadata.tags("tags")?) {
+        Some(tags) => tags,
+        None => before.as_ref().map(|it| it.tags.clone()).unwrap_or_default(),
+    };
+    let is_protected = match fields.get(PROTECTED).or(metadata.get(PROTECTED)) {
+        Some(_) => fields.flag(PROTECTED)? || metadata.flag(PROTECTED)?,
+        None => before.as_ref().is_some_and(|it| it.is_protected),
+    };
     let default_queue_type = match said("default_queue_type")?.as_deref() {
         None => before.and_then(|it| it.default_queue_type),
         Some("undefined" | "") => None,
@@ -105,7 +121,7 @@ pub(super) fn spec_of(asker: &Asker, name: VhostName, fields: &Fields) -> Result
             ))
         })?),
     };
-    Ok(VhostSpec { name, description, default_queue_type })
+    Ok(VhostSpec { name, description, default_queue_type, tags, is_protected })
 }
 
 async fn delete(asker: Asker, Path(vhost): Path<String>) -> Answer {
@@ -115,6 +131,22 @@ async fn delete(asker: Asker, Path(vhost): Path<String>) -> Answer {
     let deleted = tokio::task::spawn_blocking(move || broker.delete_vhost(&vhost)).await;
     let done = deleted.map_err(|error| Refusal::unavailable(error.to_string()))??;
     saved(done).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn protect(asker: Asker, Path(vhost): Path<String>) -> Answer {
+    set_protection(&asker, &vhost, true).await
+}
+
+async fn unprotect(asker: Asker, Path(vhost): Path<String>) -> Answer {
+    set_protection(&asker, &vhost, false).await
+}
+
+async fn set_protection(asker: &Asker, vhost: &str, is_protected: bool) -> Answer {
+    let (broker, vhost) = (asker.administer()?, vhost_name(vhost)?);
+    broker.totals(&vhost)?;
+    let spec = VhostSpec { is_protected, ..spec_of(asker, vhost, &Fields::read(b"")?)? };
+    saved(broker.set_vhost(&spec)?.1).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -119,7 +119,7 @@ async fn what_cannot_be_imported_is_named_and_the_rest_is_there() {
     let steps: &[Step] = &[
         ("POST /api/definitions", "x", 400, "not_json"),
         ("POST /api/definitions", r#"{"queues": 5}"#, 400, "queues: a list is expected"),
-        ("POST /api/definitions/none", "{}", 404, "Object Not Found"),
+        ("POST /api/definitions/none", "{}", 404, "not_found"),
         ("GET /api/definitions/none", "", 404, "Object Not Found"),
     ];
     walk(&server, steps).await;

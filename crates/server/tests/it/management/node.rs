@@ -14,9 +14,9 @@ const NODE: &[Step] = &[
     ("GET /api/nodes?columns=type,running", "", 200, r#"[{"running":true,"type":"disc"}]"#),
     ("GET /api/nodes/nope", "", 404, ""),
     ("GET /api/cluster-name", "", 200, r#"{"name":"millpond"}"#),
-    ("PUT /api/cluster-name", r#"{"name":"x"}"#, 400, "cannot be changed"),
+    ("PUT /api/cluster-name", r#"{"name":""}"#, 400, "cluster_name"),
     ("GET /api/extensions", "", 200, "[]"),
-    ("GET /api/feature-flags", "", 200, "[]"),
+    ("GET /api/feature-flags", "", 200, "quorum_queue"),
     ("GET /api/deprecated-features", "", 200, "[]"),
     ("GET /api/global-parameters/cluster_name", "", 200, r#""value":"millpond""#),
     ("GET /api/aliveness-test/%2F", "", 200, r#"{"status":"ok"}"#),
@@ -118,4 +118,59 @@ async fn metrics_are_told_to_anybody_and_name_no_queue() {
     assert!(answer.body.contains("rabbitmq_identity_info{rabbitmq_node=\"millpond@"), "{}", answer.body);
     assert!(!answer.body.contains("secret"), "{}", answer.body);
     client.close().await;
+}
+
+#[tokio::test]
+async fn parameters_of_any_component_and_of_the_node_are_kept_and_exported() {
+    let server = TestServer::start().await;
+    let steps: &[Step] = &[
+        ("PUT /api/parameters/shovel/%2F/s", r#"{"value": {"src-uri": "amqp://"}}"#, 201, ""),
+        ("PUT /api/parameters/shovel/%2F/s", r#"{"value": {"src-uri": "amqp://a"}}"#, 204, ""),
+        ("GET /api/parameters/shovel/%2F/s", "", 200, r#""src-uri":"amqp://a""#),
+        ("GET /api/parameters/shovel/none", "", 404, "Object Not Found"),
+        ("PUT /api/parameters/shovel/none/s", r#"{"value": 1}"#, 404, "not_found"),
+        ("PUT /api/global-parameters/owner", r#"{"value": ["a", 1]}"#, 201, ""),
+        ("GET /api/global-parameters", "", 200, "owner"),
+        ("PUT /api/cluster-name", "{}", 400, "key_missing"),
+        ("PUT /api/cluster-name", r#"{"name": "pond"}"#, 204, ""),
+        ("GET /api/overview", "", 200, r#""cluster_name":"pond""#),
+        ("GET /api/definitions", "", 200, r#"{"name":"owner","value":["a",1]}"#),
+        ("DELETE /api/global-parameters/owner", "", 204, ""),
+        ("DELETE /api/global-parameters/owner", "", 404, "Object Not Found"),
+        ("DELETE /api/parameters/shovel/%2F/s", "", 204, ""),
+        ("DELETE /api/parameters/shovel/%2F/s", "", 404, "Object Not Found"),
+        (
+            "POST /api/definitions",
+            r#"{"global_parameters": [{"name": "n", "value": 1}], "parameters": [{"vhost": "/", "component": "c", "name": "p", "value": null}]}"#,
+            400,
+            "key_missing,value",
+        ),
+        ("GET /api/global-parameters/n", "", 200, r#""value":1"#),
+    ];
+    walk(&server, steps).await;
+}
+
+#[tokio::test]
+async fn refusals_are_json_and_a_slash_at_the_end_of_a_path_changes_nothing() {
+    let server = TestServer::start().await;
+    let steps: &[Step] = &[
+        ("GET /api/users/", "", 200, "guest"),
+        ("GET /api/queues/%2F/?page=1", "", 200, "filtered_count"),
+        ("GET /api/none/", "", 404, "Object Not Found"),
+        ("GET /api/queues/%FF", "", 400, r#""error":"bad_request""#),
+        ("GET /api/health/checks/port-listener/x", "", 400, "Invalid port"),
+        ("GET /api/healthchecks/node/other", "", 404, "Object Not Found"),
+        ("PUT /api/permissions/none/guest", r#"{"configure":"","write":"","read":""}"#, 400, "no vhost"),
+        ("POST /api/vhosts/none/deletion/protection", "", 404, "not_found"),
+        ("PUT /api/vhosts/v", r#"{"tags": "a,b"}"#, 201, ""),
+        ("POST /api/vhosts/v/deletion/protection", "", 204, ""),
+        ("GET /api/vhosts/v", "", 200, r#""protected_from_deletion":true,"tags":["a","b"]"#),
+        ("DELETE /api/vhosts/v", "", 412, "precondition_failed"),
+        ("DELETE /api/vhosts/v/deletion/protection", "", 204, ""),
+        ("DELETE /api/vhosts/v", "", 204, ""),
+        ("PUT /api/feature-flags/stream_queue/enable", "{}", 204, ""),
+        ("PUT /api/feature-flags/none/enable", "{}", 400, "unsupported"),
+        ("DELETE /api/reset", "", 204, ""),
+    ];
+    walk(&server, steps).await;
 }

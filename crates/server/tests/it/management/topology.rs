@@ -73,7 +73,7 @@ const BINDINGS: &[Step] = &[
     ("POST /api/bindings/%2F/e/x1/e/amq.fanout", "{}", 201, ""),
     ("POST /api/bindings/%2F/e/x1/q/none", "{}", 404, "no queue 'none' in vhost '/'"),
     ("POST /api/bindings/%2F/e/none/q/q1", "{}", 404, "no exchange 'none' in vhost '/'"),
-    ("POST /api/bindings/%2F/e/x1/z/q1", "{}", 404, "Object Not Found"),
+    ("POST /api/bindings/%2F/e/x1/z/q1", "{}", 404, "not_found"),
     ("GET /api/bindings/%2F/e/x1/q/q1/a.%2523", "", 200, r#""properties_key":"a.%23""#),
     ("GET /api/bindings/%2F/e/x1/q/q1/a.%23", "", 200, r#""properties_key":"a.%23""#),
     ("GET /api/bindings/%2F/e/x1/q/q1/a%2Bb%252Fc%257Ed", "", 200, r#""routing_key":"a b/c~d""#),

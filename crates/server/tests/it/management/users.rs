@@ -33,7 +33,7 @@ const MANAGED: &[Step] = &[
     (
         "PUT /api/permissions/%2F/none",
         r#"{"configure":".*","write":".*","read":".*"}"#,
-        404,
+        400,
         "no user 'none'",
     ),
     ("GET /api/permissions/%2F/u1", "", 200, r#""configure":".*""#),
