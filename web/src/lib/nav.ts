@@ -38,6 +38,14 @@ export const routes: Route[] = [
   { pattern: '/channels', title: 'nav.channels', group: 'broker', icon: 'channel', shortcut: 'h', load: page(() => import('../pages/connections/Channels.svelte')) },
   { pattern: '/channels/:name', title: 'nav.channel', load: page(() => import('../pages/connections/Channel.svelte')) },
   { pattern: '/consumers', title: 'nav.consumers', group: 'broker', icon: 'consumer', shortcut: 's', load: page(() => import('../pages/connections/Consumers.svelte')) },
+  { pattern: '/users', title: 'nav.users', group: 'admin', icon: 'user', shortcut: 'u', needs: 'administrator', load: page(() => import('../pages/admin/Users.svelte')) },
+  { pattern: '/users/:name', title: 'nav.user', load: page(() => import('../pages/admin/User.svelte')) },
+  { pattern: '/permissions', title: 'nav.permissions', group: 'admin', icon: 'key', needs: 'administrator', load: page(() => import('../pages/admin/Permissions.svelte')) },
+  { pattern: '/vhosts', title: 'nav.vhosts', group: 'admin', icon: 'vhost', shortcut: 'v', needs: 'administrator', load: page(() => import('../pages/admin/Vhosts.svelte')) },
+  { pattern: '/vhosts/:name', title: 'nav.vhost', load: page(() => import('../pages/admin/Vhost.svelte')) },
+  { pattern: '/policies', title: 'nav.policies', group: 'admin', icon: 'policy', shortcut: 'p', needs: 'policymaker', load: page(() => import('../pages/admin/Policies.svelte')) },
+  { pattern: '/definitions', title: 'nav.definitions', group: 'admin', icon: 'definitions', shortcut: 'd', needs: 'administrator', load: page(() => import('../pages/admin/Definitions.svelte')) },
+  { pattern: '/node', title: 'nav.node', group: 'admin', icon: 'limit', shortcut: 'n', needs: 'monitoring', load: page(() => import('../pages/admin/Node.svelte')) },
 ];
 
 export const GROUPS = ['broker', 'engine', 'admin'] as const;

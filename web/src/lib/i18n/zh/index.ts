@@ -1,5 +1,6 @@
 import type { Words } from '../index.svelte';
+import { admin } from './admin';
 import { broker } from './broker';
 import { shell } from './shell';
 
-export const zh: Words = { ...shell, ...broker };
+export const zh: Words = { ...shell, ...broker, ...admin };
