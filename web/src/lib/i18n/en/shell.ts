@@ -33,7 +33,7 @@ export const shell = {
   'nav.exchanges': 'Exchanges',
   'nav.overview': 'Overview',
   'nav.queue': 'Queue',
-  'nav.queues': 'Queues and streams',
+  'nav.queues': 'Queues',
   'nav.start': 'First message',
   'palette.action': 'Action',
   'palette.hint': 'Queue, exchange, connection or page',

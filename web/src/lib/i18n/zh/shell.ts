@@ -35,7 +35,7 @@ export const shell: Record<keyof typeof en, string> = {
   'nav.exchanges': '交换机',
   'nav.overview': '概览',
   'nav.queue': '队列',
-  'nav.queues': '队列与流',
+  'nav.queues': '队列',
   'nav.start': '第一条消息',
   'palette.action': '操作',
   'palette.hint': '队列、交换机、连接或页面',
