@@ -1,13 +1,20 @@
 //! The command line: words to requests, answers to text. Exit status: docs/guide/cli.md.
 
 mod admin;
+mod api;
+mod bar;
 mod bench;
+mod by_hand;
+mod clients;
+mod definitions;
 mod delayed;
 mod doctor;
 mod health;
 mod hidden;
 mod messages;
+mod node;
 mod process;
+mod routing;
 mod rules;
 mod schedules;
 mod secrets;
@@ -15,7 +22,7 @@ mod sources;
 mod topology;
 mod users;
 
-use crate::control::{self, Request, Style};
+use crate::control::{self, NotReachable, Request, Shown, Style};
 use crate::serve;
 use crate::settings::{self, SETTINGS, Settings};
 use anyhow::{Context, Result};
@@ -23,17 +30,36 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// What `--color` says.
+static COLOUR: OnceLock<String> = OnceLock::new();
+
+/// Exit status: refused, or failed.
+const FAILED: u8 = 1;
+/// Exit status: no broker answers.
+const NOT_REACHABLE: u8 = 3;
 
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
     let matches = command().get_matches();
+    // Told once, before anything is drawn; nobody else sets it.
+    let _ = COLOUR.set(matches.get_one::<String>("color").cloned().unwrap_or_default());
     match dispatch(&matches) {
         Ok(code) => code,
         Err(error) => {
             // The reader of our errors may have gone away; then there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "millpond: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(status_of(&error))
         }
+    }
+}
+
+/// Of a command that could not do what it was to do: docs/guide/cli.md.
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<NotReachable>() {
+        Some(_) => NOT_REACHABLE,
+        None => FAILED,
     }
 }
 
@@ -43,11 +69,25 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(
+            Arg::new("color")
+                .long("color")
+                .value_name("WHEN")
+                .global(true)
+                .value_parser(["auto", "always", "never"])
+                .default_value("auto")
+                .help("Colours; auto: on a terminal, unless NO_COLOR is set"),
+        )
         .subcommand(with_settings(Command::new("serve").about("Start the broker")))
         .subcommands(topology::commands())
         .subcommand(rules::command())
         .subcommands(admin::commands())
         .subcommand(bench::command())
+        .subcommands(routing::commands())
+        .subcommands(clients::commands())
+        .subcommands(definitions::commands())
+        .subcommands(node::commands())
+        .subcommand(api::command())
         .subcommand(delayed::command())
         .subcommand(messages::command())
         .subcommand(schedules::command())
@@ -114,6 +154,13 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
             admin::dispatch(noun, matches)
         }
         Some(("bench", matches)) => bench::dispatch(matches),
+        Some((noun @ ("exchanges" | "bindings"), matches)) => routing::dispatch(noun, matches),
+        Some((noun @ ("connections" | "channels" | "consumers" | "permissions"), matches)) => {
+            clients::dispatch(noun, matches)
+        }
+        Some((noun @ ("definitions" | "parameters"), matches)) => definitions::dispatch(noun, matches),
+        Some(("overview", matches)) => node::dispatch(matches),
+        Some(("api", matches)) => api::dispatch(matches),
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),
@@ -135,7 +182,13 @@ fn json() -> Arg {
 
 /// Asks the running broker and prints its answer.
 fn ask(matches: &ArgMatches, request: &Request) -> Result<()> {
-    print(&control::ask(&data_dir_of(matches)?, request)?.render(style(matches)))
+    print(&ask_for(&data_dir_of(matches)?, request)?.render(style(matches)))
+}
+
+/// Asks the running broker; a person at a terminal sees how far it has come.
+fn ask_for(data_dir: &Path, request: &Request) -> Result<Shown> {
+    let mut bar = bar::Bar::new();
+    control::ask(data_dir, request, |done, total| bar.draw(done, total))
 }
 
 /// For whom the answer of a command is.
@@ -147,8 +200,13 @@ fn style(matches: &ArgMatches) -> Style {
     }
 }
 
-/// Colours are for terminals, and for those who have not set `NO_COLOR`.
+/// Colours are for terminals, and for those who have not set `NO_COLOR`; `--color` is above both.
 pub(crate) fn is_coloured(stream: &impl IsTerminal) -> bool {
+    match COLOUR.get().map(String::as_str) {
+        Some("always") => return true,
+        Some("never") => return false,
+        _ => {}
+    }
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -2,10 +2,12 @@
 //!
 //! A Unix socket `control.sock` in the data directory, so that whoever may read the messages may steer the broker,
 //! and nobody else. One JSON line asks, one JSON line answers: `{"ok": {"text": TEXT}}`, `{"ok": {"listing": ...}}`
-//! (which the one who asked draws as a table or writes as JSON) or `{"error": TEXT}`. The management
-//! API is for programs; this is for the person at the machine, and works without a password or an open port.
+//! (which the one who asked draws as a table or writes as JSON), `{"ok": {"one": ...}}` or `{"error": TEXT}`. What
+//! takes long says before that how far it has come, a line each: `{"progress": {"done": 10, "total": 20}}`. The
+//! management API is for programs; this is for the person at the machine, and works without a password or an open port.
 
 mod admin;
+mod api;
 mod delayed;
 mod listing;
 mod messages;
@@ -21,11 +23,13 @@ mod when;
 use crate::alarms::Watch;
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
+pub(crate) use api::ApiAsk;
 pub(crate) use delayed::DelayedRequest;
 pub(crate) use listing::{Listing, Shown, Style};
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
+use millpond_server::{Api, Progress};
 pub(crate) use rules::{RuleRequest, replay_from};
 pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
@@ -36,15 +40,21 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 pub(crate) use users::{PermissionText, UserRequest};
 
-/// Longest request: a topology file and its JSON escapes.
-const REQUEST_MAX_BYTES: u64 = 16 << 20;
+/// Longest request: the definitions of a large broker.
+const REQUEST_MAX_BYTES: u64 = 128 << 20;
+/// Longest answer: the same, as a text in JSON.
+const ANSWER_MAX_BYTES: u64 = 512 << 20;
+/// How often it is said how far something has come.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// How long a client waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long for one that needs no work.
@@ -109,6 +119,11 @@ pub(crate) enum Request {
         /// What.
         ask: SourceRequest,
     },
+    /// What the management API does.
+    Api {
+        /// What.
+        ask: ApiAsk,
+    },
     /// Messages looked at, or brought from one queue to another.
     Messages {
         /// What.
@@ -132,6 +147,8 @@ pub(crate) struct PlanAnswer {
 pub(crate) struct Rooms {
     pub(crate) engine: Engine,
     pub(crate) broker: Broker,
+    /// The management API, from inside.
+    pub(crate) api: Api,
     pub(crate) watch: Arc<Watch>,
     /// Where AMQP is served.
     pub(crate) amqp: Vec<SocketAddr>,
@@ -146,34 +163,43 @@ pub(crate) struct Rooms {
 enum Answer {
     Ok(Shown),
     Error(String),
+    Progress { done: u64, total: u64 },
 }
+
+/// Nobody answers where a broker was looked for.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker answers at {}: is it running with this --data-dir?", .0.display())]
+pub(crate) struct NotReachable(PathBuf);
 
 fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
-/// Asks a running broker; its refusal is an error.
-pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<Shown> {
+/// Asks a running broker; its refusal is an error. `told` hears how far it has come: done, and altogether.
+pub(crate) fn ask(data_dir: &Path, request: &Request, mut told: impl FnMut(u64, u64)) -> Result<Shown> {
     let path = socket_path(data_dir);
-    let mut stream = std::os::unix::net::UnixStream::connect(&path).with_context(|| {
-        format!("no broker answers at {}: is it running with this --data-dir?", path.display())
-    })?;
+    let connected = std::os::unix::net::UnixStream::connect(&path);
+    let mut stream = connected.map_err(|error| anyhow!(error).context(NotReachable(path)))?;
     stream.set_read_timeout(match request {
         // Messages take as long as there are many, or as their rate says.
-        Request::Messages { .. } | Request::Rules { ask: RuleRequest::Replay { .. } } => None,
+        Request::Messages { .. }
+        | Request::Rules { ask: RuleRequest::Replay { .. } }
+        | Request::Api { .. } => None,
         Request::Status => Some(STATUS_TIMEOUT),
         _ => Some(ANSWER_TIMEOUT),
     })?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(REQUEST_MAX_BYTES))
-        .read_line(&mut answer)
-        .context("the broker did not answer")?;
-    match serde_json::from_str(&answer).context("the broker's answer")? {
-        Answer::Ok(shown) => Ok(shown),
-        Answer::Error(text) => Err(anyhow!(text)),
+    let mut lines = BufReader::new(stream.take(ANSWER_MAX_BYTES));
+    loop {
+        let mut answer = String::new();
+        lines.read_line(&mut answer).context("the broker did not answer")?;
+        match serde_json::from_str(&answer).context("the broker's answer")? {
+            Answer::Ok(shown) => return Ok(shown),
+            Answer::Error(text) => return Err(anyhow!(text)),
+            Answer::Progress { done, total } => told(done, total),
+        }
     }
 }
 
@@ -220,16 +246,34 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
         }
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
         Ok(request) => {
-            carry_out(request, rooms).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
+            let progress = Progress::default();
+            let mut work = pin!(carry_out(request, rooms, progress.clone()));
+            let mut before = (0, 0);
+            let done = loop {
+                tokio::select! {
+                    done = &mut work => break done,
+                    () = tokio::time::sleep(PROGRESS_EVERY) => {}
+                }
+                let now = progress.get();
+                if std::mem::replace(&mut before, now) != now {
+                    let (done, total) = now;
+                    say(&mut write, &Answer::Progress { done, total }).await?;
+                }
+            };
+            done.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
         }
     };
-    let mut text = serde_json::to_string(&answer)?;
+    say(&mut write, &answer).await
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
+    let mut text = serde_json::to_string(answer)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await?;
     Ok(())
 }
 
-async fn carry_out(request: Request, rooms: &Rooms) -> Result<Shown> {
+async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Result<Shown> {
     let engine = &rooms.engine;
     match request {
         Request::Status => Ok(serde_json::to_string(&Status::of(rooms))?.into()),
@@ -259,6 +303,7 @@ async fn carry_out(request: Request, rooms: &Rooms) -> Result<Shown> {
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
         Request::Users { ask } => users::carry_out(ask, &rooms.broker).await,
         Request::Sources { ask } => sources::carry_out(ask, engine).await,
-        Request::Messages { ask } => messages::carry_out(ask, rooms).await.map(Shown::from),
+        Request::Api { ask } => api::carry_out(ask, rooms, progress).await,
+        Request::Messages { ask } => messages::carry_out(ask, rooms, &progress).await.map(Shown::from),
     }
 }

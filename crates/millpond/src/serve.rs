@@ -53,9 +53,11 @@ async fn serve(settings: &Settings) -> Result<()> {
     let watch = Watch::new(settings, broker.clone());
     let watching = [tokio::spawn(watch.clone().run()), tokio::spawn(watchdog::run(broker.clone()))];
     let shutdown = Arc::new(Notify::new());
+    let server = server.with_engine(Arc::new(EngineRoom::new(engine.clone(), broker.clone())));
     let rooms = control::Rooms {
         engine: engine.clone(),
         broker: broker.clone(),
+        api: server.api(&broker),
         watch,
         amqp: server.amqp_addresses(),
         http: server.http_addresses(),
@@ -68,8 +70,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
-    let room = Arc::new(EngineRoom::new(engine.clone(), broker.clone()));
-    server.with_engine(room).run(broker, stopped).await;
+    server.run(broker, stopped).await;
     control.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     engine.shut_down().await;

@@ -25,3 +25,17 @@ pub(crate) fn report_text(report: &StuckReport) -> String {
     }));
     lines.join("\n")
 }
+
+/// The same for a program.
+pub(crate) fn report_json(report: &StuckReport) -> serde_json::Value {
+    let now = report.now.iter().map(|it| {
+        serde_json::json!({
+            "queue": it.queue.as_str(),
+            "vhost": it.vhost.as_str(),
+            "cause": it.cause.to_string(),
+            "ready": it.ready,
+            "consumers_with_credit": it.consumers_with_credit,
+        })
+    });
+    serde_json::json!({ "total": report.total, "now": now.collect::<Vec<_>>() })
+}

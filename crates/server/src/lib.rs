@@ -10,9 +10,12 @@ mod http;
 mod listener;
 mod login;
 mod options;
+mod progress;
 mod stop;
 
 pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
+pub use http::{Api, ApiAnswer, ApiError, ApiRequest};
 pub use listener::{BindError, Server};
 pub use options::{AmqpOptions, HttpOptions, ServerOptions};
+pub use progress::Progress;
 pub use stop::{StopHandle, StopSignal, stop_pair};

@@ -62,11 +62,19 @@ impl Server {
         addresses(&self.http)
     }
 
+    /// The management API for the process itself.
+    pub fn api(&self, broker: &Broker) -> http::Api {
+        http::Api::new(broker.clone(), self.facts(), &self.options.http, self.engine.clone())
+    }
+
+    fn facts(&self) -> http::Facts {
+        http::Facts::new(&self.options.amqp.cluster_name, self.amqp_addresses(), self.http_addresses())
+    }
+
     /// Serves until stopped: then accepts no more, has the broker tell every session to close, and comes back when
     /// all connections are closed or the options' time for it is over. The store is left open.
     pub async fn run(self, broker: Broker, mut stop: StopSignal) {
-        let (amqp, http) = (self.amqp_addresses(), self.http_addresses());
-        let facts = http::Facts::new(&self.options.amqp.cluster_name, amqp, http);
+        let facts = self.facts();
         let options = Arc::new(self.options.amqp);
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let (accepting, accept_until) = stop::stop_pair();

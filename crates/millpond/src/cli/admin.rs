@@ -1,7 +1,8 @@
 //! `millpond vhosts`, `policies`, `limits`, `queues`, `alarms`: what an operator says to a running broker.
 
-use super::{ask, in_data_dir, listing};
-use crate::control::{AdminRequest, PolicyText, Request};
+use super::api;
+use super::{ask, in_data_dir, listing, routing, style};
+use crate::control::{AdminRequest, PolicyText, Request, Style};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -34,6 +35,7 @@ fn operator() -> Arg {
 fn vhosts() -> Command {
     group("vhosts", "List, add and delete virtual hosts")
         .subcommand(listing(Command::new("list").about("Show every vhost")))
+        .subcommand(listing(Command::new("show").about("Show a vhost").arg(word("name", "NAME", "Its name"))))
         .subcommand(in_data_dir(
             Command::new("add").about("Add a vhost, or change one that is there").args([
                 word("name", "NAME", "Its name"),
@@ -107,12 +109,13 @@ fn changes(help: &'static str) -> Arg {
 
 fn queues() -> Command {
     let name = || word("name", "QUEUE", "Its name");
-    group("queues", "List, show and alter queues")
+    group("queues", "List, show, declare, alter, purge and delete queues")
+        .subcommands(routing::of_queues())
         .subcommand(listing(Command::new("list").about("Show every queue of a vhost").arg(vhost())))
-        .subcommand(in_data_dir(
+        .subcommand(listing(
             Command::new("show").about("Show a queue and what it acts by").args([name(), vhost()]),
         ))
-        .subcommand(in_data_dir(
+        .subcommand(listing(
             Command::new("stuck")
                 .about("Show which queues of all vhosts are stuck, and how often one was: 0 without a bug"),
         ))
@@ -142,6 +145,21 @@ fn alarms() -> Command {
         ))
 }
 
+/// Those that stand on the management API.
+fn by_the_api(noun: &str, verb: &str, matches: &ArgMatches) -> Option<Result<()>> {
+    let text = |id: &str| matches.get_one::<String>(id).map_or("", String::as_str);
+    let show = |parts: &[&str]| api::show(matches, &api::get(matches, &api::path(parts))?);
+    match (noun, verb) {
+        ("queues", verb) if routing::is_of_queues(verb) => Some(routing::dispatch_queues(verb, matches)),
+        ("vhosts", "show") => Some(show(&["vhosts", text("name")])),
+        // For a program as the API has it; for a person with what it acts by, and its pace.
+        ("queues", "show") if style(matches) == Style::Json => {
+            Some(show(&["queues", text("vhost"), text("name")]))
+        }
+        _ => None,
+    }
+}
+
 /// Asks what these commands mean.
 pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
     let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
@@ -150,6 +168,9 @@ pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
     let text = |id: &str| given(id).unwrap_or_default();
     let vhost = || text("vhost");
     let operator = || matches.get_flag("operator");
+    if let Some(done) = by_the_api(noun, verb, matches) {
+        return done;
+    }
     let request = match (noun, verb) {
         ("vhosts", "add") => AdminRequest::AddVhost {
             vhost: text("name"),

@@ -21,6 +21,11 @@ pub(super) struct Health {
 
 /// Prints what the broker of these settings says; an error if it is not well.
 pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
+    if let Some(check) = matches.get_one::<String>("check") {
+        let place = format!("/health/checks/{check}");
+        let settings = super::settings_of(matches)?;
+        return super::print(&super::api::get_from(&settings.data_dir, &place)?.to_string());
+    }
     let health = ask(super::settings_of(matches)?.http_listen)?;
     match health.is_well {
         true => super::print(&health.body),

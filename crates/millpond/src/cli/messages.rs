@@ -1,7 +1,7 @@
 //! `millpond messages`: looks into queues and brings messages from one to another.
 
 use super::admin::{group, option, vhost, word};
-use super::{ask, in_data_dir};
+use super::{ask, by_hand, in_data_dir};
 use crate::control::{MessageFilterText, MessageRequest, PeriodText, Request};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -15,7 +15,8 @@ pub(super) fn command() -> Command {
     let copy = Command::new("copy").about("Copy messages to another queue");
     let redrive = Command::new("redrive").about("Send dead messages back to the queue where each died");
     let replay = Command::new("replay").about("Send messages that were acked to a queue once more");
-    group("messages", "Browse, move, copy, redrive and replay messages")
+    group("messages", "Publish, get, browse, move, copy, redrive and replay messages")
+        .subcommands(by_hand::commands())
         .subcommand(in_data_dir(browse.arg(queue("Which queue")).args(filter()).arg(vhost())))
         .subcommand(in_data_dir(
             moves.args([queue("From which queue"), to()]).args(filter()).args(pace()).arg(vhost()),
@@ -82,6 +83,9 @@ fn pace() -> [Arg; 2] {
 /// Asks what these commands mean.
 pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
     let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
+    if by_hand::is_ours(verb) {
+        return by_hand::dispatch(verb, matches);
+    }
     let given = |id: &str| matches.get_one::<String>(id).cloned();
     let text = |id: &str| given(id).unwrap_or_default();
     let filter = MessageFilterText {

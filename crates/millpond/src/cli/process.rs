@@ -1,7 +1,7 @@
 //! The broker as a process: how it is, stopping it; and what a shell is told about this command line.
 
 use super::{ask, data_dir_of, in_data_dir, json, print, style, with_settings};
-use crate::control::{self, Request, Status, Style};
+use crate::control::{Request, Status, Style};
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -26,7 +26,14 @@ pub(super) fn commands() -> [Command; 5] {
         with_settings(
             Command::new("health")
                 .about("Ask the broker's /health over HTTP; exit status 1 if it is not well")
-                .after_help("Takes the settings of `serve`, for the address."),
+                .after_help(
+                    "Takes the settings of `serve`, for the address. For example:\n  millpond health\n  \
+                     millpond health port-listener/5672",
+                )
+                .arg(Arg::new("check").value_name("CHECK").help(
+                    "One of the management API's instead, by the control socket: alarms, virtual-hosts, \
+                     is-in-service, port-listener/PORT, protocol-listener/amqp, below-node-connection-limit",
+                )),
         ),
         with_settings(
             Command::new("doctor")
@@ -45,7 +52,7 @@ pub(super) fn commands() -> [Command; 5] {
 pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
     match noun {
         "status" => {
-            let answer = control::ask(&data_dir_of(matches)?, &Request::Status)?.render(Style::Json);
+            let answer = super::ask_for(&data_dir_of(matches)?, &Request::Status)?.render(Style::Json);
             if style(matches) == Style::Json {
                 return print(&answer);
             }

@@ -40,7 +40,7 @@ pub(super) fn command() -> Command {
     group("schedules", "List and change what is published again and again")
         .subcommand(listing(Command::new("list").about("Show every schedule").arg(vhost())))
         .subcommand(in_data_dir(add))
-        .subcommand(in_data_dir(Command::new("show").about("Show a schedule").args([name(), vhost()])))
+        .subcommand(listing(Command::new("show").about("Show a schedule").args([name(), vhost()])))
         .subcommand(in_data_dir(next))
         .subcommand(in_data_dir(Command::new("pause").about(pause).args([name(), vhost()])))
         .subcommand(in_data_dir(Command::new("resume").about("Go on from now").args([name(), vhost()])))

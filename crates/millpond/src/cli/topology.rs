@@ -57,7 +57,7 @@ fn plan(matches: &ArgMatches) -> Result<ExitCode> {
     let path = path(matches, "file");
     let request =
         Request::Plan { file: path.display().to_string(), text: read(path)?, json: matches.get_flag("json") };
-    let answer = control::ask(&data_dir_of(matches)?, &request)?.render(Style::Json);
+    let answer = super::ask_for(&data_dir_of(matches)?, &request)?.render(Style::Json);
     let answer: control::PlanAnswer = serde_json::from_str(&answer).context("the broker's answer")?;
     print(&answer.shown)?;
     Ok(match (answer.refused, answer.changes) {

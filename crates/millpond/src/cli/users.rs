@@ -2,8 +2,8 @@
 
 use super::admin::{group, option, vhost, word};
 use super::hidden::read_hidden;
-use super::{ask, in_data_dir, listing};
-use crate::control::{PermissionText, Request, UserRequest};
+use super::{api, ask, in_data_dir, listing, style};
+use crate::control::{PermissionText, Request, Style, UserRequest};
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -33,7 +33,7 @@ pub(super) fn command() -> Command {
     let topic = "Set which keys of a topic exchange a user may use, on top of its permissions";
     group("users", "List, add and delete users, and set what they may do")
         .subcommand(listing(Command::new("list").about("Show every user with tags and vhosts")))
-        .subcommand(verb("show", "Show what a user may do").arg(name()))
+        .subcommand(listing(Command::new("show").about("Show what a user may do").arg(name())))
         .subcommand(
             verb("add", "Add a user; its password comes from standard input, or is asked for").args([
                 name(),
@@ -79,6 +79,13 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
         true => Ok(None),
         false => read_hidden(&format!("password of {user}")).map(Some),
     };
+    if verb == "show" && style(matches) == Style::Json {
+        let mut found = api::get(matches, &api::path(&["users", &user]))?;
+        for (field, list) in [("permissions", "permissions"), ("topic_permissions", "topic-permissions")] {
+            found[field] = api::get(matches, &api::path(&["users", &user, list]))?;
+        }
+        return api::show(matches, &found);
+    }
     let request = match verb {
         "show" => UserRequest::Show { user },
         "add" => UserRequest::Add { password: password()?, tags: all("tags"), user },

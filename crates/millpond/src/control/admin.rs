@@ -2,6 +2,7 @@
 
 use super::{Listing, Rooms, Shown};
 use crate::settings::{ByteSize, SettingValue, Watermark};
+use crate::watchdog;
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
     ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource,
@@ -79,6 +80,10 @@ pub(crate) async fn carry_out(request: AdminRequest, rooms: &Rooms) -> Result<Sh
         AdminRequest::LimitAlarms { memory_high_watermark, disk_free_min } => {
             limit_alarms(rooms, memory_high_watermark.as_deref(), disk_free_min.as_deref())?.into()
         }
+        AdminRequest::ListStuck => {
+            let report = broker.stuck_queues();
+            Shown::One { text: watchdog::report_text(&report), json: watchdog::report_json(&report) }
+        }
         other => tell(other, broker).await?.into(),
     })
 }
@@ -116,7 +121,6 @@ async fn tell(request: AdminRequest, broker: &Broker) -> Result<String> {
             }
             Ok(text)
         }
-        AdminRequest::ListStuck => Ok(crate::watchdog::report_text(&broker.stuck_queues())),
         AdminRequest::AlterQueue { vhost, queue, changes } => {
             alter_queue(broker, &vhost, &queue, &changes).await
         }

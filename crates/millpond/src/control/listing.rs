@@ -21,6 +21,8 @@ pub(crate) enum Shown {
     Text(String),
     /// As the one who asked wants it.
     Listing(Listing),
+    /// One thing, in words and for a program.
+    One { text: String, json: Value },
 }
 
 /// Who reads an answer.
@@ -47,6 +49,12 @@ impl Listing {
     /// With these rows, each with a cell for each column.
     pub(crate) fn with<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
         self.rows.extend(rows.into_iter().map(Vec::from));
+        self
+    }
+
+    /// With these rows, as many cells as there are columns.
+    pub(crate) fn with_rows(mut self, rows: impl IntoIterator<Item = Vec<Value>>) -> Self {
+        self.rows.extend(rows);
         self
     }
 
@@ -106,6 +114,8 @@ impl Shown {
     pub(crate) fn render(&self, style: Style) -> String {
         match (self, style) {
             (Self::Text(text), _) => text.clone(),
+            (Self::One { json, .. }, Style::Json) => json.to_string(),
+            (Self::One { text, .. }, _) => text.clone(),
             (Self::Listing(listing), Style::Json) => listing.to_json().to_string(),
             (Self::Listing(listing), Style::Plain) => listing.draw(false),
             (Self::Listing(listing), Style::Coloured) => listing.draw(true),
@@ -128,8 +138,10 @@ impl From<Listing> for Shown {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }

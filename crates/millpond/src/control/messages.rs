@@ -8,6 +8,7 @@ use millpond_broker::{
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Value;
 use millpond_model::{QueueName, VhostName};
+use millpond_server::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -104,7 +105,7 @@ impl MessageFilterText {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms) -> Result<String> {
+pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms, progress: &Progress) -> Result<String> {
     match request {
         MessageRequest::Browse { vhost, queue, filter, limit } => {
             let limit = limit.unwrap_or(SHOWN_DEFAULT_MAX);
@@ -118,7 +119,7 @@ pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms) -> Result<
             };
             let (from, filter) = (QueueName::new(&from)?, filter.read()?);
             let request = TransferRequest { from, to, of: TransferOf::Ready, keep, filter, limit, dry_run };
-            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await?;
+            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, (rate, progress)).await?;
             Ok(describe(&report, if keep { "copied" } else { "moved" }, dry_run))
         }
         MessageRequest::Replay { vhost, from, to, period, filter, limit, rate, dry_run, json } => {
@@ -126,7 +127,7 @@ pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms) -> Result<
             let (from, to) = (QueueName::new(&from)?, TransferTo::Queue(QueueName::new(&to)?));
             let request =
                 TransferRequest { from, to, of, keep: true, filter: filter.read()?, limit, dry_run };
-            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, rate).await?;
+            let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, (rate, progress)).await?;
             Ok(if json { as_json(&report, dry_run) } else { describe(&report, "replayed", dry_run) })
         }
     }
@@ -195,14 +196,19 @@ async fn transfer(
     broker: &Broker,
     vhost: &VhostName,
     request: TransferRequest,
-    rate: Option<u32>,
+    (rate, progress): (Option<u32>, &Progress),
 ) -> Result<TransferReport> {
     let dry_run = request.dry_run;
+    // What is looked at is known for what is ready; of a replay only how far it is.
+    if let (TransferOf::Ready, Some(queue)) = (&request.of, broker.queue(vhost, &request.from)?) {
+        progress.expect(queue.ready);
+    }
     let mut transfer = broker.transfer(vhost, request)?;
     // One commit a tenth of a second keeps a rate evenly enough.
     let count = rate.map_or(CHUNK, |rate| (rate as usize).div_ceil(10));
     let started = Instant::now();
     while poll_fn(|cx| transfer.poll_step(cx, count)).await? {
+        progress.set_done(transfer.report().looked_at);
         if let Some(rate) = rate.filter(|_| !dry_run) {
             let due = transfer.report().moved_count() as f64 / f64::from(rate);
             tokio::time::sleep_until(started + Duration::from_secs_f64(due)).await;

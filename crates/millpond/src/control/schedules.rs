@@ -51,14 +51,18 @@ pub(crate) struct ScheduleText {
 pub(super) async fn carry_out(request: ScheduleRequest, rooms: &Rooms) -> Result<Shown> {
     match request {
         ScheduleRequest::List { vhost } => Ok(list(&rooms.broker, &VhostName::new(&vhost)?)?.into()),
+        ScheduleRequest::Show { vhost, name } => {
+            let found = find(&rooms.broker, &VhostName::new(&vhost)?, &name)?;
+            Ok(Shown::One { text: show(&found), json: for_program(&found) })
+        }
         other => change(other, &rooms.broker).await.map(Shown::from),
     }
 }
 
-/// Everything but [`ScheduleRequest::List`], which it does not know.
+/// Everything that changes something, and what comes next.
 async fn change(request: ScheduleRequest, broker: &Broker) -> Result<String> {
     match request {
-        ScheduleRequest::List { .. } => bail!("a list is no change"),
+        ScheduleRequest::List { .. } | ScheduleRequest::Show { .. } => bail!("to look is no change"),
         ScheduleRequest::Add { vhost, name, schedule } => {
             let vhost = VhostName::new(&vhost)?;
             let (changed, saved) = broker.set_schedule(&vhost, spec(&name, schedule)?)?;
@@ -67,7 +71,6 @@ async fn change(request: ScheduleRequest, broker: &Broker) -> Result<String> {
             let done = if changed { "is set" } else { "is so already" };
             Ok(format!("schedule {name} {done}; next: {}", next(&found)))
         }
-        ScheduleRequest::Show { vhost, name } => Ok(show(&find(broker, &VhostName::new(&vhost)?, &name)?)),
         ScheduleRequest::Next { vhost, name, count } => {
             let found = find(broker, &VhostName::new(&vhost)?, &name)?;
             let after = |at: &u64| found.calendar.next_after(*at);
@@ -148,6 +151,27 @@ fn list(broker: &Broker, vhost: &VhostName) -> Result<Listing> {
     });
     let empty = format!("no schedules in vhost {vhost}: `millpond schedules add` adds one");
     Ok(Listing::new(&["SCHEDULE", "CRON", "ZONE", "NEXT", "FIRED"], empty).with(rows))
+}
+
+fn for_program(one: &ScheduleInfo) -> serde_json::Value {
+    let spec = &one.spec;
+    let at = |ms: Option<u64>| ms.map(|ms| one.calendar.show(ms));
+    serde_json::json!({
+        "schedule": spec.name,
+        "cron": spec.cron,
+        "zone": spec.zone,
+        "next": at(one.next_ms.filter(|_| !one.paused)),
+        "last": at(one.last_ms),
+        "paused": one.paused,
+        "missed": spec.missed.to_string(),
+        "exchange": spec.exchange.as_str(),
+        "routing_key": String::from_utf8_lossy(&spec.routing_key),
+        "content_type": spec.properties.content_type,
+        "headers": millpond_broker::json::of_table(&spec.properties.headers),
+        "body": String::from_utf8_lossy(&spec.body),
+        "fired": one.fired,
+        "unrouted": one.unrouted,
+    })
 }
 
 fn show(one: &ScheduleInfo) -> String {

@@ -1,6 +1,7 @@
 //! The binary as a person, a script and systemd meet it.
 
 mod binary;
+mod commands;
 mod engine;
 
 use binary::{Broker, BrokerOptions, millpond, said};

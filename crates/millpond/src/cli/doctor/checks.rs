@@ -31,7 +31,7 @@ pub(super) enum Running {
 
 impl Running {
     pub(super) fn find(data_dir: &Path) -> Self {
-        let asked = control::ask(data_dir, &Request::Status)
+        let asked = control::ask(data_dir, &Request::Status, |_, _| {})
             .and_then(|answer| Ok(serde_json::from_str::<Status>(&answer.render(Style::Json))?));
         let reason = match asked {
             Ok(status) => return Self::Yes(status),

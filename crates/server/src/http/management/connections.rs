@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Where a client says why it closes a connection.
-const REASON: &str = "x-reason";
+pub(in crate::http) const REASON: &str = "x-reason";
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::http::commit::{durable, saved};
 use crate::http::refusal::Refusal;
+use crate::progress::Progress;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use millpond_broker::{Broker, Destination, Durability, OpenSession, PolicyKind, Saved, Session, UserLimits};
 use millpond_model::VhostName;
 use serde_json::{Value, json};
@@ -129,9 +130,9 @@ fn topology(
 
 // ---- import
 
-async fn import(asker: Asker, body: Bytes) -> Answer {
+async fn import(asker: Asker, progress: Option<Extension<Progress>>, body: Bytes) -> Answer {
     let mut given = Fields::read(&body)?;
-    let mut import = Import::new(&asker, None)?;
+    let mut import = Import::new(&asker, None, progress)?;
     import.users(&mut given).await?;
     import.each(&mut given, "vhosts", Import::vhost).await?;
     import.each(&mut given, "global_parameters", Import::global_parameter).await?;
@@ -141,11 +142,16 @@ async fn import(asker: Asker, body: Bytes) -> Answer {
     import.end().await
 }
 
-async fn import_vhost(asker: Asker, Path(vhost): Path<String>, body: Bytes) -> Answer {
+async fn import_vhost(
+    asker: Asker,
+    Path(vhost): Path<String>,
+    progress: Option<Extension<Progress>>,
+    body: Bytes,
+) -> Answer {
     let vhost = vhost_name(&vhost)?;
     asker.administer()?.totals(&vhost).map_err(|_| missing())?;
     let mut given = Fields::read(&body)?;
-    let mut import = Import::new(&asker, Some(vhost))?;
+    let mut import = Import::new(&asker, Some(vhost), progress)?;
     import.in_vhosts(&mut given).await?;
     import.end().await
 }
@@ -161,15 +167,22 @@ struct Import<'a> {
     saved: Option<Saved>,
     errors: Vec<String>,
     more_errors: usize,
+    /// In objects.
+    progress: Progress,
 }
 
 type Take<'a> = fn(&mut Import<'a>, &Fields) -> Result<(), Refusal>;
 
 impl<'a> Import<'a> {
-    fn new(asker: &'a Asker, into: Option<VhostName>) -> Result<Self, Refusal> {
+    fn new(
+        asker: &'a Asker,
+        into: Option<VhostName>,
+        progress: Option<Extension<Progress>>,
+    ) -> Result<Self, Refusal> {
         let broker = asker.administer()?;
         let (sessions, errors) = (HashMap::new(), Vec::new());
-        Ok(Self { asker, broker, into, sessions, saved: None, errors, more_errors: 0 })
+        let progress = progress.map(|Extension(progress)| progress).unwrap_or_default();
+        Ok(Self { asker, broker, into, sessions, saved: None, errors, more_errors: 0, progress })
     }
 
     async fn in_vhosts(&mut self, given: &mut Fields) -> Result<(), Refusal> {
@@ -180,14 +193,25 @@ impl<'a> Import<'a> {
         self.each(given, "bindings", Self::binding).await
     }
 
+    fn list(
+        &self,
+        given: &mut Fields,
+        list: &str,
+    ) -> Result<impl Iterator<Item = (usize, Value)> + use<>, Refusal> {
+        let objects = given.list(list)?;
+        self.progress.expect(objects.len() as u64);
+        Ok(objects.into_iter().enumerate())
+    }
+
     /// Takes each object of a list, and notes those that cannot be taken.
     async fn each(&mut self, given: &mut Fields, list: &str, take: Take<'a>) -> Result<(), Refusal> {
-        for (at, object) in given.list(list)?.into_iter().enumerate() {
+        for (at, object) in self.list(given, list)? {
             let fields = Fields::of(object);
             let taken = fields.as_ref().map_err(Clone::clone).and_then(|fields| take(self, fields));
             if let Err(error) = taken {
                 self.note(list, at, fields.as_ref().ok(), &error);
             }
+            self.progress.add_done(1);
             if at % AT_ONCE == AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
@@ -210,7 +234,7 @@ impl<'a> Import<'a> {
 
     /// One at a time, because a password may have to be hashed.
     async fn users(&mut self, given: &mut Fields) -> Result<(), Refusal> {
-        for (at, object) in given.list("users")?.into_iter().enumerate() {
+        for (at, object) in self.list(given, "users")? {
             let fields = Fields::of(object);
             let taken = match &fields {
                 Ok(fields) => self.user(fields).await,
@@ -219,6 +243,7 @@ impl<'a> Import<'a> {
             if let Err(error) = taken {
                 self.note("users", at, fields.as_ref().ok(), &error);
             }
+            self.progress.add_done(1);
         }
         Ok(())
     }

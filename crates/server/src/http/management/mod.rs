@@ -49,6 +49,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+pub(super) use connections::REASON;
 use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
 use serde_json::Value;
@@ -87,7 +88,26 @@ pub(super) fn router(
     stop: StopSignal,
 ) -> Router {
     let shared = Arc::new(Management { broker, facts, door, engine });
-    let asked = Router::new()
+    let asked = asked(shared.clone());
+    let live = live::router(shared, asked.clone(), stop).layer(from_fn(in_rabbitmq_words));
+    let again = asked.clone();
+    let api = asked.merge(live).fallback(move |request| without_slash(again, request));
+    Router::new().nest("/api", api)
+}
+
+/// The same for those inside the process, without `/api` in front and without what does not end.
+pub(super) fn inside(
+    broker: Broker,
+    facts: Arc<Facts>,
+    door: Arc<Door>,
+    engine: Option<Arc<dyn EngineDoor>>,
+) -> Router {
+    asked(Arc::new(Management { broker, facts, door, engine }))
+}
+
+/// What is asked and answered.
+fn asked(shared: Shared) -> Router {
+    Router::new()
         .merge(node::router())
         .merge(health::router())
         .merge(vhosts::router())
@@ -106,11 +126,7 @@ pub(super) fn router(
         .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(from_fn(in_rabbitmq_words))
-        .with_state(shared.clone());
-    let live = live::router(shared, asked.clone(), stop).layer(from_fn(in_rabbitmq_words));
-    let again = asked.clone();
-    let api = asked.merge(live).fallback(move |request| without_slash(again, request));
-    Router::new().nest("/api", api)
+        .with_state(shared)
 }
 
 /// Somebody who may use the management side.
