@@ -21,6 +21,7 @@ fn options() -> BrokerOptions {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
+        statistics_interval_ms: 5000,
         clock: Clock::system(),
     }
 }

@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::session::Session;
 use crate::session::inbox::Inbox;
 use crate::sessions::Newcomer;
+use crate::stats::{Count, Kind};
 use crate::{BrokerOptions, Login, LoginError, OpenBrokerError, OpenSession, OpenSessionError};
 use bytes::Bytes;
 use found::Found;
@@ -50,6 +51,7 @@ impl Broker {
         }
         for vhost in core.vhosts.read().values() {
             let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
+            cells.iter().for_each(|cell| core.stats.adopt(&vhost.name, cell.adopt()));
             cells.iter().for_each(|cell| core.work(|work| cell.touch(work)));
             cells.iter().filter_map(|cell| cell.stream()).for_each(|stream| stream.watch(&core));
             vhost.delays.all().iter().for_each(|(_, cell)| cell.start(&core));
@@ -173,7 +175,11 @@ impl Broker {
             name: &request.name,
             peer: request.login.peer,
             opened_ms: self.core.options.clock.now_ms(),
+            traffic: self.core.stats.meter(Kind::Connection, &vhost.name),
         })?;
+        if !request.login.is_inside() {
+            self.core.stats.churn.add_shared(Count::ConnectionCreated, 1);
+        }
         tracing::debug!(session = key, name = %request.name, user = %request.login.user, "session opened");
         let session = Session::new(self.core.clone(), vhost, key, request.login, inbox);
         if session.is_in_deleted_vhost() {

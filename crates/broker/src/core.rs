@@ -10,6 +10,7 @@ use crate::queue::cell::DeleteIf;
 use crate::queue::{QueueCell, Scratch, Work};
 use crate::session::inbox::Inbox;
 use crate::sessions::{Newcomer, Sessions};
+use crate::stats::Stats;
 use crate::timer::Timer;
 use crate::vhost::Vhost;
 use crate::watchdog::Watchdog;
@@ -43,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) listeners: Listeners,
     pub(crate) timer: Timer,
     pub(crate) watchdog: Watchdog,
+    pub(crate) stats: Arc<Stats>,
     this: Weak<Self>,
     queue_ids: Mutex<QueueIds>,
     shutting_down: AtomicBool,
@@ -74,6 +76,7 @@ impl Core {
     ) -> Self {
         Self {
             timer: Timer::new(options.clock.clone(), this.clone()),
+            stats: Stats::new(options.statistics_interval_ms, this.clone()),
             this,
             store,
             options,

@@ -28,6 +28,7 @@ mod saved;
 mod schedules;
 pub mod session;
 mod sessions;
+mod stats;
 mod stream;
 mod timer;
 mod vhost;
@@ -55,7 +56,8 @@ pub use request::*;
 pub use routing::check_event_conditions;
 pub use saved::Saved;
 pub use schedules::{BadSchedule, Missed, ScheduleInfo, ScheduleSpec};
-pub use session::Session;
+pub use session::{ChannelInfo, ChannelMode, ChannelState, Session};
+pub use stats::{Count, Figures, Kind, Meter, Window};
 pub use stream::arguments::interval_ms;
 pub use watchdog::{StuckCause, StuckQueue, StuckReport};
 
@@ -76,6 +78,8 @@ pub struct BrokerOptions {
     pub default_password: Box<str>,
     /// Whether that user may only come from this machine (loopback), as RabbitMQ's guest.
     pub default_user_loopback_only: bool,
+    /// How often statistics are noted, of what moves: rates are of the last such interval. Milliseconds, at least 1.
+    pub statistics_interval_ms: u64,
     /// What time it is.
     pub clock: Clock,
 }

@@ -6,6 +6,7 @@ use crate::event::Delivery;
 use crate::history::History;
 use crate::queue::QueueCell;
 use crate::reply::ReplyBox;
+use crate::stats::{Count, Meter};
 use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName};
 use millpond_store::Batch;
@@ -167,6 +168,8 @@ pub struct Route(pub(crate) Arc<RouteInner>);
 
 #[derive(Debug)]
 pub(crate) struct RouteInner {
+    /// The exchange it begins at.
+    pub(crate) exchange: Arc<Meter>,
     /// Each queue once.
     pub(crate) cells: Vec<Arc<QueueCell>>,
     /// Whether any of them keeps persistent messages.
@@ -231,6 +234,11 @@ impl Route {
     #[inline]
     pub fn gives_back(&self) -> bool {
         self.0.aside.as_ref().is_some_and(|aside| aside.gives_back)
+    }
+
+    /// Counts a message that nobody takes and that is not handed to [`crate::Session::publish`].
+    pub fn count_nowhere(&self) {
+        self.0.exchange.add_shared(Count::PublishIn, 1);
     }
 
     /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an

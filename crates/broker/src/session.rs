@@ -1,6 +1,7 @@
 //! A front-end connection as the broker sees it.
 
 mod access;
+mod channel_state;
 mod consume;
 mod definitions;
 mod foresight;
@@ -11,6 +12,8 @@ mod read_stream;
 mod routes;
 mod uncommitted;
 
+pub use channel_state::{ChannelInfo, ChannelMode, ChannelState};
+
 use crate::Login;
 use crate::access::{AccessRefused, Right, Thing};
 use crate::admin::ClientFacts;
@@ -20,10 +23,11 @@ use crate::event::SessionEvent;
 use crate::queue::QueueCell;
 use crate::queue::machine::{ConsumerKey, OwnerKey};
 use crate::request::{Durability, QueueRef};
+use crate::stats::{Count, Kind, Meter};
 use crate::vhost::Vhost;
 use hashbrown::HashMap;
 use inbox::Inbox;
-use millpond_model::QueueName;
+use millpond_model::{ExchangeName, QueueName};
 use millpond_store::Batch;
 use publish::Groups;
 use queues::QueueTable;
@@ -50,6 +54,8 @@ pub struct Session {
     /// Which of `replies` the channel in hand has.
     reply_channel: Option<u64>,
     routes: RouteCache,
+    /// The exchange that was routed by last, and the generation of the topology then.
+    exchange_meter: Option<(u64, ExchangeName, Arc<Meter>)>,
     groups: Groups,
     next_token: u64,
     /// The message routed last waits somewhere, and keeps its BCC until it goes on.
@@ -97,6 +103,7 @@ impl Session {
             replies: Vec::new(),
             reply_channel: None,
             routes: RouteCache::default(),
+            exchange_meter: None,
             groups: Groups::default(),
             next_token: 0,
             keeps_bcc: false,
@@ -185,14 +192,28 @@ impl Session {
 
     /// Counts a channel against its user's limit (`max-channels`); [`Self::channel_closed`] when it goes. The channels
     /// of a session that ends are forgotten with it.
-    pub fn channel_opened(&mut self, number: u16) -> Result<(), ChannelLimit> {
+    pub fn channel_opened(&mut self, number: u16) -> Result<Arc<ChannelState>, ChannelLimit> {
         let limit = |limit| ChannelLimit { user: self.login.user.clone(), limit };
-        self.core.sessions.open_channel(self.owner.0, number).map_err(limit)
+        let stats = &self.core.stats;
+        let state = Arc::new(ChannelState::new(stats.meter(Kind::Channel, &self.vhost.name)));
+        self.core.sessions.open_channel(self.owner.0, number, &state).map_err(limit)?;
+        stats.churn.add_shared(Count::ChannelCreated, 1);
+        Ok(state)
     }
 
     /// A channel that was counted is gone.
     pub fn channel_closed(&mut self, number: u16) {
-        self.core.sessions.close_channel(self.owner.0, number);
+        if self.core.sessions.close_channel(self.owner.0, number) {
+            self.core.stats.churn.add_shared(Count::ChannelClosed, 1);
+        }
+    }
+
+    /// Where its connection's bytes are counted.
+    pub fn traffic(&self) -> Arc<Meter> {
+        self.core.sessions.traffic(self.owner.0).unwrap_or_else(|| {
+            // A client inside the process is not listed.
+            self.core.stats.meter(Kind::Connection, &self.vhost.name)
+        })
     }
 
     /// The number under which this session's deliveries name a queue.
@@ -201,7 +222,11 @@ impl Session {
     }
 
     fn close(&mut self) {
-        self.core.sessions.remove(self.owner.0);
+        if let Some(channels) = self.core.sessions.remove(self.owner.0) {
+            let churn = &self.core.stats.churn;
+            churn.add_shared(Count::ConnectionClosed, 1);
+            churn.add_shared(Count::ChannelClosed, channels as u64);
+        }
         self.core.alarms.forget(self.owner.0);
         self.inbox.close();
         for reply in self.replies.drain(..) {

@@ -6,7 +6,9 @@
 use crate::OpenSessionError;
 use crate::admin::{ClientFacts, ConnectionInfo};
 use crate::request::{UserLimits, VhostLimits};
+use crate::session::ChannelState;
 use crate::session::inbox::Inbox;
+use crate::stats::Meter;
 use hashbrown::HashMap;
 use millpond_model::{UserName, VhostName};
 use parking_lot::Mutex;
@@ -33,8 +35,9 @@ struct Open {
     vhost: VhostName,
     /// `None`: it does not count.
     user: Option<UserName>,
-    /// Numbers of those that are open, ascending.
-    channels: Vec<u16>,
+    /// Those that are open, ascending by number.
+    channels: Vec<(u16, Arc<ChannelState>)>,
+    traffic: Arc<Meter>,
     name: Box<str>,
     peer: Option<IpAddr>,
     opened_ms: u64,
@@ -66,6 +69,7 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) name: &'a str,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) opened_ms: u64,
+    pub(crate) traffic: Arc<Meter>,
 }
 
 fn is_reached(limit: Option<u64>, count: u64) -> Option<u64> {
@@ -104,15 +108,19 @@ impl Sessions {
             peer: new.peer,
             opened_ms: new.opened_ms,
             client: None,
+            traffic: new.traffic.clone(),
         };
         state.open.insert(key, open);
         Ok(key)
     }
 
-    /// A session is gone, with its channels.
-    pub(crate) fn remove(&self, key: u64) {
+    /// A session is gone, with its channels; how many those were, if it counted.
+    pub(crate) fn remove(&self, key: u64) -> Option<usize> {
         let mut state = self.0.lock();
-        let Some(Open { vhost, user: Some(user), channels, .. }) = state.open.remove(&key) else { return };
+        let Open { vhost, user, channels, traffic, .. } = state.open.remove(&key)?;
+        let user = user?;
+        traffic.end();
+        channels.iter().for_each(|(_, channel)| channel.end());
         state.counted = state.counted.saturating_sub(1);
         if let Some(used) = state.users.get_mut(&user) {
             used.connections = used.connections.saturating_sub(1);
@@ -127,6 +135,7 @@ impl Sessions {
                 state.vhosts.remove(&vhost);
             }
         }
+        Some(channels.len())
     }
 
     /// What the client of a session says of itself.
@@ -137,29 +146,41 @@ impl Sessions {
     }
 
     /// A session opens a channel; the error is the limit of its user.
-    pub(crate) fn open_channel(&self, key: u64, number: u16) -> Result<(), u64> {
+    pub(crate) fn open_channel(&self, key: u64, number: u16, channel: &Arc<ChannelState>) -> Result<(), u64> {
         let state = &mut *self.0.lock();
         let Some(open) = state.open.get_mut(&key) else { return Ok(()) };
         let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return Ok(()) };
         if let Some(limit) = is_reached(used.limits.channels_max, used.channels) {
             return Err(limit);
         }
-        if let Err(at) = open.channels.binary_search(&number) {
+        if let Err(at) = open.find(number) {
             used.channels += 1;
-            open.channels.insert(at, number);
+            open.channels.insert(at, (number, channel.clone()));
         }
         Ok(())
     }
 
-    /// A session closes a channel.
-    pub(crate) fn close_channel(&self, key: u64, number: u16) {
+    /// A session closes a channel; whether it was open.
+    pub(crate) fn close_channel(&self, key: u64, number: u16) -> bool {
         let state = &mut *self.0.lock();
-        let Some(open) = state.open.get_mut(&key) else { return };
-        let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return };
-        if let Ok(at) = open.channels.binary_search(&number) {
-            used.channels = used.channels.saturating_sub(1);
-            open.channels.remove(at);
-        }
+        let Some(open) = state.open.get_mut(&key) else { return false };
+        let Some(used) = open.user.as_ref().and_then(|user| state.users.get_mut(user)) else { return false };
+        let Ok(at) = open.find(number) else { return false };
+        used.channels = used.channels.saturating_sub(1);
+        open.channels.remove(at).1.end();
+        true
+    }
+
+    /// Where a connection's bytes are counted; `None`: it does not count.
+    pub(crate) fn traffic(&self, key: u64) -> Option<Arc<Meter>> {
+        let state = self.0.lock();
+        let open = state.open.get(&key)?;
+        open.user.as_ref().map(|_| open.traffic.clone())
+    }
+
+    /// A connection's channels, ascending by number.
+    pub(crate) fn channels(&self, key: u64) -> Vec<(u16, Arc<ChannelState>)> {
+        self.0.lock().open.get(&key).map(|open| open.channels.clone()).unwrap_or_default()
     }
 
     /// What a user may have; `None` for what is not limited.
@@ -220,6 +241,12 @@ impl Sessions {
     }
 }
 
+impl Open {
+    fn find(&self, number: u16) -> Result<usize, usize> {
+        self.channels.binary_search_by_key(&number, |(number, _)| *number)
+    }
+}
+
 fn describe(session: u64, open: &Open) -> Option<ConnectionInfo> {
     Some(ConnectionInfo {
         session,
@@ -227,7 +254,7 @@ fn describe(session: u64, open: &Open) -> Option<ConnectionInfo> {
         user: open.user.clone()?,
         vhost: open.vhost.clone(),
         peer: open.peer,
-        channels: open.channels.clone(),
+        channels: open.channels.iter().map(|(number, _)| *number).collect(),
         opened_ms: open.opened_ms,
         client: open.client.clone(),
     })

@@ -13,6 +13,8 @@ use crate::reply::ReplyBoxes;
 use crate::request::{Binding, Destination};
 use crate::routing::{ExchangeKind, ExchangeSpec, Removed, Router};
 use crate::schedules::Schedules;
+use crate::stats::{Count, Kind, Meter, Stats};
+use hashbrown::HashMap;
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, QueueName, VhostName};
 use millpond_store::Batch;
@@ -30,6 +32,9 @@ const BUILT_IN: &[(&str, ExchangeKind, bool)] = &[
     ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
 ];
 
+/// What is counted of exchanges, of each from its first message on.
+type Meters = RwLock<HashMap<ExchangeName, Arc<Meter>>>;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Vhost {
@@ -40,6 +45,7 @@ pub(crate) struct Vhost {
     pub(crate) replies: ReplyBoxes,
     pub(crate) histories: Histories,
     pub(crate) delays: Delays,
+    meters: Meters,
     /// Locked before the topology.
     pub(crate) schedules: Schedules,
     /// What an operator has set.
@@ -94,6 +100,7 @@ impl Vhost {
             replies: ReplyBoxes::default(),
             histories: Histories::default(),
             delays: Delays::default(),
+            meters: Meters::default(),
             schedules: Schedules::default(),
             definition: RwLock::default(),
             policies: RwLock::default(),
@@ -215,6 +222,20 @@ impl Vhost {
         Some(self.histories.get_or_begin(exchange, length))
     }
 
+    /// Where it is counted what an exchange does. To be called with the topology's lock, so that none is begun for one that goes.
+    pub(crate) fn exchange_meter(&self, stats: &Stats, exchange: &ExchangeName) -> Arc<Meter> {
+        if let Some(meter) = self.counted_exchange(exchange) {
+            return meter;
+        }
+        let begin = || stats.meter(Kind::Exchange, &self.name);
+        self.meters.write().entry(exchange.clone()).or_insert_with(begin).clone()
+    }
+
+    /// What was counted of an exchange, if anything.
+    pub(crate) fn counted_exchange(&self, exchange: &ExchangeName) -> Option<Arc<Meter>> {
+        self.meters.read().get(exchange).cloned()
+    }
+
     /// Where an exchange's delayed messages wait. Holding the topology, as above.
     pub(crate) fn delay_cell(
         self: &Arc<Self>,
@@ -268,6 +289,9 @@ impl Vhost {
         for (name, spec) in &removed.exchanges {
             self.histories.forget(name.as_str());
             self.delays.forget(self, name, batch);
+            if let Some(meter) = self.meters.write().remove(name) {
+                meter.end();
+            }
             if spec.durable {
                 batch.delete(&exchange_key(&self.name, name));
             }
@@ -284,6 +308,7 @@ impl Vhost {
     ) {
         let name = &cell.spec().name;
         if let Some((_, removed)) = router.remove_queue(name.as_str()) {
+            work.core.stats.churn.add_shared(Count::QueueDeleted, 1);
             self.changed();
             self.forget(router, &removed, Some(cell), work.batch);
             let told = || Notice::QueueDeleted { vhost: self.name.clone(), queue: name.clone() };

@@ -83,6 +83,7 @@ async fn measure(rules: usize) -> f64 {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
+        statistics_interval_ms: 5000,
         clock: Clock::system(),
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir.path())).unwrap();

@@ -172,6 +172,7 @@ fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
         default_user: UserName::new(&settings.default_user)?,
         default_password: settings.default_password.as_str().into(),
         default_user_loopback_only: settings.default_user_loopback_only,
+        statistics_interval_ms: (settings.statistics_interval.as_millis() as u64).max(100),
         clock: Clock::system(),
     })
 }

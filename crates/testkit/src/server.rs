@@ -39,6 +39,7 @@ fn broker_options() -> BrokerOptions {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
+        statistics_interval_ms: 100,
         clock: millpond_broker::Clock::system(),
     }
 }

@@ -1,6 +1,8 @@
 //! Who is connected, and ending that.
 
 use crate::Broker;
+use crate::session::{ChannelInfo, ChannelState};
+use crate::stats::Figures;
 use millpond_model::table::Table;
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
@@ -48,6 +50,21 @@ impl Broker {
     /// Every connection, the oldest first.
     pub fn list_connections(&self) -> Vec<ConnectionInfo> {
         self.core.sessions.list()
+    }
+
+    /// What was counted of a connection; `None`: it is not there.
+    pub fn connection_figures(&self, session: u64) -> Option<Figures> {
+        let traffic = self.core.sessions.traffic(session)?;
+        Some(self.core.stats.figures(&traffic))
+    }
+
+    /// The channels of a connection, by number; none if it is not there.
+    pub fn list_channels(&self, session: u64) -> Vec<ChannelInfo> {
+        let channels = self.core.sessions.channels(session);
+        let info = |(number, channel): &(u16, Arc<ChannelState>)| {
+            channel.info(*number, self.core.stats.figures(channel.meter()))
+        };
+        channels.iter().map(info).collect()
     }
 
     /// Has the connections of that name closed (320); how many there were.

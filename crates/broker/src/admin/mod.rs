@@ -15,6 +15,7 @@ mod policies;
 mod queues;
 mod replay;
 mod schedules;
+mod statistics;
 mod users;
 mod vhosts;
 

@@ -5,6 +5,7 @@ use crate::definition::{altered_key, encode_altered};
 use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
 use crate::queue::retained::RetainedFigures;
+use crate::stats::{Count, Figures, Meter};
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
@@ -63,6 +64,8 @@ pub struct QueueInfo {
     pub retained: Option<RetainedFigures>,
     /// All consumers.
     pub consumers: u64,
+    /// What was counted since the broker began, if anything.
+    pub counts: Option<Figures>,
     /// As the client declared them.
     pub declared: Table,
     /// What was altered since; void: taken away.
@@ -92,11 +95,26 @@ pub enum QueueOrderBy {
     Unacked,
     /// Consumers.
     Consumers,
+    /// What these have come to since the broker began, together.
+    Counts(&'static [Count]),
+    /// How fast these move, together.
+    Rates(&'static [Count]),
 }
 
 impl QueueOrderBy {
     fn key(self, cell: &QueueCell) -> u64 {
+        let counted = |each: &dyn Fn(&Meter) -> f64| cell.counted().map_or(0.0, |meter| each(meter));
         match self {
+            Self::Counts(counts) => {
+                cell.counted().map_or(0, |meter| counts.iter().map(|count| meter.get(*count)).sum())
+            }
+            Self::Rates(counts) => {
+                let rate = |meter: &Meter| {
+                    let stats = meter.stats();
+                    stats.map_or(0.0, |stats| counts.iter().map(|count| stats.rate(meter, *count)).sum())
+                };
+                ordered(counted(&rate))
+            }
             Self::Vhost | Self::Name => 0,
             Self::Messages => cell.counts().0 + cell.waiting_count() + cell.unacked_count(),
             Self::Ready => cell.counts().0,
@@ -104,6 +122,12 @@ impl QueueOrderBy {
             Self::Consumers => cell.counts().1,
         }
     }
+}
+
+/// Numbers in the order of these rates; they may be negative.
+fn ordered(rate: f64) -> u64 {
+    let bits = rate.to_bits();
+    if rate.is_sign_negative() { !bits } else { bits | 1 << 63 }
 }
 
 /// An order of queues.
@@ -315,6 +339,7 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         waiting: cell.waiting_count(),
         unacked: cell.unacked_count(),
         retained: cell.retained_figures(),
+        counts: cell.counted().and_then(|meter| Some(meter.stats()?.figures(meter))),
         consumers,
         declared: spec.arguments.clone(),
         altered: effective.altered.clone(),

@@ -188,6 +188,7 @@ impl Broker {
         for inbox in self.core.sessions.inboxes(Some(name)) {
             inbox.end(reason.clone());
         }
+        self.core.stats.forget(name);
         tracing::info!(vhost = %name, queues = cells.len(), "vhost deleted");
         Ok(saved)
     }

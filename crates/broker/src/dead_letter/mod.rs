@@ -50,7 +50,10 @@ pub(crate) fn carry_out(work: &mut Work<'_>) {
                     None => Ok(()),
                 };
                 match buried {
-                    Ok(()) => settled.push(one.seq..one.seq + 1),
+                    Ok(()) => {
+                        settled.push(one.seq..one.seq + 1);
+                        cell.meter(work.core).add_shared(one.reason.count(), 1);
+                    }
                     Err(Missing) => cell.park(one.seq, one.reason, work),
                 }
             }

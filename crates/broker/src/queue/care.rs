@@ -9,6 +9,7 @@ use super::pump::Work;
 use super::settings::{Overflow, QueueSettings};
 use crate::core::Core;
 use crate::dead_letter::Dead;
+use crate::stats::Count;
 use crate::timer::OnTimer;
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
@@ -182,6 +183,7 @@ impl QueueCell {
             self.arm(state, at_ms, work);
         }
         self.look_on(state, work);
+        self.stir(state, work.core);
     }
 
     fn tend_now(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
@@ -280,6 +282,10 @@ impl QueueCell {
         let mut moved_bytes = 0;
         while let Some((seqs, reason)) = state.machine.first_dying() {
             if state.settings.dead_letter.is_none() {
+                let n = seqs.end - seqs.start;
+                let meter = self.meter(work.core);
+                meter.add(Count::Expired, if reason == Reason::Expired { n } else { 0 });
+                meter.add(Count::Dropped, n);
                 state.machine.buried(seqs.end);
                 self.log.settle(work.batch, &[seqs]);
                 continue;
@@ -301,6 +307,9 @@ impl QueueCell {
             let reached =
                 if whole { seqs.end } else { content.last().map_or(seqs.start, |(seq, _)| seq + 1) };
             state.care.moving |= !content.is_empty();
+            if reason == Reason::Expired {
+                self.meter(work.core).add(Count::Expired, content.len() as u64);
+            }
             let dead =
                 content.into_iter().map(|(seq, message)| Dead { cell: self.clone(), seq, reason, message });
             work.scratch.dead.extend(dead);

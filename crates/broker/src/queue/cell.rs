@@ -13,6 +13,7 @@ use super::tick::Lessee;
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::request::Outcome;
+use crate::stats::{Count, Meter};
 use crate::stream::StreamRoom;
 use crate::vhost::{Effective, Vhost};
 use millpond_model::table::Table;
@@ -52,6 +53,10 @@ pub(crate) struct QueueCell {
     pub(super) state: Mutex<State>,
     /// Once publishers were to be held to a rate.
     pub(super) intake: OnceLock<Arc<Intake>>,
+    /// Once anything was counted.
+    pub(super) meter: OnceLock<Arc<Meter>>,
+    /// Messages that were there when the broker began.
+    pub(super) adopted: OnceLock<u64>,
     /// Never held together with `state`.
     pub(super) effective: Mutex<Arc<Effective>>,
     vhost: Weak<Vhost>,
@@ -157,6 +162,8 @@ impl QueueCell {
             stream,
             state: Mutex::new(state),
             intake: OnceLock::new(),
+            meter: OnceLock::new(),
+            adopted: OnceLock::new(),
             effective,
             vhost,
             core,
@@ -213,16 +220,19 @@ impl QueueCell {
         if let Some(stream) = &self.stream {
             return Appended { first: stream.publish(self, messages, work), more: Vec::new() };
         }
+        let meter = self.meter(work.core);
         let seqs = {
             let mut state = self.state.lock();
             if state.deleted {
                 return Appended::default();
             }
-            if look_back && state.care.dedup.is_some() {
+            let seqs = if look_back && state.care.dedup.is_some() {
                 self.publish_once(&mut state, messages, work)
             } else {
                 self.publish_any(&mut state, messages, work)
-            }
+            };
+            meter.add(Count::Publish, seqs.count());
+            seqs
         };
         work.scratch.wake();
         seqs
@@ -248,21 +258,27 @@ impl QueueCell {
         {
             let mut state = self.state.lock();
             self.tick(&mut state, work);
-            match outcome {
+            let (count, n) = match outcome {
                 Outcome::Reject if state.settings.dead_letter.is_some() => {
-                    for range in seqs {
-                        state.machine.doom(owner, range.clone(), Reason::Rejected);
-                    }
+                    let doom =
+                        |range: &Range<u64>| state.machine.doom(owner, range.clone(), Reason::Rejected);
+                    (Count::Reject, seqs.iter().map(doom).sum())
                 }
                 Outcome::Accept | Outcome::Reject => {
+                    let before = state.machine.settled_count();
                     for range in seqs {
                         state.machine.settle(owner, range.clone(), &mut work.scratch.settled);
                     }
+                    let n = state.machine.settled_count() - before;
                     if outcome == Outcome::Accept {
                         self.settle_taken(&mut state, work);
-                    } else if !work.scratch.settled.is_empty() {
-                        self.log.settle(work.batch, &work.scratch.settled);
-                        work.scratch.settled.clear();
+                        (Count::Ack, n)
+                    } else {
+                        if !work.scratch.settled.is_empty() {
+                            self.log.settle(work.batch, &work.scratch.settled);
+                            work.scratch.settled.clear();
+                        }
+                        (Count::Reject, n)
                     }
                 }
                 Outcome::Requeue | Outcome::Fail | Outcome::Retry { .. } => {
@@ -274,21 +290,22 @@ impl QueueCell {
                         }
                         _ => Return::Given,
                     };
-                    for range in seqs {
-                        state.machine.requeue(owner, range.clone(), how);
-                    }
+                    let requeue = |range: &Range<u64>| state.machine.requeue(owner, range.clone(), how);
+                    (Count::Requeue, seqs.iter().map(requeue).sum())
                 }
-            }
+            };
+            self.meter(work.core).add(count, n);
             self.pump(&mut state, work);
         }
         work.scratch.wake();
     }
 
     /// Drops all that is ready; how many.
-    pub(crate) fn purge(&self, work: &mut Work<'_>) -> u64 {
+    pub(crate) fn purge(self: &Arc<Self>, work: &mut Work<'_>) -> u64 {
         let mut state = self.state.lock();
         let gone = state.machine.purge();
         self.log.settle(work.batch, &gone);
+        self.stir(&state, work.core);
         state.loading = false;
         gone.iter().map(|range| range.end - range.start).sum()
     }
@@ -315,11 +332,16 @@ impl QueueCell {
 
     /// Marks the queue as gone if the conditions hold, with its messages; returns how many were ready, and the
     /// consumers that are to be told. The caller holds the topology.
-    pub(crate) fn delete(&self, when: DeleteIf, work: &mut Work<'_>) -> Result<(u64, Vec<Sink>), NotDeleted> {
+    pub(crate) fn delete(
+        self: &Arc<Self>,
+        when: DeleteIf,
+        work: &mut Work<'_>,
+    ) -> Result<(u64, Vec<Sink>), NotDeleted> {
         if let Some(stream) = &self.stream {
             let gone = stream.delete(when, work)?;
             let mut state = self.state.lock();
             state.deleted = true;
+            self.end_meter(&state, work.core);
             work.scratch.wake_later(&mut state.waiters);
             return Ok(gone);
         }
@@ -335,6 +357,7 @@ impl QueueCell {
             return Err(NotDeleted::NotEmpty);
         }
         state.deleted = true;
+        self.end_meter(&state, work.core);
         state.machine = Machine::default();
         state.exclusive_consumer = None;
         self.log.delete(work.batch);

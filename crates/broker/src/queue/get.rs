@@ -5,6 +5,7 @@ use super::machine::Reason;
 use super::pump::Work;
 use super::tick::Getter;
 use crate::event::Delivery;
+use crate::stats::Count;
 use millpond_store::Fetch;
 use std::sync::Arc;
 
@@ -38,8 +39,11 @@ impl QueueCell {
         loop {
             let known = self.learn_groups_to_get(&mut state, owner);
             let Some(one) = state.machine.next_to_get(owner).map(|seq| seq..seq + 1) else {
-                let loading = known == Fetch::Loading;
-                return Err(if loading { CellGetError::Loading(state.loads) } else { CellGetError::Empty });
+                if known == Fetch::Loading {
+                    return Err(CellGetError::Loading(state.loads));
+                }
+                self.meter(work.core).add(Count::GetEmpty, 1);
+                return Err(CellGetError::Empty);
             };
             if self.log.fetch(one.clone(), usize::MAX, &mut fetched) == Fetch::Loading {
                 return Err(CellGetError::Loading(state.loads));
@@ -59,6 +63,9 @@ impl QueueCell {
                 work.scratch.settled.push(one);
                 self.settle_taken(&mut state, work);
             }
+            let meter = self.meter(work.core);
+            meter.add(if no_ack { Count::GetNoAck } else { Count::Get }, 1);
+            meter.add(Count::Redeliver, u64::from(taken.past.handed != 0));
             let message = state.counted(message, taken.past);
             self.tend(&mut state, work);
             let delivery = Delivery { seq, redelivered: taken.past.handed != 0, message };

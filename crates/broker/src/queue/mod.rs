@@ -14,6 +14,7 @@ pub(crate) mod handle;
 mod intake;
 pub(crate) mod logs;
 pub(crate) mod machine;
+mod meter;
 mod pump;
 pub(crate) mod retained;
 pub(crate) mod settings;

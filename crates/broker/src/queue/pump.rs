@@ -2,6 +2,7 @@
 
 use super::cell::{QueueCell, State};
 use super::machine::{ConsumerKey, Reason, Run};
+use super::meter::Handed;
 use crate::core::Core;
 use crate::dead_letter::Dead;
 use crate::event::Delivery;
@@ -32,6 +33,7 @@ pub(crate) struct Scratch {
     fetched: Vec<(u64, Message)>,
     pub(super) settled: Vec<Range<u64>>,
     outgoing: Vec<Outgoing>,
+    pub(super) handed: Handed,
     /// What died in this work and is to be moved.
     pub(crate) dead: Vec<Dead>,
     /// How many publishes were refused in this work.
@@ -87,6 +89,11 @@ impl QueueCell {
     }
 
     pub(super) fn hand_out(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
+        self.hand_out_uncounted(state, work);
+        self.count_handed(work);
+    }
+
+    fn hand_out_uncounted(self: &Arc<Self>, state: &mut State, work: &mut Work<'_>) {
         self.tick(state, work);
         if state.expires() {
             self.expire(state, work);
@@ -179,6 +186,10 @@ impl QueueCell {
             out.size_bytes += message.size_bytes();
             Delivery { seq, redelivered: run.redelivered(), message: state.counted(message, run.past) }
         }));
+        let handed = &mut scratch.handed;
+        *(if run.no_ack { &mut handed.deliver_no_ack } else { &mut handed.deliver }) += count;
+        handed.redeliver += if run.redelivered() { count } else { 0 };
+        let out = &scratch.outgoing[at];
         let limited = limited || out.size_bytes - before >= room;
         let reached = if limited { next } else { run.seqs.end };
         if count < reached - run.seqs.start {

@@ -18,6 +18,7 @@ use crate::queue::settings::priorities;
 use crate::reply::REPLY_TO;
 use crate::request::*;
 use crate::routing::{ExchangeKind, Resolution, Router};
+use crate::stats::Count;
 use crate::vhost::{Vhost, with_altered};
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{Table, Value};
@@ -105,6 +106,7 @@ impl Session {
         let made_up = nameless.then(|| self.made_up_name(request)).transpose()?;
         let name = made_up.as_ref().unwrap_or(name);
         self.may_declare_queue(name, request).map_err(QueueError::from)?;
+        self.core.stats.churn.add_shared(Count::QueueDeclared, 1);
         let mut router = vhost.write();
         if let Some(queue) = router.queue(name.as_str()) {
             let cell = queue.0.clone();
@@ -154,6 +156,7 @@ impl Session {
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         self.tell_created(&cell);
+        self.core.stats.churn.add_shared(Count::QueueCreated, 1);
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
         let durability = self.commit(batch);

@@ -3,6 +3,7 @@
 use super::Session;
 use super::uncommitted::Holder;
 use crate::AlarmLevel;
+use crate::core::Core;
 use crate::delayed::{Cancelled, cancels};
 use crate::error::{PublishError, WriteRefused};
 use crate::queue::logs::Appended;
@@ -12,9 +13,11 @@ use crate::request::{
     Aside, DeliveryId, Durability, GIVE_BACK_KEY, Outcome, Publish, Route, RouteInner, ValueChange,
 };
 use crate::routing::Resolution;
+use crate::stats::{Count, Kind, Meter};
+use crate::vhost::Vhost;
 use hashbrown::HashMap;
-use millpond_model::Message;
 use millpond_model::properties::RawProperties;
+use millpond_model::{ExchangeName, Message};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -166,9 +169,11 @@ impl Session {
         let mut found = Resolution::default();
         let gives_back = exchange.is_empty() && routing_key == GIVE_BACK_KEY.as_bytes();
         let mut aside = Aside { gives_back, ..Aside::default() };
+        let meter;
         {
             let router = self.vhost.read();
             router.route(exchange, routing_key, properties, &mut found)?;
+            meter = exchange_meter(&mut self.exchange_meter, &self.core, &self.vhost, (generation, exchange));
             if let Some(name) = router.delaying(exchange)
                 && let Some(id) = cancels(properties.headers().unwrap_or_default())?
             {
@@ -198,7 +203,14 @@ impl Session {
         self.keeps_bcc = !aside.delays.is_empty();
         let keeps_all = cells.iter().any(|cell| cell.stream().is_some());
         let refuses = cancels || cells.iter().any(|cell| cell.may_refuse());
-        let route = Route(Arc::new(RouteInner { cells, stored, keeps_all, refuses, aside: aside.boxed() }));
+        let route = Route(Arc::new(RouteInner {
+            exchange: meter,
+            cells,
+            stored,
+            keeps_all,
+            refuses,
+            aside: aside.boxed(),
+        }));
         if found.keyed_only && !copies && !is_reply {
             self.routes.put(generation, exchange, routing_key, route.clone());
         }
@@ -281,6 +293,7 @@ impl Session {
     fn apply(&mut self, batch: &mut Vec<Publish>, work: &mut Work<'_>) {
         let Some((_, first)) = batch.first() else { return };
         let route = first.clone();
+        count_published(batch);
         if batch.iter().any(|(_, route)| route.0.refuses) {
             return self.apply_one_by_one(batch, work);
         }
@@ -407,6 +420,38 @@ impl Session {
         if !self.over.iter().any(|known| known.is(&holder)) {
             self.over.push(holder);
         }
+    }
+}
+
+/// Where it is counted what an exchange does; the one that was asked for last is kept at hand, for routes that are
+/// found anew for each message.
+fn exchange_meter(
+    last: &mut Option<(u64, ExchangeName, Arc<Meter>)>,
+    core: &Core,
+    vhost: &Vhost,
+    (generation, exchange): (u64, &[u8]),
+) -> Arc<Meter> {
+    if let Some((of, name, meter)) = last
+        && *of == generation
+        && name.as_str().as_bytes() == exchange
+    {
+        return meter.clone();
+    }
+    let name = std::str::from_utf8(exchange).ok().and_then(|name| ExchangeName::new(name).ok());
+    // It was found by this name, so it is one.
+    let Some(name) = name else { return core.stats.meter(Kind::Exchange, &vhost.name) };
+    let meter = vhost.exchange_meter(&core.stats, &name);
+    *last = Some((generation, name, meter.clone()));
+    meter
+}
+
+/// Counts a batch for the exchanges it was published to: few, and mostly one.
+fn count_published(batch: &[Publish]) {
+    for of_one in batch.chunk_by(|a, b| Arc::ptr_eq(&a.1.0.exchange, &b.1.0.exchange)) {
+        let exchange = &of_one[0].1.0.exchange;
+        let out: usize = of_one.iter().map(|(_, route)| route.0.cells.len()).sum();
+        exchange.add_shared(Count::PublishIn, of_one.len() as u64);
+        exchange.add_shared(Count::PublishOut, out as u64);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::event::Delivery;
 use crate::queue::machine::ConsumerKey;
 use crate::queue::{QueueCell, Work};
 use crate::session::inbox::Stalled;
+use crate::stats::Count;
 use millpond_model::Message;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ impl StreamRoom {
         };
         let mut wakers = Vec::new();
         for at in range {
-            while self.piece(cell, state, at, &mut wakers) {}
+            while self.piece(cell, state, at, &mut wakers, work) {}
         }
         state.fetched.shrink_to(FETCHED_KEPT_MAX);
         work.scratch.wake_later(&mut wakers);
@@ -46,6 +47,7 @@ impl StreamRoom {
         state: &mut State,
         at: usize,
         wakers: &mut Vec<std::task::Waker>,
+        work: &Work<'_>,
     ) -> bool {
         let State { machine, readers, fetched, .. } = state;
         let reader = &mut readers[at];
@@ -76,6 +78,7 @@ impl StreamRoom {
         if items.is_empty() {
             return !read.loading;
         }
+        cell.meter(work.core).add(Count::Deliver, items.len() as u64);
         let stalled = || Stalled { cell: cell.clone(), consumer: key };
         let sink = &reader.sink;
         let (open, waker) = sink.inbox.deliver(sink.cookie, sink.queue, &mut items, size_bytes, stalled);

@@ -12,6 +12,7 @@ use crate::queue::machine::{ConsumerFigures, ConsumerKey, OwnerKey};
 use crate::queue::{QueueCell, Work};
 use crate::request::{Outcome, QueueRef};
 use crate::session::inbox::Inbox;
+use crate::stats::Count;
 use hashbrown::HashMap;
 use millpond_model::table::{Table, Value};
 use millpond_model::{ConsumerTag, Message, QueueName};
@@ -152,6 +153,7 @@ impl StreamRoom {
             });
             let seqs = self.log.append(work.batch, &mut kept);
             state.machine.appended(seqs.end);
+            cell.meter(work.core).add(Count::Publish, seqs.end - seqs.start);
             self.pump(cell, &mut state, None, work);
             self.retain(&mut state, size_bytes, now_ms, work);
             seqs
@@ -173,7 +175,15 @@ impl StreamRoom {
             let mut state = self.state.lock();
             let Some(at) = state.reader_of(owner, queue) else { return };
             let key = state.readers[at].sink.key;
+            let held = state.machine.held_count();
             let low = state.machine.settle(key, seqs);
+            let n = held.saturating_sub(state.machine.held_count());
+            let count = match outcome {
+                Outcome::Accept => Count::Ack,
+                Outcome::Reject => Count::Reject,
+                _ => Count::Requeue,
+            };
+            cell.meter(work.core).add(count, n);
             if let Some(low) = low.filter(|_| matches!(outcome, Outcome::Accept | Outcome::Reject)) {
                 self.remember(&mut state, at, low, work);
             }
@@ -235,6 +245,7 @@ impl StreamRoom {
                 self.remember(&mut state, at, start, work);
             }
             state.machine.add(key, Terms { owner, prefetch: new.prefetch, start });
+            cell.meter(work.core).touch();
             self.pump(cell, &mut state, Some(key), work);
             key
         };
@@ -270,6 +281,7 @@ impl StreamRoom {
                 state.machine.take_back(key, offset);
             }
             state.exclusive.take_if(|exclusive| *exclusive == key);
+            cell.meter(work.core).touch();
             state.machine.remove(key);
             if !state.machine.knows(key) {
                 state.readers.remove(at);
@@ -283,6 +295,7 @@ impl StreamRoom {
     pub(crate) fn close_owner(&self, cell: &Arc<QueueCell>, owner: OwnerKey, work: &mut Work<'_>) {
         {
             let mut state = self.state.lock();
+            cell.meter(work.core).touch();
             state.machine.close_owner(owner);
             state.readers.retain(|reader| reader.sink.owner != owner);
             let exclusive = state.exclusive.filter(|key| state.machine.knows(*key));

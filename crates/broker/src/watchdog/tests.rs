@@ -61,6 +61,7 @@ impl Fixture {
             default_user: UserName::new("guest").unwrap(),
             default_password: "guest".into(),
             default_user_loopback_only: true,
+            statistics_interval_ms: 5000,
             clock: clock.clone(),
         };
         let broker = Broker::open(store, recovery, options).unwrap();

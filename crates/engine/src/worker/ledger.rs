@@ -154,6 +154,7 @@ mod tests {
             default_user: millpond_model::UserName::new("guest").unwrap(),
             default_password: "guest".into(),
             default_user_loopback_only: true,
+            statistics_interval_ms: 5000,
             clock: Clock::system(),
         };
         let broker = Broker::open(store, recovery, options).unwrap();

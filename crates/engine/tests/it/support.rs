@@ -46,6 +46,7 @@ fn open_broker(dir: &std::path::Path, clock: millpond_broker::Clock) -> Broker {
         default_user: UserName::new("guest").unwrap(),
         default_password: "guest".into(),
         default_user_loopback_only: true,
+        statistics_interval_ms: 5000,
         clock,
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir)).unwrap();

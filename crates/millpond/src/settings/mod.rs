@@ -140,6 +140,8 @@ settings! {
     alarm_check_interval: Duration = ["1s"];
     /// Age of an alarm from which publishes are refused (nack) instead of waiting; `0s`: they wait.
     alarm_nack_after: Duration = ["30s"];
+    /// How often statistics are noted, of what moves; rates are of the last such interval. At least `100ms`.
+    statistics_interval: Duration = ["5s"];
     /// Length of one segment of the write-ahead log.
     wal_segment_size: ByteSize = ["16MiB"];
     /// Segments the write-ahead log may span.

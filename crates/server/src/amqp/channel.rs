@@ -3,7 +3,9 @@
 use super::publish::Assembly;
 use super::transaction::Transaction;
 use super::unacked::Unacked;
+use millpond_broker::ChannelState;
 use millpond_model::QueueName;
+use std::sync::Arc;
 
 /// What answers publishes on a channel.
 #[derive(Debug)]
@@ -37,13 +39,16 @@ pub(crate) struct Channel {
     pub(crate) last_queue: Option<QueueName>,
     /// A publish whose content has not come whole.
     pub(crate) assembly: Option<Box<Assembly>>,
+    /// What the broker is told of it, for those who watch.
+    pub(crate) state: Arc<ChannelState>,
 }
 
 impl Channel {
-    fn new(number: u16, epoch: u32) -> Self {
+    fn new(number: u16, epoch: u32, state: Arc<ChannelState>) -> Self {
         Self {
             number,
             epoch,
+            state,
             mode: Mode::Plain,
             closing: false,
             last_delivery_tag: 0,
@@ -110,10 +115,10 @@ impl Channels {
     }
 
     /// Opens a channel; false if the number is taken.
-    pub(crate) fn open(&mut self, number: u16) -> bool {
+    pub(crate) fn open(&mut self, number: u16, state: Arc<ChannelState>) -> bool {
         let Err(index) = self.find(number) else { return false };
         self.epochs += 1;
-        self.sorted.insert(index, Box::new(Channel::new(number, self.epochs)));
+        self.sorted.insert(index, Box::new(Channel::new(number, self.epochs, state)));
         self.recent = index;
         true
     }

@@ -3,9 +3,10 @@
 //! Answers of a channel leave in the order of its publishes, so `multiple` may always be set: nothing before an
 //! answered publish is unanswered.
 
-use super::channel::Channels;
+use super::channel::{Channel, Channels};
 use super::outbox::Outbox;
 use millpond_amqp_codec::{encode_ack, encode_nack};
+use millpond_broker::Count;
 use std::collections::VecDeque;
 
 /// Publishes of one channel that share a fate.
@@ -84,10 +85,9 @@ impl Confirms {
 
 fn answer(range: Range, failed: bool, channels: &Channels, out: &mut Outbox) {
     // The channel may be closed, or closed and opened anew.
-    if channels.get(range.channel).is_none_or(|channel| channel.epoch != range.epoch || channel.is_closing())
-    {
-        return;
-    }
+    let is_there = |channel: &&Channel| channel.epoch == range.epoch && !channel.is_closing();
+    let Some(channel) = channels.get(range.channel).filter(is_there) else { return };
+    channel.state.count(if failed { Count::Nack } else { Count::Confirm }, range.last - range.first + 1);
     let multiple = range.last > range.first;
     if failed {
         encode_nack(out.buffer(), range.channel, range.last, multiple);

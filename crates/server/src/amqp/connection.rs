@@ -7,7 +7,7 @@ use super::reply::Fault;
 use super::{farewell, pool};
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{HEARTBEAT, connection};
-use millpond_broker::{Broker, SessionEvent};
+use millpond_broker::{Broker, Count, SessionEvent};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -205,6 +205,7 @@ impl Connection {
         if end == kept {
             return Err(End::Gone("the client closed the socket without a word".into()));
         }
+        self.core.count_traffic([Count::RecvOct, Count::RecvCnt], end - kept);
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.read = true;
         }
@@ -232,7 +233,8 @@ impl Connection {
         match self.core.out.poll_write(cx, &mut self.socket) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(End::Gone(format!("writing failed: {error}"))),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(written)) => {
+                self.core.count_traffic([Count::SendOct, Count::SendCnt], written);
                 let delivered = self.core.out.take_deliveries_written();
                 if delivered > 0 {
                     self.core.session.deliveries_written(delivered);
@@ -302,6 +304,20 @@ impl Heartbeat {
 }
 
 impl Core {
+    /// Counts bytes, and that some came or went. A heartbeat alone does not make a connection one that moves.
+    fn count_traffic(&self, [octets, times]: [Count; 2], bytes: usize) {
+        match bytes == HEARTBEAT.len() {
+            true => {
+                self.traffic.add_quietly(octets, bytes as u64);
+                self.traffic.add_quietly(times, 1);
+            }
+            false => {
+                self.traffic.add(octets, bytes as u64);
+                self.traffic.add(times, 1);
+            }
+        }
+    }
+
     /// Asks again for the message that was being read from disk.
     fn retry_get(&mut self) -> Result<(), End> {
         let Some(get) = self.waiting_get.take() else { return Ok(()) };

@@ -6,7 +6,7 @@ use super::core::{Core, WaitingGet};
 use super::define::count;
 use super::reply::Fault;
 use millpond_amqp_codec::{ReplyCode, basic, encode_get_ok_head};
-use millpond_broker::{ConsumeRequest, DeliveryId, GetError, Got, Outcome};
+use millpond_broker::{ConsumeRequest, Count, DeliveryId, GetError, Got, Outcome};
 use millpond_model::ConsumerTag;
 
 /// The pseudo queue of direct reply-to (contract A14).
@@ -27,6 +27,7 @@ impl Core {
         // for streams, which refuse it (A13).
         channel.prefetch = m.prefetch_count;
         channel.prefetch_shared = m.global;
+        channel.state.set_prefetch(m.prefetch_count, m.global);
         // What every client can send at any time and never means anything else for what it holds: so it renews leases.
         let held: Vec<_> = channel.unacked.deliveries().collect();
         self.session.renew(&held);
@@ -151,6 +152,7 @@ impl Core {
         }
         if let Some(channel) = self.channels.get_mut(number) {
             channel.consumers.push(slot);
+            channel.state.set_consumers(channel.consumers.len());
         }
         if !no_wait {
             self.reply(number, basic::ConsumeOk { consumer_tag: tag.as_str() });
@@ -184,6 +186,7 @@ impl Core {
         let consumer = self.consumers.remove(slot)?;
         if let Some(channel) = self.channels.get_mut(consumer.channel) {
             channel.consumers.retain(|other| *other != slot);
+            channel.state.set_consumers(channel.consumers.len());
             if consumer.kind == Kind::Replies {
                 channel.replies = None;
             }
@@ -200,7 +203,12 @@ impl Core {
     pub(super) fn get_from(&mut self, get: WaitingGet) -> Result<(), Fault> {
         match self.session.get(&get.queue, get.no_ack) {
             Ok(Some(got)) => self.render_got(&get, &got),
-            Ok(None) => self.reply(get.channel, basic::GetEmpty::default()),
+            Ok(None) => {
+                if let Some(channel) = self.channels.get(get.channel) {
+                    channel.state.count(Count::GetEmpty, 1);
+                }
+                self.reply(get.channel, basic::GetEmpty::default());
+            }
             Err(GetError::Loading) => self.waiting_get = Some(get),
             Err(error) => return Err(error.into()),
         }
@@ -213,9 +221,12 @@ impl Core {
         if !get.no_ack {
             channel.unacked.push(tag, DeliveryId { queue: got.queue, seq: got.delivery.seq });
         }
+        let redelivered = got.delivery.redelivered;
+        channel.state.count(if get.no_ack { Count::GetNoAck } else { Count::Get }, 1);
+        channel.state.count(Count::Redeliver, redelivered.into());
+        channel.state.set_unacked(channel.unacked.len());
         let message = &got.delivery.message;
         let out = self.out.buffer();
-        let redelivered = got.delivery.redelivered;
         encode_get_ok_head(out, get.channel, tag, redelivered, message.address(), count(got.ready));
         self.out.content(get.channel, message, self.frame_max_bytes);
     }
@@ -239,6 +250,11 @@ impl Core {
             Mode::Transaction(transaction) => transaction.settle(&self.taken, Outcome::Accept),
             Mode::Plain | Mode::Confirm(_) => self.accepted.extend(self.taken.iter().map(|(_, id)| *id)),
         }
+        let count = self.taken.len() as u64;
+        if self.acks.0 != number {
+            self.count_acks(number);
+        }
+        self.acks.1 += count;
         Ok(())
     }
 
@@ -255,6 +271,7 @@ impl Core {
         if !channel.unacked.take(tag, multiple, &mut self.taken) {
             return Err(unknown_tag(tag));
         }
+        channel.state.set_unacked(channel.unacked.len());
         match &mut channel.mode {
             Mode::Transaction(transaction) => transaction.settle(&self.taken, outcome),
             Mode::Plain | Mode::Confirm(_) => {
@@ -272,6 +289,7 @@ impl Core {
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         self.taken.clear();
         channel.unacked.take_all(&mut self.taken);
+        channel.state.set_unacked(0);
         let ids: Vec<_> = self.taken.drain(..).map(|(_, id)| id).collect();
         if answered {
             self.reply(number, basic::RecoverOk {});

@@ -8,7 +8,9 @@ use super::publish::{Publisher, Taken, not_open};
 use super::reply::Fault;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{Frame, FrameKind, FrameReader, Method, ReplyCode, Sender, basic, channel};
-use millpond_broker::{Broker, DeliveryId, Durability, Outcome, Session, SessionEvent};
+use millpond_broker::{
+    Broker, ChannelMode, Count, DeliveryId, Durability, Meter, Outcome, Session, SessionEvent,
+};
 use millpond_model::{QueueName, UserName};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -78,6 +80,10 @@ pub(crate) struct Core {
     pub(crate) out: Outbox,
     /// Accepted deliveries that the broker has not been told of.
     pub(crate) accepted: Vec<DeliveryId>,
+    /// Acks that were not counted yet: of which channel, and how many.
+    pub(super) acks: (u16, u64),
+    /// Where bytes are counted.
+    pub(super) traffic: Arc<Meter>,
     /// For moving deliveries about.
     pub(crate) taken: Vec<(u64, DeliveryId)>,
     /// Properties of the delivery in hand, changed.
@@ -100,7 +106,10 @@ impl Core {
     ) -> Self {
         // A full store refuses publishes instead of stopping the reader: acks must come through, they make room.
         session.set_confirming(true);
+        let traffic = session.traffic();
         Self {
+            acks: (0, 0),
+            traffic,
             broker,
             session,
             options,
@@ -340,8 +349,8 @@ impl Core {
                 ),
             ));
         }
-        self.session.channel_opened(number)?;
-        self.channels.open(number);
+        let state = self.session.channel_opened(number)?;
+        self.channels.open(number, state);
         self.reply(number, channel::OpenOk::default());
         Ok(())
     }
@@ -359,7 +368,10 @@ impl Core {
                 let text = "cannot switch from tx to confirm mode";
                 return Err(Fault::new(ReplyCode::PreconditionFailed, text));
             }
-            Mode::Plain => channel.mode = Mode::Confirm(0),
+            Mode::Plain => {
+                channel.mode = Mode::Confirm(0);
+                channel.state.set_mode(ChannelMode::Confirm);
+            }
             Mode::Confirm(_) => {}
         }
         if !no_wait {
@@ -418,6 +430,19 @@ impl Core {
         if !self.accepted.is_empty() {
             self.session.settle(&self.accepted, Outcome::Accept);
             self.accepted.clear();
+        }
+        self.count_acks(0);
+    }
+
+    /// Counts the acks of the channel in hand, before those of another, `number`, are counted.
+    #[inline]
+    pub(super) fn count_acks(&mut self, number: u16) {
+        let (of, n) = std::mem::replace(&mut self.acks, (number, 0));
+        if n != 0
+            && let Some(channel) = self.channels.get(of)
+        {
+            channel.state.count(Count::Ack, n);
+            channel.state.set_unacked(channel.unacked.len());
         }
     }
 

@@ -4,7 +4,7 @@ use super::consumers::Consumer;
 use super::core::{Core, End};
 use super::reply::Fault;
 use millpond_amqp_codec::{ReplyCode, basic, encode_deliver_head};
-use millpond_broker::{CommitError, Deliveries, DeliveryId, Outcome, SessionEvent};
+use millpond_broker::{CommitError, Count, Deliveries, DeliveryId, Outcome, SessionEvent};
 use millpond_model::Message;
 use millpond_model::properties::RawProperties;
 
@@ -107,7 +107,9 @@ impl Core {
         };
         let (number, frame_max_bytes) = (consumer.channel, self.frame_max_bytes);
         let Some(channel) = self.channels.get_mut(number) else { return };
+        let mut redelivered = 0;
         for item in &deliveries.items {
+            redelivered += u64::from(item.redelivered);
             let tag = channel.next_delivery_tag();
             if !consumer.no_ack {
                 channel.unacked.push(tag, DeliveryId { queue: deliveries.queue, seq: item.seq });
@@ -134,6 +136,10 @@ impl Core {
                 self.out.content(number, message, frame_max_bytes);
             }
         }
+        let delivered = if consumer.no_ack { Count::DeliverNoAck } else { Count::Deliver };
+        channel.state.count(delivered, deliveries.items.len() as u64);
+        channel.state.count(Count::Redeliver, redelivered);
+        channel.state.set_unacked(channel.unacked.len());
         self.out.deliveries_end(size_bytes);
     }
 

@@ -1,6 +1,6 @@
 //! basic.publish and its content: assembled, routed and handed over a read buffer at a time.
 
-use super::channel::Mode;
+use super::channel::{Channels, Mode};
 use super::confirm::{self, Range};
 use super::core::Core;
 use super::give_back;
@@ -11,7 +11,7 @@ use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     ContentHeader, Frame, FrameKind, FrameReader, ReplyCode, basic, encode_return_head,
 };
-use millpond_broker::{Durability, Publish, Route, WriteRefused};
+use millpond_broker::{Count, Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -61,6 +61,32 @@ pub(crate) enum Taken {
 enum Kind {
     Plain,
     Confirmed,
+}
+
+/// Publishes of one channel, counted until another's come.
+#[derive(Debug, Default)]
+struct Tally {
+    channel: u16,
+    published: u64,
+    to_confirm: u64,
+    returned: u64,
+    dropped: u64,
+}
+
+impl Tally {
+    fn tell(&mut self, channels: &Channels) {
+        let Self { channel, published, to_confirm, returned, dropped } = std::mem::take(self);
+        let Some(channel) = channels.get(channel).filter(|_| published != 0) else { return };
+        let state = &channel.state;
+        state.count(Count::Publish, published);
+        state.count(Count::ToConfirm, to_confirm);
+        state.count(Count::ReturnUnroutable, returned);
+        state.count(Count::DropUnroutable, dropped);
+        if let Mode::Transaction(transaction) = &channel.mode {
+            let (publishes, acks) = transaction.counts();
+            state.set_uncommitted(publishes, acks);
+        }
+    }
 }
 
 /// What a connection has assembled and not handed over.
@@ -314,9 +340,15 @@ impl Core {
         self.publisher.batch.finish_into(&mut messages);
         let mut from_batch = messages.drain(..);
         let mut kind = Kind::Plain;
+        let mut tally = Tally::default();
         for publish in pending.drain(..) {
             let Some(message) = publish.message.or_else(|| from_batch.next()) else { continue };
+            if tally.channel != publish.channel {
+                tally.tell(&self.channels);
+                tally.channel = publish.channel;
+            }
             let Some(channel) = self.channels.get_mut(publish.channel) else { continue };
+            tally.published += 1;
             match &mut channel.mode {
                 Mode::Transaction(_) if publish.route.gives_back() => {
                     self.publisher.fault = Some((publish.channel, give_back::in_transaction()));
@@ -332,6 +364,7 @@ impl Core {
                 Mode::Confirm(last) => {
                     *last += 1;
                     let (number, epoch) = (*last, channel.epoch);
+                    tally.to_confirm += 1;
                     if kind != Kind::Confirmed {
                         self.hand_over(kind);
                         kind = Kind::Confirmed;
@@ -355,9 +388,13 @@ impl Core {
             }
             if publish.route.is_unroutable() {
                 if publish.mandatory {
+                    tally.returned += 1;
                     self.return_message(publish.channel, &message);
+                } else {
+                    tally.dropped += 1;
                 }
                 if publish.route.is_nowhere() {
+                    publish.route.count_nowhere();
                     continue;
                 }
             }
@@ -368,6 +405,7 @@ impl Core {
             self.publisher.publishes.push((message, publish.route));
         }
         drop(from_batch);
+        tally.tell(&self.channels);
         self.publisher.pending = pending;
         self.publisher.messages = messages;
         self.hand_over(kind);

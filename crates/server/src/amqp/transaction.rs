@@ -4,7 +4,7 @@ use super::channel::Mode;
 use super::core::Core;
 use super::reply::Fault;
 use millpond_amqp_codec::{ReplyCode, tx};
-use millpond_broker::{DeliveryId, Durability, Outcome, Route};
+use millpond_broker::{ChannelMode, Count, DeliveryId, Durability, Outcome, Route};
 use millpond_model::Message;
 
 /// What a channel has done since its last commit.
@@ -25,6 +25,11 @@ impl Transaction {
     /// What it keeps. Bytes.
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// How many publishes and settlements it keeps.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.publishes.len(), self.settles.len())
     }
 
     /// Keeps settlements.
@@ -51,7 +56,10 @@ impl Core {
                 let text = "cannot switch from confirm to tx mode";
                 return Err(Fault::new(ReplyCode::PreconditionFailed, text));
             }
-            Mode::Plain => channel.mode = Mode::Transaction(Box::default()),
+            Mode::Plain => {
+                channel.mode = Mode::Transaction(Box::default());
+                channel.state.set_mode(ChannelMode::Transaction);
+            }
             Mode::Transaction(_) => {}
         }
         self.reply(number, tx::SelectOk {});
@@ -62,17 +70,23 @@ impl Core {
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         let Transaction { publishes, settles, .. } = std::mem::take(&mut **transaction);
+        channel.state.set_uncommitted(0, 0);
+        let state = channel.state.clone();
         let mut routed = Vec::with_capacity(publishes.len());
         let mut cancels: Vec<(u32, Message)> = Vec::new();
         for (message, route, mandatory) in publishes {
-            if mandatory && route.is_unroutable() {
-                self.return_message(number, &message);
+            if route.is_unroutable() {
+                state.count(if mandatory { Count::ReturnUnroutable } else { Count::DropUnroutable }, 1);
+                if mandatory {
+                    self.return_message(number, &message);
+                }
             }
             if mandatory && route.only_cancels() {
                 cancels.push((routed.len() as u32, message.clone()));
             }
-            if !route.is_nowhere() {
-                routed.push((message, route));
+            match route.is_nowhere() {
+                true => route.count_nowhere(),
+                false => routed.push((message, route)),
             }
         }
         let outcomes: Vec<_> = settles.iter().map(|(_, id, outcome)| (*id, *outcome)).collect();
@@ -101,6 +115,8 @@ impl Core {
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         channel.unacked.put_back(transaction.roll_back());
+        channel.state.set_uncommitted(0, 0);
+        channel.state.set_unacked(channel.unacked.len());
         self.reply(number, tx::RollbackOk {});
         Ok(())
     }

@@ -123,6 +123,12 @@ impl Unacked {
         self.sweep();
     }
 
+    /// How many wait.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.holes
+    }
+
     /// Those that wait.
     pub(crate) fn deliveries(&self) -> impl Iterator<Item = DeliveryId> {
         self.entries.iter().filter_map(|entry| entry.delivery)

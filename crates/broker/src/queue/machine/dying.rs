@@ -1,6 +1,7 @@
 //! Messages that are not to be delivered any more and wait to be taken away: their content may have to be read first.
 
 use super::{Machine, OwnerKey};
+use crate::stats::Count;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -25,6 +26,16 @@ impl Reason {
             Self::Expired => "expired",
             Self::MaxLength => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+
+    /// As which it is counted that a message was dead-lettered.
+    pub(crate) fn count(self) -> Count {
+        match self {
+            Self::Rejected => Count::DeadRejected,
+            Self::Expired => Count::DeadExpired,
+            Self::MaxLength => Count::DeadMaxLength,
+            Self::DeliveryLimit => Count::DeadDeliveryLimit,
         }
     }
 }

@@ -397,6 +397,12 @@ impl Machine {
         self.ready.forget_weights(seqs);
     }
 
+    /// Messages that were settled, ever.
+    #[inline]
+    pub(crate) fn settled_count(&self) -> u64 {
+        self.settled
+    }
+
     /// Messages handed out and not settled.
     pub(crate) fn unacked_count(&self) -> u64 {
         self.unacked.count()

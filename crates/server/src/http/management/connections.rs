@@ -2,6 +2,7 @@
 
 use super::listing::Listing;
 use super::queues::consumers_of;
+use super::statistics::{DELIVERIES, PUBLISHES, TRAFFIC, Windows, message_stats, put_members};
 use super::{Answer, Asker, Shared, aside, missing, user_name, vhost_name};
 use crate::http::refusal::Refusal;
 use axum::extract::{Path, State};
@@ -9,7 +10,9 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, ClientFacts, ConnectionInfo, ConsumerFigures, Operation, json as table};
+use millpond_broker::{
+    Broker, ChannelInfo, ChannelMode, ClientFacts, ConnectionInfo, ConsumerFigures, Operation, json as table,
+};
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -38,7 +41,7 @@ fn addresses(name: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((peer.parse().ok()?, own.parse().ok()?))
 }
 
-fn show(connection: &ConnectionInfo, node: &str) -> Value {
+fn show(broker: &Broker, connection: &ConnectionInfo, node: &str, windows: Windows) -> Value {
     let mut shown = json!({
         "name": connection.name,
         "user": connection.user.as_str(),
@@ -52,6 +55,11 @@ fn show(connection: &ConnectionInfo, node: &str) -> Value {
     });
     if let Some(client) = &connection.client {
         show_client(&mut shown, client);
+    }
+    if let (Some(counts), Some(shown)) =
+        (broker.connection_figures(connection.session), shown.as_object_mut())
+    {
+        put_members(shown, &counts, TRAFFIC, windows.data);
     }
     match addresses(&connection.name) {
         Some((peer, own)) => {
@@ -93,7 +101,8 @@ fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
 }
 
 fn answer(shared: &Shared, connections: &[ConnectionInfo], uri: &Uri) -> Answer {
-    let shown = connections.iter().map(|it| show(it, &shared.facts.node)).collect();
+    let (broker, windows) = (&shared.broker, Windows::read(uri));
+    let shown = connections.iter().map(|it| show(broker, it, &shared.facts.node, windows)).collect();
     Listing::read(uri)?.answer(shown)
 }
 
@@ -135,7 +144,8 @@ fn find(asker: &Asker, name: &str) -> Result<ConnectionInfo, Refusal> {
 }
 
 async fn one(State(shared): State<Shared>, asker: Asker, Path(name): Path<String>, uri: Uri) -> Answer {
-    let shown = show(&find(&asker, &name)?, &shared.facts.node);
+    let found = find(&asker, &name)?;
+    let shown = show(&shared.broker, &found, &shared.facts.node, Windows::read(&uri));
     Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
 }
 
@@ -165,31 +175,49 @@ fn channel_name(connection: &ConnectionInfo, number: u16) -> String {
     format!("{} ({number})", connection.name)
 }
 
-fn show_channel(connection: &ConnectionInfo, number: u16, node: &str) -> Value {
+fn show_channel(connection: &ConnectionInfo, channel: &ChannelInfo, node: &str, windows: Windows) -> Value {
     let mut details = json!({ "name": connection.name });
     if let Some((peer, _)) = addresses(&connection.name) {
         details["peer_host"] = peer.ip().to_string().into();
         details["peer_port"] = peer.port().into();
     }
+    let (own, shared) = if channel.prefetch_shared { (0, channel.prefetch) } else { (channel.prefetch, 0) };
     json!({
-        "name": channel_name(connection, number),
-        "number": number,
+        "name": channel_name(connection, channel.number),
+        "number": channel.number,
         "user": connection.user.as_str(),
         "user_who_performed_action": connection.user.as_str(),
         "vhost": connection.vhost.as_str(),
         "node": node,
         "state": "running",
         "connection_details": details,
+        "confirm": channel.mode == ChannelMode::Confirm,
+        "transactional": channel.mode == ChannelMode::Transaction,
+        "prefetch_count": own,
+        "global_prefetch_count": shared,
+        "consumer_count": channel.consumers,
+        "messages_unacknowledged": channel.unacked,
+        "messages_unconfirmed": channel.unconfirmed,
+        "messages_uncommitted": channel.uncommitted,
+        "acks_uncommitted": channel.acks_uncommitted,
+        "pending_raft_commands": 0,
+        "message_stats":
+            message_stats(&channel.figures, &[DELIVERIES, PUBLISHES], windows.messages),
     })
 }
 
-fn show_channels(connections: &[ConnectionInfo], node: &str) -> Vec<Value> {
-    let all = connections.iter().flat_map(|it| it.channels.iter().map(move |number| (it, *number)));
-    all.map(|(connection, number)| show_channel(connection, number, node)).collect()
+fn show_channels(shared: &Shared, connections: &[ConnectionInfo], uri: &Uri) -> Vec<Value> {
+    let (windows, node) = (Windows::read(uri), &shared.facts.node);
+    let mut shown = Vec::new();
+    for connection in connections {
+        let channels = shared.broker.list_channels(connection.session);
+        shown.extend(channels.iter().map(|channel| show_channel(connection, channel, node, windows)));
+    }
+    shown
 }
 
 async fn channels(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
-    Listing::read(&uri)?.answer(show_channels(&seen(&asker)?, &shared.facts.node))
+    Listing::read(&uri)?.answer(show_channels(&shared, &seen(&asker)?, &uri))
 }
 
 async fn channels_of(
@@ -198,7 +226,7 @@ async fn channels_of(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Answer {
-    Listing::read(&uri)?.answer(show_channels(&[find(&asker, &name)?], &shared.facts.node))
+    Listing::read(&uri)?.answer(show_channels(&shared, &[find(&asker, &name)?], &uri))
 }
 
 async fn channels_in_vhost(
@@ -207,11 +235,11 @@ async fn channels_in_vhost(
     Path(vhost): Path<String>,
     uri: Uri,
 ) -> Answer {
-    Listing::read(&uri)?.answer(show_channels(&in_vhost(&asker, &vhost)?, &shared.facts.node))
+    Listing::read(&uri)?.answer(show_channels(&shared, &in_vhost(&asker, &vhost)?, &uri))
 }
 
 async fn channel(State(shared): State<Shared>, asker: Asker, Path(name): Path<String>, uri: Uri) -> Answer {
-    let all = show_channels(&seen(&asker)?, &shared.facts.node);
+    let all = show_channels(&shared, &seen(&asker)?, &uri);
     let found = all.into_iter().find(|it| it["name"] == *name).ok_or_else(missing)?;
     Ok(Json(Listing::read(&uri)?.pick(found)).into_response())
 }

@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::listing::{Listing, parameter};
+use super::statistics::{EXCHANGE, Windows, message_stats};
 use super::{Answer, Asker, Shared, exchange_name, missing, put_status, vhost_name};
 use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
@@ -11,7 +12,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{DeclareExchange, ExchangeInfo, json};
+use millpond_broker::{Broker, DeclareExchange, ExchangeInfo, json};
 use millpond_model::{ExchangeName, VhostName};
 use serde_json::{Value, json};
 
@@ -38,8 +39,11 @@ pub(super) fn define(exchange: &ExchangeInfo, vhost: Option<&VhostName>) -> Valu
     shown
 }
 
-fn show(exchange: &ExchangeInfo, vhost: &VhostName) -> Value {
+fn show(broker: &Broker, exchange: &ExchangeInfo, vhost: &VhostName, windows: Windows) -> Value {
     let mut shown = define(exchange, Some(vhost));
+    if let Ok(Some(counts)) = broker.exchange_counts(vhost, &exchange.name) {
+        shown["message_stats"] = message_stats(&counts, &[EXCHANGE], windows.messages);
+    }
     if let Some(policy) = &exchange.policy {
         shown["policy"] = (**policy).into();
     }
@@ -48,9 +52,11 @@ fn show(exchange: &ExchangeInfo, vhost: &VhostName) -> Value {
 
 fn all(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
     let mut shown = Vec::new();
+    let windows = Windows::read(uri);
     for vhost in asker.vhosts_meant(vhost)? {
-        let exchanges = asker.see(&vhost)?.list_exchanges(&vhost).map_err(|_| missing())?;
-        shown.extend(exchanges.iter().map(|exchange| show(exchange, &vhost)));
+        let broker = asker.see(&vhost)?;
+        let exchanges = broker.list_exchanges(&vhost).map_err(|_| missing())?;
+        shown.extend(exchanges.iter().map(|exchange| show(broker, exchange, &vhost, windows)));
     }
     Listing::read(uri)?.answer(shown)
 }
@@ -72,7 +78,8 @@ pub(super) fn find(asker: &Asker, vhost: &str, exchange: &str) -> Result<(VhostN
 
 async fn one(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, uri: Uri) -> Answer {
     let (vhost, found) = find(&asker, &vhost, &exchange)?;
-    Ok(Json(Listing::read(&uri)?.pick(show(&found, &vhost))).into_response())
+    Ok(Json(Listing::read(&uri)?.pick(show(asker.see(&vhost)?, &found, &vhost, Windows::read(&uri))))
+        .into_response())
 }
 
 /// What a request or definitions want an exchange to be.

@@ -11,6 +11,7 @@
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
 //! | `engine` | rules, sources, topology, secrets |
+//! | `statistics` | none of its own: what was counted, as all of them show it |
 //! | `live` | the others' answers again and again |
 //!
 //! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
@@ -33,6 +34,7 @@ mod node;
 mod parameters;
 mod policies;
 mod queues;
+mod statistics;
 mod users;
 mod vhosts;
 

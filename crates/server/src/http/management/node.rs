@@ -1,6 +1,7 @@
 //! The node: overview, nodes, and what there is no more than one of.
 
 use super::listing::Listing;
+use super::statistics::{CHURN, DELIVERIES, PUBLISHES, Windows, message_stats, put_lengths, put_members};
 use super::{Answer, Asker, Shared, aside, missing};
 use crate::http::Facts;
 use crate::http::refusal::Refusal;
@@ -10,7 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use millpond_broker::{Operation, Resource};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The version of RabbitMQ whose management API this is: clients read it to know what they may ask for.
 pub(super) const RABBITMQ_VERSION: &str = "4.1.0";
@@ -74,12 +75,19 @@ fn sum_up(shared: &Shared, asker: &Asker, uri: &Uri) -> Answer {
     let mut connections = broker.list_connections();
     connections.retain(|it| vhosts.iter().any(|vhost| vhost.name == it.vhost));
     let channels: usize = connections.iter().map(|it| it.channels.len()).sum();
+    let windows = Windows::read(uri);
+    let names: Vec<_> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
+    let counts = match asker.can(Operation::SeeAll) {
+        true => Some(broker.node_counts(windows.longest())),
+        false => broker.counts_of(&names, windows.longest()),
+    };
     let mut shown = json!({
         "management_version": RABBITMQ_VERSION,
         "rabbitmq_version": RABBITMQ_VERSION,
         "product_name": "Millpond",
         "product_version": env!("CARGO_PKG_VERSION"),
-        "rates_mode": "none",
+        "rates_mode": "basic",
+        "sample_retention_policies": { "global": [600, 3600, 86400], "basic": [60], "detailed": [60] },
         "cluster_name": shared.facts.cluster_name(broker),
         "node": shared.facts.node,
         "exchange_types": exchange_types(),
@@ -100,6 +108,13 @@ fn sum_up(shared: &Shared, asker: &Asker, uri: &Uri) -> Answer {
         },
         "statistics_db_event_queue": 0,
     });
+    put_lengths(&mut shown["queue_totals"], counts.as_ref(), windows.lengths);
+    if let Some(counts) = &counts {
+        shown["message_stats"] = message_stats(counts, &[DELIVERIES, PUBLISHES], windows.messages);
+        let mut churn = Map::new();
+        put_members(&mut churn, counts, CHURN, windows.data);
+        shown["churn_rates"] = churn.into();
+    }
     if asker.can(Operation::SeeAll) {
         shown["listeners"] = shared.facts.listeners().into();
         shown["contexts"] = shared.facts.contexts().into();
@@ -128,7 +143,7 @@ fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {
         "sockets_used": broker.list_connections().len(),
         "sockets_total": broker.options().sessions_max,
         "processors": std::thread::available_parallelism().map_or(1, |count| count.get()),
-        "rates_mode": "none",
+        "rates_mode": "basic",
         "partitions": [],
         "enabled_plugins": ["rabbitmq_management"],
         "exchange_types": exchange_types(),

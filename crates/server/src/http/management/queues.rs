@@ -3,6 +3,7 @@
 use super::connections::{Connections, show_consumer};
 use super::fields::Fields;
 use super::listing::{Listing, parameter};
+use super::statistics::{self, DELIVERIES, Windows, message_stats, put_lengths};
 use super::{Answer, Asker, Shared, aside, missing, put_status, queue_name, vhost_name};
 use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
@@ -40,7 +41,7 @@ pub(super) fn define(queue: &QueueInfo, vhost: Option<&VhostName>) -> Value {
     shown
 }
 
-fn show(queue: &QueueInfo, vhost: &VhostName, node: &str) -> Value {
+fn show(queue: &QueueInfo, vhost: &VhostName, node: &str, windows: Windows) -> Value {
     let mut shown = json!({
         "name": queue.name.as_str(),
         "vhost": vhost.as_str(),
@@ -57,6 +58,10 @@ fn show(queue: &QueueInfo, vhost: &VhostName, node: &str) -> Value {
         "consumers": queue.consumers,
         "effective_policy_definition": json::of_table(&queue.policy_definition),
     });
+    put_lengths(&mut shown, queue.counts.as_ref(), windows.lengths);
+    if let Some(counts) = &queue.counts {
+        shown["message_stats"] = message_stats(counts, &[DELIVERIES], windows.messages);
+    }
     // Left out rather than null, over which rabbitmqadmin falls.
     for (member, policy) in [("policy", &queue.policy), ("operator_policy", &queue.operator_policy)] {
         if let Some(policy) = policy {
@@ -87,7 +92,10 @@ fn order_of(listing: &Listing) -> Option<QueueOrder> {
             "consumers" => QueueOrderBy::Consumers,
             _ => return None,
         },
-        Some(_) => return None,
+        Some(path) => match statistics::column(path)? {
+            (counts, true) => QueueOrderBy::Rates(counts),
+            (counts, false) => QueueOrderBy::Counts(counts),
+        },
     };
     Some(QueueOrder { by, reverse: listing.is_reversed() })
 }
@@ -97,8 +105,9 @@ fn all(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer
     let listing = Listing::read(uri)?;
     let vhosts = asker.vhosts_meant(vhost)?;
     let broker = asker.may(Operation::Enter)?;
+    let windows = Windows::read(uri);
     let shown = |page: &QueuePage| -> Vec<Value> {
-        page.queues.iter().map(|(vhost, queue)| show(queue, vhost, &shared.facts.node)).collect()
+        page.queues.iter().map(|(vhost, queue)| show(queue, vhost, &shared.facts.node, windows)).collect()
     };
     if let (Some(order), Some(range)) = (order_of(&listing), listing.range()) {
         let fits = |name: &str| listing.wants(name);
@@ -132,7 +141,7 @@ async fn one(
     uri: Uri,
 ) -> Answer {
     let (vhost, found) = find(&asker, &vhost, &queue)?;
-    let mut shown = show(&found, &vhost, &shared.facts.node);
+    let mut shown = show(&found, &vhost, &shared.facts.node, Windows::read(&uri));
     let broker = asker.see(&vhost)?;
     let connections = Connections::of(broker);
     let consumers = consumers_of(broker, (&vhost, &found.name), &connections, &shared.facts.node);

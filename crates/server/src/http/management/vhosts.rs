@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::listing::Listing;
+use super::statistics::{DELIVERIES, PUBLISHES, TRAFFIC, Windows, message_stats, put_lengths, put_members};
 use super::{Answer, Asker, Shared, aside, missing, put_status, vhost_name};
 use crate::http::commit::saved;
 use crate::http::refusal::Refusal;
@@ -43,8 +44,10 @@ pub(super) fn define(vhost: &VhostInfo) -> Value {
 }
 
 /// A vhost as RabbitMQ shows it. Descriptions are there twice, as it has them.
-fn show(shared: &Shared, asker: &Asker, vhost: &VhostInfo) -> Result<Value, Refusal> {
-    let totals = asker.see(&vhost.name)?.totals(&vhost.name)?;
+fn show(shared: &Shared, asker: &Asker, vhost: &VhostInfo, windows: Windows) -> Result<Value, Refusal> {
+    let broker = asker.see(&vhost.name)?;
+    let totals = broker.totals(&vhost.name)?;
+    let counts = broker.vhost_counts(&vhost.name, windows.longest())?;
     let mut shown = define(vhost);
     let default_queue_type = vhost.default_queue_type.map_or("undefined", QueueType::as_str);
     shown["default_queue_type"] = default_queue_type.into();
@@ -54,13 +57,18 @@ fn show(shared: &Shared, asker: &Asker, vhost: &VhostInfo) -> Result<Value, Refu
     shown["messages"] = (totals.ready + totals.waiting + totals.unacked).into();
     shown["messages_ready"] = totals.ready.into();
     shown["messages_unacknowledged"] = totals.unacked.into();
+    put_lengths(&mut shown, Some(&counts), windows.lengths);
+    shown["message_stats"] = message_stats(&counts, &[DELIVERIES, PUBLISHES], windows.messages);
+    if let Some(shown) = shown.as_object_mut() {
+        put_members(shown, &counts, TRAFFIC, windows.data);
+    }
     Ok(shown)
 }
 
 async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
     aside(move || {
-        let vhosts = asker.vhosts()?;
-        let shown: Result<_, _> = vhosts.iter().map(|vhost| show(&shared, &asker, vhost)).collect();
+        let (vhosts, windows) = (asker.vhosts()?, Windows::read(&uri));
+        let shown: Result<_, _> = vhosts.iter().map(|vhost| show(&shared, &asker, vhost, windows)).collect();
         Listing::read(&uri)?.answer(shown?)
     })
     .await
@@ -69,7 +77,7 @@ async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {
 async fn one(State(shared): State<Shared>, asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
     let vhost = vhost_name(&vhost)?;
     let found = asker.see(&vhost)?.list_vhosts().into_iter().find(|it| it.name == vhost);
-    let shown = show(&shared, &asker, &found.ok_or_else(missing)?)?;
+    let shown = show(&shared, &asker, &found.ok_or_else(missing)?, Windows::read(&uri))?;
     Ok(axum::Json(Listing::read(&uri)?.pick(shown)).into_response())
 }
 

@@ -8,6 +8,7 @@ mod login;
 mod messages;
 mod node;
 mod permits;
+mod statistics;
 mod topology;
 mod users;
 

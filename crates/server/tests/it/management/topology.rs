@@ -47,6 +47,8 @@ async fn queues_and_exchanges_are_declared_shown_and_deleted() {
         "name": "q1", "vhost": "/", "type": "classic", "durable": true, "auto_delete": false, "exclusive": false,
         "arguments": {"x-max-length": 5}, "node": queue["node"], "state": "running", "messages": 0,
         "messages_ready": 0, "messages_unacknowledged": 0, "consumers": 0,
+        "messages_details": {"rate": 0.0}, "messages_ready_details": {"rate": 0.0},
+        "messages_unacknowledged_details": {"rate": 0.0},
         "effective_policy_definition": {}, "consumer_details": [],
     });
     assert_eq!(queue, expected);
