@@ -58,7 +58,7 @@ impl Broker {
             vhost.schedules.start(vhost, &core);
         }
         let broker = Self { core };
-        if !had_users {
+        if !had_users && !broker.core.options.default_password.is_empty() {
             broker.ensure_default_user();
         }
         Ok(broker)

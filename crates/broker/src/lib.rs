@@ -74,7 +74,7 @@ pub struct BrokerOptions {
     pub inbox_max_bytes: usize,
     /// The user that is made in a store that never had one: an administrator, with all permissions in every vhost.
     pub default_user: UserName,
-    /// The password it is made with.
+    /// The password it is made with; empty: it is not made.
     pub default_password: Box<str>,
     /// Whether that user may only come from this machine (loopback), as RabbitMQ's guest.
     pub default_user_loopback_only: bool,

@@ -1,6 +1,7 @@
 //! The binary: settings, composition, command line. Everything else lives in the rooms below.
 
 mod alarms;
+mod boot_definitions;
 mod cli;
 mod control;
 mod engine_room;

@@ -1,6 +1,7 @@
 //! `millpond serve`: puts the rooms together, says where to connect, and takes them apart in order.
 
 use crate::alarms::Watch;
+use crate::boot_definitions::BootDefinitions;
 use crate::cli;
 use crate::control;
 use crate::engine_room::EngineRoom;
@@ -41,8 +42,17 @@ async fn serve(settings: &Settings) -> Result<()> {
     let server = Server::bind(server_options(settings)?).await?;
     let (store, recovery) = Store::open(store_options(settings)).context("the store cannot be opened")?;
     let found = recovery.queues.len();
-    let broker = Broker::open(store.clone(), recovery, broker_options(settings)?)?;
+    let definitions = settings.load_definitions.as_deref().map(BootDefinitions::read).transpose()?;
+    let mut options = broker_options(settings)?;
+    // Who brings users along wants no other, least of all one with a known password.
+    if definitions.as_ref().is_some_and(BootDefinitions::have_users) {
+        options.default_password = "".into();
+    }
+    let broker = Broker::open(store.clone(), recovery, options)?;
     tracing::info!(data_dir = %settings.data_dir.display(), queues_with_messages = found, "store opened");
+    if let Some(definitions) = &definitions {
+        definitions.load(&broker, settings).await?;
+    }
     let engine = Engine::start(broker.clone(), engine_options(settings)).await?;
     if let Some(path) = &settings.topology {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;

@@ -14,7 +14,7 @@ mod progress;
 mod stop;
 
 pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
-pub use http::{Api, ApiAnswer, ApiError, ApiRequest};
+pub use http::{Api, ApiAnswer, ApiError, ApiRequest, DefinitionsError, load_definitions};
 pub use listener::{BindError, Server};
 pub use options::{AmqpOptions, HttpOptions, ServerOptions};
 pub use progress::Progress;

@@ -94,6 +94,10 @@ settings! {
     sync: SyncSetting = ["always"];
     /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.
     topology: Option<PathBuf> = [];
+    /// Definitions to import at the start, as RabbitMQ exports them (JSON): a file, or a directory whose `*.json` are taken by name. What cannot be taken stops the start.
+    load_definitions: Option<PathBuf> = [];
+    /// Whether definitions are left alone that are those of the last start.
+    load_definitions_skip_unchanged: bool = ["false"];
     /// File of the key that `millpond secrets` seals its table with; where none is named, `secrets.key` in the data directory, made when the first secret is set.
     secrets_key_file: Option<PathBuf> = [];
     /// Programs that rules may run with the action `exec`, by their absolute paths; none: no rule runs any.

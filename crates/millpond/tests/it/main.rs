@@ -147,3 +147,31 @@ fn completions_are_printed_for_each_shell() {
     }
     assert_eq!(millpond().args(["completions", "csh"]).output().unwrap().status.code(), Some(2));
 }
+
+#[test]
+fn definitions_are_imported_at_the_start_and_what_is_broken_stops_it_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("10.json");
+    let text = file.to_str().unwrap();
+    let start = |path: &str, more: &[&str]| {
+        let data = folder.path().join("data");
+        let words = ["serve", "--amqp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"];
+        said(&[&words[..], &[data.to_str().unwrap(), "--load-definitions", path], more].concat())
+    };
+    std::fs::write(&file, "{\"queues\": [\n  {\"name\": }\n]}").unwrap();
+    let (code, _, error) = start(text, &[]);
+    assert!(code == 1 && error.contains("10.json") && error.contains("line 2 column 12"), "{error}");
+    std::fs::write(&file, r#"{"queues": [{"name": "q", "vhost": "/"}, {"name": "r", "vhost": "none"}]}"#)
+        .unwrap();
+    let (code, _, error) = start(text, &[]);
+    assert!(code == 1 && error.contains("queues[1] (name 'r', vhost 'none')"), "{error}");
+    let good = r#"{"vhosts": [{"name": "/"}, {"name": "v"}], "queues": [{"name": "q", "vhost": "v", "durable": true}],
+        "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
+        "permissions": [{"user": "guest", "vhost": "v", "configure": ".*", "write": ".*", "read": ".*"}]}"#;
+    std::fs::write(&file, good).unwrap();
+    let settings = ["--load-definitions", folder.path().to_str().unwrap()];
+    let broker = Broker::start(BrokerOptions { settings: &settings, ..BrokerOptions::default() });
+    assert_eq!(broker.http("GET /queues/v/q", "").0, 200);
+    // Not the default user, who may do everything in `/`.
+    assert_eq!(broker.http("GET /permissions/%2F/guest", "").0, 404);
+}

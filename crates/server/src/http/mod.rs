@@ -20,6 +20,7 @@ use axum::http::StatusCode;
 use door::Door;
 pub(crate) use facts::Facts;
 pub use inside::{Api, ApiAnswer, ApiError, ApiRequest};
+pub use management::definitions::{DefinitionsError, load_definitions};
 use millpond_broker::Broker;
 use std::net::SocketAddr;
 use std::sync::Arc;

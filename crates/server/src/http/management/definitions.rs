@@ -131,8 +131,31 @@ fn topology(
 // ---- import
 
 async fn import(asker: Asker, progress: Option<Extension<Progress>>, body: Bytes) -> Answer {
-    let mut given = Fields::read(&body)?;
-    let mut import = Import::new(&asker, None, progress)?;
+    let refused = import_all(&asker, progress, &body).await?;
+    refused.map_or_else(|| Ok(StatusCode::NO_CONTENT.into_response()), |them| Err(them.into()))
+}
+
+/// What of definitions could not be taken.
+#[derive(Debug)]
+struct Left {
+    errors: Vec<String>,
+    more: usize,
+}
+
+impl From<Left> for Refusal {
+    fn from(Left { errors, more }: Left) -> Self {
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        Self::bad_request(format!("imported but for {}{more}", errors.join("; ")))
+    }
+}
+
+async fn import_all(
+    asker: &Asker,
+    progress: Option<Extension<Progress>>,
+    text: &[u8],
+) -> Result<Option<Left>, Refusal> {
+    let mut given = Fields::read(text)?;
+    let mut import = Import::new(asker, None, progress)?;
     import.users(&mut given).await?;
     import.each(&mut given, "vhosts", Import::vhost).await?;
     import.each(&mut given, "global_parameters", Import::global_parameter).await?;
@@ -153,7 +176,39 @@ async fn import_vhost(
     let mut given = Fields::read(&body)?;
     let mut import = Import::new(&asker, Some(vhost), progress)?;
     import.in_vhosts(&mut given).await?;
-    import.end().await
+    let refused = import.end().await?;
+    refused.map_or_else(|| Ok(StatusCode::NO_CONTENT.into_response()), |them| Err(them.into()))
+}
+
+/// Why definitions are not taken at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionsError {
+    /// Not JSON, not an object, or the store takes no writes.
+    #[error("{0}")]
+    Refused(String),
+    /// Some of them; the others were taken.
+    #[error("{}", shown(.errors, *.more))]
+    Left {
+        /// Place, name and reason of each, at most 20.
+        errors: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
+}
+
+fn shown(errors: &[String], more: usize) -> String {
+    let more = if more == 0 { String::new() } else { format!("\n  and {more} more") };
+    format!("{} of the definitions cannot be taken:\n  {}{more}", errors.len(), errors.join("\n  "))
+}
+
+/// Imports definitions (JSON, as RabbitMQ exports them) as the broker's own user. What is there and not in them stays.
+pub async fn load_definitions(broker: &Broker, json: &[u8]) -> Result<(), DefinitionsError> {
+    let asker = Asker(broker.operator(broker.internal_login()));
+    match import_all(&asker, None, json).await {
+        Ok(None) => Ok(()),
+        Ok(Some(Left { errors, more })) => Err(DefinitionsError::Left { errors, more }),
+        Err(refusal) => Err(DefinitionsError::Refused(refusal.reason().to_owned())),
+    }
 }
 
 /// An import on its way.
@@ -370,21 +425,14 @@ impl<'a> Import<'a> {
         self.with_session(fields, |session| Ok(session.bind(&binding)?))
     }
 
-    async fn end(self) -> Answer {
+    async fn end(self) -> Result<Option<Left>, Refusal> {
         for (mut session, last) in self.sessions.into_values() {
             durable(&mut session, last).await?;
         }
         if let Some(last) = self.saved {
             saved(last).await?;
         }
-        if self.errors.is_empty() {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-        let more = match self.more_errors {
-            0 => String::new(),
-            count => format!("; and {count} more"),
-        };
-        let reason = format!("imported but for {}{more}", self.errors.join("; "));
-        Err(Refusal::bad_request(reason))
+        let left = Left { errors: self.errors, more: self.more_errors };
+        Ok(Some(left).filter(|left| !left.errors.is_empty()))
     }
 }

@@ -20,7 +20,7 @@
 
 mod bindings;
 mod connections;
-mod definitions;
+pub(crate) mod definitions;
 mod engine;
 mod exchanges;
 mod fields;
