@@ -1,6 +1,7 @@
 import type { Words } from '../index.svelte';
 import { admin } from './admin';
 import { broker } from './broker';
+import { engine } from './engine';
 import { shell } from './shell';
 
-export const zh: Words = { ...shell, ...broker, ...admin };
+export const zh: Words = { ...shell, ...broker, ...admin, ...engine };
