@@ -19,6 +19,7 @@ mod rules;
 mod schedules;
 mod secrets;
 mod sources;
+mod tls;
 mod topology;
 mod users;
 
@@ -93,6 +94,7 @@ fn command() -> Command {
         .subcommand(schedules::command())
         .subcommand(secrets::command())
         .subcommand(sources::command())
+        .subcommand(tls::command())
         .subcommand(users::command())
         .subcommands(process::commands())
         .subcommand(Command::new("settings").about("Print every setting as a table"))
@@ -166,6 +168,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("schedules", matches)) => schedules::dispatch(matches),
         Some(("secrets", matches)) => secrets::dispatch(matches),
         Some(("sources", matches)) => sources::dispatch(matches),
+        Some(("tls", matches)) => tls::dispatch(matches),
         Some(("users", matches)) => users::dispatch(matches),
         _ => Ok(()),
     }

@@ -21,6 +21,7 @@ mod users;
 mod when;
 
 use crate::alarms::Watch;
+use crate::tls::{self, TlsRequest};
 pub(crate) use admin::{AdminRequest, PolicyText};
 use anyhow::{Context, Result, anyhow, bail};
 pub(crate) use api::ApiAsk;
@@ -29,7 +30,7 @@ pub(crate) use listing::{Listing, Shown, Style};
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
 use millpond_broker::Broker;
 use millpond_engine::Engine;
-use millpond_server::{Api, Progress};
+use millpond_server::{Api, Progress, Tls};
 pub(crate) use rules::{RuleRequest, replay_from};
 pub(crate) use schedules::{ScheduleRequest, ScheduleText};
 pub(crate) use secrets::{SecretRequest, SecretValue};
@@ -114,6 +115,11 @@ pub(crate) enum Request {
         /// What.
         ask: UserRequest,
     },
+    /// What is asked about certificates.
+    Tls {
+        /// What.
+        ask: TlsRequest,
+    },
     /// What is asked about sources.
     Sources {
         /// What.
@@ -150,9 +156,11 @@ pub(crate) struct Rooms {
     /// The management API, from inside.
     pub(crate) api: Api,
     pub(crate) watch: Arc<Watch>,
-    /// Where AMQP is served.
+    /// Certificates, if there is TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Where AMQP is served, with TLS too.
     pub(crate) amqp: Vec<SocketAddr>,
-    /// Where HTTP is served.
+    /// Where HTTP is served, with TLS too.
     pub(crate) http: Vec<SocketAddr>,
     /// Told when the broker is to stop.
     pub(crate) shutdown: Arc<Notify>,
@@ -302,6 +310,7 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
         Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
         Request::Users { ask } => users::carry_out(ask, &rooms.broker).await,
+        Request::Tls { ask } => tls::carry_out(&ask, rooms.tls.as_ref()),
         Request::Sources { ask } => sources::carry_out(ask, engine).await,
         Request::Api { ask } => api::carry_out(ask, rooms, progress).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms, &progress).await.map(Shown::from),

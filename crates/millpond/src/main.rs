@@ -8,6 +8,7 @@ mod engine_room;
 mod serve;
 mod settings;
 mod supervisor;
+mod tls;
 mod watchdog;
 
 /// Small allocations by the million are a broker's life; this allocator is faster at them than the C library's. What

@@ -7,12 +7,12 @@ use crate::control;
 use crate::engine_room::EngineRoom;
 use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
-use crate::watchdog;
+use crate::{tls, watchdog};
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, Tls, stop_pair};
 use millpond_store::{Store, StoreOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -39,7 +39,8 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
 
 async fn serve(settings: &Settings) -> Result<()> {
     // Addresses first: a second broker by mistake must not touch the first one's directory.
-    let server = Server::bind(server_options(settings)?).await?;
+    let tls = tls::load(settings)?;
+    let server = Server::bind(server_options(settings, tls.clone())?).await?;
     let (store, recovery) = Store::open(store_options(settings)).context("the store cannot be opened")?;
     let found = recovery.queues.len();
     let definitions = settings.load_definitions.as_deref().map(BootDefinitions::read).transpose()?;
@@ -69,11 +70,13 @@ async fn serve(settings: &Settings) -> Result<()> {
         broker: broker.clone(),
         api: server.api(&broker),
         watch,
-        amqp: server.amqp_addresses(),
-        http: server.http_addresses(),
+        tls: tls.clone(),
+        amqp: [server.amqp_addresses(), server.amqps_addresses()].concat(),
+        http: [server.http_addresses(), server.https_addresses()].concat(),
         shutdown: shutdown.clone(),
     };
     let control = tokio::spawn(control::run(socket, rooms));
+    let reloading = tokio::spawn(tls::reload_when_asked(tls));
     let (stop, stopped) = stop_pair();
     let supervisor = Arc::new(Supervisor::from_environment());
     stop_when_asked(stop, shutdown, supervisor.clone())?;
@@ -82,6 +85,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     tokio::spawn(supervisor.run());
     server.run(broker, stopped).await;
     control.abort();
+    reloading.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     engine.shut_down().await;
     store.close();
@@ -112,6 +116,10 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     writeln!(out, "  AMQP 0-9-1  {}", list(amqp.clone()))?;
     if let Some(first) = amqp.first() {
         writeln!(out, "              connect with amqp://{}:PASSWORD@{first}/", settings.default_user)?;
+    }
+    let (amqps, https) = (server.amqps_addresses(), server.https_addresses());
+    if !amqps.is_empty() || !https.is_empty() {
+        writeln!(out, "  with TLS    amqps://{}  https://{}", list(amqps), list(https))?;
     }
     writeln!(out, "  health      http://{}/health", list(server.http_addresses()))?;
     out.flush().context("standard output")
@@ -187,12 +195,20 @@ fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
     })
 }
 
-fn server_options(settings: &Settings) -> Result<ServerOptions> {
+fn server_options(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<ServerOptions> {
     let frame_max = u32::try_from(settings.frame_size_max.0).ok().filter(|size| *size >= 4096);
     Ok(ServerOptions {
         amqp_listen: settings.amqp_listen.clone(),
         http_listen: vec![settings.http_listen],
-        http: HttpOptions { login_idle: settings.http_login_idle },
+        amqps_listen: settings.amqps_listen.clone(),
+        https_listen: settings.https_listen.clone(),
+        tls,
+        http: HttpOptions {
+            login_idle: settings.http_login_idle,
+            connections_max: settings.http_connections_max,
+            header_timeout: settings.http_header_timeout,
+            body_pause_max: settings.http_body_pause_max,
+        },
         stop_timeout: STOP_TIMEOUT,
         amqp: AmqpOptions {
             connections_max: settings.connections_max,

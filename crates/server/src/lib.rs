@@ -1,4 +1,4 @@
-//! Listeners and front ends: AMQP 0-9-1 for any RabbitMQ client, HTTP for health checks.
+//! Listeners and front ends: AMQP 0-9-1 for any RabbitMQ client, HTTP for everything else; both with TLS or without.
 //!
 //! A front end turns bytes into the broker's operations and its events back into bytes. It knows no queue type
 //! and no disk. [`Server::bind`] takes the addresses, so that they can be shown before anything is served;
@@ -12,6 +12,7 @@ mod login;
 mod options;
 mod progress;
 mod stop;
+mod tls;
 
 pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
 pub use http::{Api, ApiAnswer, ApiError, ApiRequest, DefinitionsError, load_definitions};
@@ -19,3 +20,4 @@ pub use listener::{BindError, Server};
 pub use options::{AmqpOptions, HttpOptions, ServerOptions};
 pub use progress::Progress;
 pub use stop::{StopHandle, StopSignal, stop_pair};
+pub use tls::{CertificateInfo, CertificateName, ClientCertificates, Tls, TlsError, TlsOptions, TlsStatus};

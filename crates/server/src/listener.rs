@@ -2,8 +2,9 @@
 
 use crate::amqp::{self, Peer};
 use crate::engine_door::EngineDoor;
-use crate::options::{AmqpOptions, ServerOptions};
+use crate::options::ServerOptions;
 use crate::stop::StopSignal;
+use crate::tls::{Secured, Tls};
 use crate::{http, stop};
 use millpond_broker::Broker;
 use std::io;
@@ -23,7 +24,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// `AMQP` or `HTTP`.
+    /// `AMQP`, `AMQPS`, `HTTP` or `HTTPS`.
     pub service: &'static str,
     /// What the system says.
     pub source: io::Error,
@@ -33,9 +34,12 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Server {
     amqp: Vec<TcpListener>,
+    amqps: Vec<TcpListener>,
     http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
     options: ServerOptions,
     engine: Option<Arc<dyn EngineDoor>>,
+    secured: Arc<Secured>,
 }
 
 impl Server {
@@ -43,7 +47,13 @@ impl Server {
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
         let amqp = bind_all(&options.amqp_listen, "AMQP").await?;
         let http = bind_all(&options.http_listen, "HTTP").await?;
-        Ok(Self { amqp, http, options, engine: None })
+        let with_tls = |addresses: &[SocketAddr]| match options.tls {
+            Some(_) => addresses.to_vec(),
+            None => Vec::new(),
+        };
+        let amqps = bind_all(&with_tls(&options.amqps_listen), "AMQPS").await?;
+        let https = bind_all(&with_tls(&options.https_listen), "HTTPS").await?;
+        Ok(Self { amqp, amqps, http, https, options, engine: None, secured: Arc::default() })
     }
 
     /// Serves this engine over HTTP, too; without one its paths say that there is none.
@@ -57,9 +67,19 @@ impl Server {
         addresses(&self.amqp)
     }
 
+    /// Where AMQP with TLS will be served; nowhere without certificates.
+    pub fn amqps_addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.amqps)
+    }
+
     /// Where HTTP will be served.
     pub fn http_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.http)
+    }
+
+    /// Where HTTP with TLS will be served; nowhere without certificates.
+    pub fn https_addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.https)
     }
 
     /// The management API for the process itself.
@@ -68,26 +88,34 @@ impl Server {
     }
 
     fn facts(&self) -> http::Facts {
-        http::Facts::new(&self.options.amqp.cluster_name, self.amqp_addresses(), self.http_addresses())
+        let listening = http::Listening {
+            amqp: self.amqp_addresses(),
+            amqps: self.amqps_addresses(),
+            http: self.http_addresses(),
+            https: self.https_addresses(),
+        };
+        let (cluster_name, tls) = (&self.options.amqp.cluster_name, self.options.tls.clone());
+        http::Facts::new(cluster_name, listening, tls, self.secured.clone())
     }
 
     /// Serves until stopped: then accepts no more, has the broker tell every session to close, and comes back when
     /// all connections are closed or the options' time for it is over. The store is left open.
     pub async fn run(self, broker: Broker, mut stop: StopSignal) {
-        let facts = self.facts();
+        let (facts, tls, secured) = (self.facts(), self.options.tls, self.secured);
         let options = Arc::new(self.options.amqp);
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let (accepting, accept_until) = stop::stop_pair();
         let mut loops = JoinSet::new();
-        for listener in self.amqp {
-            let (broker, options, slots) = (broker.clone(), options.clone(), slots.clone());
-            let stop_timeout = self.options.stop_timeout;
-            loops.spawn(accept_loop(listener, broker, options, slots, accept_until.clone(), stop_timeout));
+        let shared = amqp::Shared { broker: broker.clone(), options, secured };
+        let door = AmqpDoor { shared, slots, stop_timeout: self.options.stop_timeout };
+        for (listener, tls) in with_tls(self.amqp, None).chain(with_tls(self.amqps, tls.as_ref())) {
+            loops.spawn(door.clone().accept_loop(listener, tls, accept_until.clone()));
         }
         let options = &self.options.http;
         let doors = http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone());
-        for listener in self.http {
-            loops.spawn(http::serve(listener, doors.clone(), accept_until.clone()));
+        let host = http::Host::new(doors, self.options.http);
+        for (listener, tls) in with_tls(self.http, None).chain(with_tls(self.https, tls.as_ref())) {
+            loops.spawn(host.clone().serve(listener, tls, accept_until.clone()));
         }
         stop.stopped().await;
         accepting.stop();
@@ -122,57 +150,67 @@ fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-async fn accept_loop(
-    listener: TcpListener,
-    broker: Broker,
-    options: Arc<AmqpOptions>,
-    slots: Arc<Semaphore>,
-    mut stop: StopSignal,
-    stop_timeout: Duration,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.stopped() => break,
-            Some(ended) = connections.join_next() => report_panic(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((socket, address)) => accept(&mut connections, socket, address, &broker, &options, &slots),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let all_closed = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(stop_timeout, all_closed).await.is_err() {
-        tracing::warn!("some connections did not say goodbye in time and are cut off");
-    }
+fn with_tls(
+    listeners: Vec<TcpListener>,
+    tls: Option<&Arc<Tls>>,
+) -> impl Iterator<Item = (TcpListener, Option<Arc<Tls>>)> {
+    listeners.into_iter().map(move |listener| (listener, tls.cloned()))
 }
 
-fn accept(
-    connections: &mut JoinSet<()>,
-    socket: TcpStream,
-    address: SocketAddr,
-    broker: &Broker,
-    options: &Arc<AmqpOptions>,
-    slots: &Arc<Semaphore>,
-) {
-    let Ok(slot) = slots.clone().try_acquire_owned() else {
-        tracing::warn!(peer = %address, limit = options.connections_max, "connection limit reached, closed at once");
-        return;
-    };
-    // A batch is one write: there is nothing to be gained by waiting for more.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(peer = %address, %error, "TCP_NODELAY could not be set");
+/// What the AMQP listeners share.
+#[derive(Debug, Clone)]
+struct AmqpDoor {
+    shared: amqp::Shared,
+    slots: Arc<Semaphore>,
+    stop_timeout: Duration,
+}
+
+impl AmqpDoor {
+    async fn accept_loop(self, listener: TcpListener, tls: Option<Arc<Tls>>, mut stop: StopSignal) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.stopped() => break,
+                Some(ended) = connections.join_next() => report_panic(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, address)) => self.accept(&mut connections, socket, address, tls.clone()),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        let all_closed = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.stop_timeout, all_closed).await.is_err() {
+            tracing::warn!("some connections did not say goodbye in time and are cut off");
+        }
     }
-    let local = socket.local_addr().unwrap_or(address);
-    let (broker, options) = (broker.clone(), options.clone());
-    connections.spawn(async move {
-        amqp::serve(socket, Peer { address, local }, broker, options).await;
-        drop(slot);
-    });
+
+    fn accept(
+        &self,
+        connections: &mut JoinSet<()>,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Option<Arc<Tls>>,
+    ) {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            let limit = self.shared.options.connections_max;
+            tracing::warn!(peer = %address, limit, "connection limit reached, closed at once");
+            return;
+        };
+        // A batch is one write: there is nothing to be gained by waiting for more.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(peer = %address, %error, "TCP_NODELAY could not be set");
+        }
+        let local = socket.local_addr().unwrap_or(address);
+        let (peer, shared) = (Peer { address, local, tls: None }, self.shared.clone());
+        connections.spawn(async move {
+            amqp::serve(socket, peer, tls, shared).await;
+            drop(slot);
+        });
+    }
 }
 
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -1,6 +1,8 @@
 //! Settings of the front ends; the binary declares them with these defaults.
 
+use crate::tls::Tls;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is served where.
@@ -11,6 +13,12 @@ pub struct ServerOptions {
     pub amqp_listen: Vec<SocketAddr>,
     /// Addresses of the HTTP listener; none turns it off.
     pub http_listen: Vec<SocketAddr>,
+    /// Addresses of AMQP with TLS; none are served without `tls`.
+    pub amqps_listen: Vec<SocketAddr>,
+    /// Addresses of HTTP with TLS; none are served without `tls`.
+    pub https_listen: Vec<SocketAddr>,
+    /// Certificates.
+    pub tls: Option<Arc<Tls>>,
     /// The AMQP front end.
     pub amqp: AmqpOptions,
     /// The HTTP front end.
@@ -24,6 +32,13 @@ pub struct ServerOptions {
 pub struct HttpOptions {
     /// After how long without a request a login by cookie ends.
     pub login_idle: Duration,
+    /// Connections open at once; more are closed at once.
+    pub connections_max: usize,
+    /// From the beginning of waiting for a request to the end of its head, TLS's handshake besides: how long a
+    /// connection may idle, too.
+    pub header_timeout: Duration,
+    /// For how long nothing may come of a request's body that has not come whole.
+    pub body_pause_max: Duration,
 }
 
 /// Limits and timeouts of AMQP connections.
@@ -59,6 +74,9 @@ impl Default for ServerOptions {
         Self {
             amqp_listen: vec![(Ipv4Addr::LOCALHOST, 5672).into(), (Ipv6Addr::LOCALHOST, 5672).into()],
             http_listen: vec![(Ipv4Addr::LOCALHOST, 15672).into()],
+            amqps_listen: vec![(Ipv4Addr::LOCALHOST, 5671).into(), (Ipv6Addr::LOCALHOST, 5671).into()],
+            https_listen: vec![(Ipv4Addr::LOCALHOST, 15671).into()],
+            tls: None,
             amqp: AmqpOptions::default(),
             http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),
@@ -68,7 +86,12 @@ impl Default for ServerOptions {
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { login_idle: Duration::from_secs(8 * 3600) }
+        Self {
+            login_idle: Duration::from_secs(8 * 3600),
+            connections_max: 4096,
+            header_timeout: Duration::from_secs(60),
+            body_pause_max: Duration::from_secs(30),
+        }
     }
 }
 

@@ -7,11 +7,15 @@ use millpond_amqp_codec::{
 use millpond_model::table::Table;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Nothing in a test takes so long unless it hangs.
 const HANG: Duration = Duration::from_secs(30);
+
+/// What a client may speak over.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Socket for T {}
 
 /// A message as received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -118,7 +122,7 @@ pub enum Event {
 /// A connection of raw frames.
 #[derive(Debug)]
 pub struct Client {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     input: Vec<u8>,
     /// Agreed on, for the content it sends. Bytes.
     pub frame_max_bytes: u32,
@@ -127,11 +131,16 @@ pub struct Client {
 }
 
 impl Client {
+    /// As [`Self::connect_raw`], over what is connected already: TLS.
+    pub fn over(socket: impl Socket + 'static) -> Self {
+        Self { socket: Box::new(socket), input: Vec::new(), frame_max_bytes: 131_072, answers_close: true }
+    }
+
     /// A socket, and nothing said.
     pub async fn connect_raw(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, input: Vec::new(), frame_max_bytes: 131_072, answers_close: true }
+        Self::over(socket)
     }
 
     /// An open connection as guest, vhost `/`, no heartbeats, with the usual capabilities.

@@ -2,7 +2,7 @@
 
 use millpond_broker::{Broker, BrokerOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, stop_pair};
+use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, Tls, stop_pair};
 use millpond_store::fs::FileSystem;
 use millpond_store::{Recovery, Store, StoreOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +20,8 @@ pub struct TestServer {
     store: Store,
     amqp: SocketAddr,
     http: SocketAddr,
+    /// With TLS: AMQP, HTTP.
+    secure: Option<(SocketAddr, SocketAddr)>,
     stop: StopHandle,
     running: JoinHandle<()>,
     dir: Option<TempDir>,
@@ -66,22 +68,27 @@ impl TestServer {
             ..store_options(dir.path())
         };
         let opened = Store::open(options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, Some(dir)).await
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), None).await
     }
 
     /// Starts one with default settings on this file system, which may fail.
     pub async fn start_on(fs: Arc<dyn FileSystem>) -> Self {
         let options = StoreOptions { wal_segment_size_bytes: 64 << 10, ..store_options(Path::new("/data")) };
         let opened = Store::open_on(fs, options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, None).await
+        Self::start_on_store(AmqpOptions::default(), opened, None, None).await
     }
 
     async fn start_in(amqp: AmqpOptions, dir: TempDir) -> Self {
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(amqp, opened, Some(dir)).await
+        Self::start_on_store(amqp, opened, Some(dir), None).await
     }
 
-    async fn start_on_store(amqp: AmqpOptions, opened: (Store, Recovery), dir: Option<TempDir>) -> Self {
+    async fn start_on_store(
+        amqp: AmqpOptions,
+        opened: (Store, Recovery),
+        dir: Option<TempDir>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let (store, recovery) = opened;
         let broker = Broker::open(store.clone(), recovery, broker_options()).unwrap();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -89,14 +96,30 @@ impl TestServer {
             amqp_listen: vec![any_port],
             http_listen: vec![any_port],
             amqp,
+            amqps_listen: vec![any_port],
+            https_listen: vec![any_port],
+            tls,
             http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),
         });
         let server = server.await.unwrap();
         let (amqp, http) = (server.amqp_addresses()[0], server.http_addresses()[0]);
+        let secure = server.amqps_addresses().first().copied().zip(server.https_addresses().first().copied());
         let (stop, stopped) = stop_pair();
         let running = tokio::spawn(server.run(broker.clone(), stopped));
-        Self { broker, store, amqp, http, stop, running, dir }
+        Self { broker, store, amqp, http, secure, stop, running, dir }
+    }
+
+    /// Starts one that has TLS too.
+    pub async fn start_secure(amqp: AmqpOptions, tls: Arc<Tls>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Store::open(store_options(dir.path())).unwrap();
+        Self::start_on_store(amqp, opened, Some(dir), Some(tls)).await
+    }
+
+    /// Where AMQP and HTTP are served with TLS.
+    pub fn secure(&self) -> (SocketAddr, SocketAddr) {
+        self.secure.unwrap()
     }
 
     /// Where AMQP is served.

@@ -76,6 +76,7 @@ fn examine(matches: &ArgMatches) -> Vec<Finding> {
     let from = file.map_or_else(|| "no file; defaults".to_owned(), |file| file.display().to_string());
     let mut findings = vec![Finding::ok("settings", from)];
     findings.extend(checks::files(&settings));
+    findings.extend(checks::tls(&settings));
     let running = Running::find(&settings.data_dir);
     findings.extend(checks::data_dir(&settings));
     findings.extend(checks::broker(&running));

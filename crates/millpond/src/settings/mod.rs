@@ -6,8 +6,9 @@
 mod source;
 mod value;
 
+use millpond_server::{CertificateName, ClientCertificates};
 pub(crate) use source::{file, load};
-pub(crate) use value::{ByteSize, LogFormat, SettingValue, SyncSetting, Watermark};
+pub(crate) use value::{ByteSize, LogFormat, SettingValue, SyncSetting, TlsVersion, Watermark};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,6 +89,28 @@ settings! {
     amqp_listen: Vec<SocketAddr> = ["127.0.0.1:5672", "[::1]:5672"];
     /// Address and port for HTTP: health checks, events, metrics and the management API.
     http_listen: SocketAddr = ["127.0.0.1:15672"];
+    /// Address and port for AMQP clients with TLS; served when `tls_certificate` is set.
+    amqps_listen: Vec<SocketAddr> = ["127.0.0.1:5671", "[::1]:5671"];
+    /// Address and port for HTTP with TLS; served when `tls_certificate` is set.
+    https_listen: Vec<SocketAddr> = ["127.0.0.1:15671"];
+    /// File with the chain of certificates (PEM), the server's own first. A changed file is taken up within seconds.
+    tls_certificate: Option<PathBuf> = [];
+    /// File with the certificate's private key (PEM, without a password).
+    tls_key: Option<PathBuf> = [];
+    /// File with certificates (PEM) of those who may sign clients' certificates.
+    tls_client_ca: Option<PathBuf> = [];
+    /// Whether AMQP clients show certificates: `none` are asked for, `optional`, `required`. HTTP clients are never asked.
+    tls_verify: ClientCertificates = ["none"];
+    /// Oldest version of TLS: `1.2` or `1.3`.
+    tls_min_version: TlsVersion = ["1.2"];
+    /// What of a client's certificate is the user's name for SASL EXTERNAL: `distinguished_name`, `common_name` or `subject_alternative_name`.
+    tls_login_from: CertificateName = ["distinguished_name"];
+    /// HTTP connections at once; further ones are closed at once.
+    http_connections_max: usize = ["4096"];
+    /// How long an HTTP connection may idle, or take for the head of a request.
+    http_header_timeout: Duration = ["60s"];
+    /// For how long nothing may come of a request's body that has begun.
+    http_body_pause_max: Duration = ["30s"];
     /// After how long without a request a login by cookie (the web console) ends.
     http_login_idle: Duration = ["480m"];
     /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.

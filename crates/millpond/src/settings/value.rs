@@ -1,5 +1,6 @@
 //! How the values of settings are written.
 
+use millpond_server::{CertificateName, ClientCertificates};
 use millpond_store::SyncMode;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,6 +50,37 @@ impl SettingValue for LogFormat {
         }
     }
 }
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+macro_rules! one_of {
+    ($kind:ty, $shape:literal, $($word:literal => $value:expr),+) => {
+        impl SettingValue for $kind {
+            const SHAPE: &'static str = $shape;
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($value),)+
+                    _ => Err(format!("must be one of {}, not `{text}`", $shape.replace('|', ", "))),
+                }
+            }
+        }
+    };
+}
+one_of!(TlsVersion, "1.2|1.3", "1.2" => Self::V1_2, "1.3" => Self::V1_3);
+one_of!(
+    ClientCertificates, "none|optional|required",
+    "none" => Self::None, "optional" => Self::Optional, "required" => Self::Required
+);
+one_of!(
+    CertificateName, "distinguished_name|common_name|subject_alternative_name",
+    "distinguished_name" => Self::DistinguishedName, "common_name" => Self::CommonName,
+    "subject_alternative_name" => Self::SubjectAlternativeName
+);
 
 impl SettingValue for PathBuf {
     const SHAPE: &'static str = "PATH";

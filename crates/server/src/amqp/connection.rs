@@ -6,6 +6,7 @@ use super::handshake::Opened;
 use super::reply::Fault;
 use super::{farewell, pool};
 use crate::options::AmqpOptions;
+use crate::tls::Wire;
 use millpond_amqp_codec::{HEARTBEAT, connection};
 use millpond_broker::{Broker, Count, SessionEvent};
 use std::future::Future;
@@ -13,8 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// The socket is not read while so much waits to be written to it. Bytes.
@@ -36,7 +36,7 @@ const SILENT_TICKS_MAX: u32 = 5;
 
 /// A connection with its socket.
 struct Connection {
-    socket: TcpStream,
+    socket: Wire,
     core: Core,
     /// Read and not taken.
     unread: Vec<u8>,
@@ -68,7 +68,7 @@ struct Heartbeat {
 }
 
 /// Serves an open connection to its end.
-pub(super) async fn run(socket: TcpStream, opened: Opened, broker: Broker, options: Arc<AmqpOptions>) {
+pub(super) async fn run(socket: Wire, opened: Opened, broker: Broker, options: Arc<AmqpOptions>) {
     let Opened { agreed, session, unread } = opened;
     let core = Core::new(broker, session, options.clone(), &agreed);
     let heartbeat = Heartbeat::new(&agreed);
@@ -228,7 +228,11 @@ impl Connection {
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         if !self.core.out.is_writable() {
-            return Ok(false);
+            // What TLS has taken and the socket has not.
+            return match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(Err(error)) => Err(End::Gone(format!("writing failed: {error}"))),
+                _ => Ok(false),
+            };
         }
         match self.core.out.poll_write(cx, &mut self.socket) {
             Poll::Pending => Ok(false),
@@ -297,8 +301,8 @@ impl Heartbeat {
     }
 
     /// Whether something has come that is not read, since this was asked last.
-    fn hears(&mut self, socket: &TcpStream) -> bool {
-        let waiting_bytes = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+    fn hears(&mut self, socket: &Wire) -> bool {
+        let waiting_bytes = rustix::io::ioctl_fionread(socket.tcp()).unwrap_or(0);
         std::mem::replace(&mut self.waiting_bytes, waiting_bytes) != waiting_bytes
     }
 }

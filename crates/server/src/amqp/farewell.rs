@@ -2,14 +2,14 @@
 
 use super::outbox::Outbox;
 use super::reply::Fault;
+use crate::tls::Wire;
 use millpond_amqp_codec::{FrameKind, FrameReader, Method, connection};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Answers the client's connection.close.
-pub(super) async fn answer(mut socket: TcpStream, mut out: Outbox, limit: Duration) {
+pub(super) async fn answer(mut socket: Wire, mut out: Outbox, limit: Duration) {
     Method::from(connection::CloseOk {}).encode(0, out.buffer());
     // Nobody is left to tell if the client is gone already.
     let _ = timeout(limit, async {
@@ -23,7 +23,7 @@ pub(super) async fn answer(mut socket: TcpStream, mut out: Outbox, limit: Durati
 
 /// Sends connection.close and waits for close-ok; `unread` is what was read before and not taken.
 pub(super) async fn close(
-    socket: &mut TcpStream,
+    socket: &mut Wire,
     mut out: Outbox,
     unread: Vec<u8>,
     fault: &Fault,
@@ -40,7 +40,7 @@ pub(super) async fn close(
 }
 
 /// Closes without a word, or after `words` that are no frames.
-pub(super) async fn hang_up(socket: &mut TcpStream, words: &[u8], limit: Duration) {
+pub(super) async fn hang_up(socket: &mut Wire, words: &[u8], limit: Duration) {
     let _ = timeout(limit, async {
         socket.write_all(words).await?;
         socket.shutdown().await?;
@@ -59,7 +59,7 @@ fn put_close(out: &mut Outbox, fault: &Fault) {
 
 /// Reads until the client has nothing more to say. A socket closed with unread bytes would be reset, and what was
 /// written last be lost on its way.
-async fn drain(socket: &mut TcpStream) -> std::io::Result<()> {
+async fn drain(socket: &mut Wire) -> std::io::Result<()> {
     let mut block = [0; 1024];
     while socket.read(&mut block).await? > 0 {}
     Ok(())
@@ -67,7 +67,7 @@ async fn drain(socket: &mut TcpStream) -> std::io::Result<()> {
 
 /// All but close and close-ok is ignored. Bytes that are no frames may follow a frame error; then the end of the
 /// socket is waited for.
-async fn await_close_ok(socket: &mut TcpStream, mut unread: Vec<u8>) -> std::io::Result<()> {
+async fn await_close_ok(socket: &mut Wire, mut unread: Vec<u8>) -> std::io::Result<()> {
     loop {
         let mut reader = FrameReader::new(&unread, 0);
         loop {

@@ -6,6 +6,7 @@ use super::reply::Fault;
 use super::{Peer, farewell, sasl};
 use crate::login::log_in;
 use crate::options::AmqpOptions;
+use crate::tls::Wire;
 use millpond_amqp_codec::{
     FRAME_MAX_MIN_BYTES, FrameKind, FrameReader, Greeting, Method, PROTOCOL_HEADER, ReplyCode, connection,
 };
@@ -14,7 +15,6 @@ use millpond_model::VhostName;
 use millpond_model::table::{RawTable, Table, TableBuf, Value};
 use std::io;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 /// Largest frame before tune-ok (contract C3). Bytes.
 const FRAME_MAX_BEFORE_TUNE_BYTES: u32 = 8192;
@@ -38,6 +38,13 @@ pub(super) struct Opened {
     pub(super) session: Session,
     /// Read already: clients need not wait for open-ok.
     pub(super) unread: Vec<u8>,
+}
+
+/// What a client has shown of itself.
+enum Shown {
+    Password(sasl::Credentials),
+    /// Whom its certificate stands for, or why for nobody.
+    Certificate(Result<String, String>),
 }
 
 /// Why there is none.
@@ -66,11 +73,12 @@ impl From<io::Error> for Refusal {
 
 /// Runs it, within its time; `None`: the connection is ended.
 pub(super) async fn run(
-    socket: &mut TcpStream,
+    socket: &mut Wire,
     peer: Peer,
     broker: &Broker,
     options: &AmqpOptions,
 ) -> Option<Opened> {
+    let address = peer.address;
     let mut this = Handshake {
         socket,
         peer,
@@ -84,7 +92,7 @@ pub(super) async fn run(
         Ok(Ok(opened)) => return Some(opened),
         Ok(Err(refusal)) => refusal,
         Err(_) => {
-            tracing::warn!(peer = %peer.address, "no connection.open in time, closed");
+            tracing::warn!(peer = %address, "no connection.open in time, closed");
             Refusal::HangUp
         }
     };
@@ -93,7 +101,7 @@ pub(super) async fn run(
 }
 
 struct Handshake<'a> {
-    socket: &'a mut TcpStream,
+    socket: &'a mut Wire,
     peer: Peer,
     broker: &'a Broker,
     options: &'a AmqpOptions,
@@ -111,15 +119,14 @@ impl Handshake<'_> {
             version_major: 0,
             version_minor: 9,
             server_properties: server_properties(&cluster_name).as_raw(),
-            mechanisms: sasl::MECHANISMS,
+            mechanisms: sasl::mechanisms(self.certificate_user().is_some()),
             locales: b"en_US",
         })
         .await?;
         let (login, capabilities, mut client) = self.log_in().await?;
         let tuned = self.tune().await?;
         let vhost = self.open().await?;
-        let Peer { address, local } = self.peer;
-        let name: Box<str> = format!("{address} -> {local}").into();
+        let (address, name) = (self.peer.address, self.peer.name());
         let user = login.user.clone();
         let request = OpenSession { login, vhost: vhost.clone(), name: name.clone() };
         let session = self.broker.open_session(request).map_err(|error| {
@@ -145,6 +152,11 @@ impl Handshake<'_> {
         Ok(Opened { agreed, session, unread: std::mem::take(&mut self.input) })
     }
 
+    /// Whom the client's certificate stands for, if it has shown one.
+    fn certificate_user(&self) -> Option<&Result<String, String>> {
+        self.peer.tls.as_ref()?.user.as_ref()
+    }
+
     async fn greeting(&mut self) -> Result<(), Refusal> {
         loop {
             match Greeting::parse(&self.input) {
@@ -162,6 +174,7 @@ impl Handshake<'_> {
     }
 
     async fn log_in(&mut self) -> Result<(Login, Capabilities, ClientFacts), Refusal> {
+        let certificate = self.certificate_user().cloned();
         let start = self.method(connection::StartOk::NAME, (10, 11), |method| match method {
             Method::ConnectionStartOk(m) => {
                 let capabilities = Capabilities::of_client(&m.client_properties);
@@ -173,7 +186,11 @@ impl Handshake<'_> {
                     heartbeat_secs: 0,
                     properties: m.client_properties.to_table(),
                 };
-                Some((capabilities, client, sasl::credentials(m.mechanism, m.response)))
+                let credentials = match (m.mechanism, &certificate) {
+                    (sasl::EXTERNAL, Some(user)) => Ok(Shown::Certificate(user.clone())),
+                    (mechanism, _) => sasl::credentials(mechanism, m.response).map(Shown::Password),
+                };
+                Some((capabilities, client, credentials))
             }
             _ => None,
         });
@@ -186,11 +203,20 @@ impl Handshake<'_> {
             };
             Fault::new(code, error).of(10, 11)
         })?;
-        let sasl::Credentials { user, password } = credentials;
-        match log_in(self.broker, user, password, self.peer.address.ip()).await {
+        let checked = match credentials {
+            Shown::Password(sasl::Credentials { user, password }) => {
+                let checked = log_in(self.broker, user, password, self.peer.address.ip()).await;
+                checked.map_err(|error| error.to_string())
+            }
+            Shown::Certificate(user) => user.and_then(|user| {
+                let login = self.broker.login_proven(&user, Some(self.peer.address.ip()));
+                login.map_err(|error| error.to_string())
+            }),
+        };
+        match checked {
             Ok(login) => Ok((login, capabilities, client)),
-            Err(error) => {
-                tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");
+            Err(reason) => {
+                tracing::warn!(peer = %self.peer.address, reason, "login refused");
                 if !capabilities.authentication_failure_close {
                     return Err(Refusal::HangUp);
                 }

@@ -2,6 +2,7 @@
 //! that hold back what must not leave before a commit.
 
 use super::pool;
+use crate::tls::Wire;
 use bytes::Bytes;
 use millpond_amqp_codec::{FRAME_END, body_frame_head, encode_body, encode_content_header, split_body};
 use millpond_model::Message;
@@ -10,7 +11,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 /// Bodies from this size on are written from where they lie. Bytes.
 const LARGE_BODY_MIN_BYTES: usize = 16 * 1024;
@@ -182,11 +182,7 @@ impl Outbox {
     }
 
     /// Writes what may leave, as much as the socket takes; how much that was.
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &mut TcpStream,
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Wire) -> Poll<io::Result<usize>> {
         let allowed = (self.allowed() - self.written) as usize;
         if allowed == 0 {
             return Poll::Ready(Ok(0));
@@ -208,11 +204,11 @@ impl Outbox {
     }
 
     /// Writes all that may leave.
-    pub(crate) async fn write_all(&mut self, socket: &mut TcpStream) -> io::Result<()> {
+    pub(crate) async fn write_all(&mut self, socket: &mut Wire) -> io::Result<()> {
         while self.is_writable() {
             std::future::poll_fn(|cx| self.poll_write(cx, socket)).await?;
         }
-        Ok(())
+        std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx)).await
     }
 
     /// Gives memory back that only grew for a burst.

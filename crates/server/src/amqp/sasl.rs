@@ -1,9 +1,14 @@
-//! User and password out of a SASL response: PLAIN, and AMQPLAIN, RabbitMQ's.
+//! User and password out of a SASL response: PLAIN, and AMQPLAIN, RabbitMQ's. EXTERNAL has nothing in it.
 
 use millpond_model::table::RawTable;
 
-/// What connection.start offers.
-pub(super) const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
+/// The mechanism of those who have shown a certificate.
+pub(super) const EXTERNAL: &str = "EXTERNAL";
+
+/// What connection.start offers, to somebody with a certificate or without.
+pub(super) fn mechanisms(has_certificate: bool) -> &'static [u8] {
+    if has_certificate { b"PLAIN AMQPLAIN EXTERNAL" } else { b"PLAIN AMQPLAIN" }
+}
 
 /// As sent by the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +20,9 @@ pub(super) struct Credentials {
 /// Why there are none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SaslError {
-    #[error("unknown authentication mechanism '{mechanism}'; offered are PLAIN and AMQPLAIN")]
+    #[error(
+        "unknown authentication mechanism '{mechanism}'; offered are PLAIN and AMQPLAIN, and EXTERNAL to those who show a certificate"
+    )]
     UnknownMechanism { mechanism: String },
     #[error("malformed {mechanism} response: {reason}")]
     Malformed { mechanism: &'static str, reason: &'static str },

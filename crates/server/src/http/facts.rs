@@ -1,9 +1,11 @@
 //! What is true of this node as long as it runs, and what the system says of its process.
 
+use crate::tls::{Secured, Tls};
 use millpond_broker::Broker;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// See the module.
@@ -13,9 +15,21 @@ pub(crate) struct Facts {
     pub(crate) node: String,
     /// What clients are told as `cluster_name`, unless the parameter of that name says otherwise.
     cluster_name: Box<str>,
-    amqp: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
+    listening: Listening,
+    /// The certificates, where there is a listener with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// AMQP connections with TLS.
+    pub(crate) secured: Arc<Secured>,
     started: Instant,
+}
+
+/// What is listened on.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    pub(crate) amqp: Vec<SocketAddr>,
+    pub(crate) amqps: Vec<SocketAddr>,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) https: Vec<SocketAddr>,
 }
 
 /// The process in figures; 0 for what the system does not say.
@@ -30,16 +44,22 @@ pub(crate) struct Process {
 }
 
 impl Facts {
-    pub(crate) fn new(cluster_name: &str, amqp: Vec<SocketAddr>, http: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        cluster_name: &str,
+        listening: Listening,
+        tls: Option<Arc<Tls>>,
+        secured: Arc<Secured>,
+    ) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = host.trim().split('.').next().filter(|host| !host.is_empty()).unwrap_or("localhost");
         let node = format!("millpond@{host}");
-        Self { node, cluster_name: cluster_name.into(), amqp, http, started: Instant::now() }
+        let (cluster_name, started) = (cluster_name.into(), Instant::now());
+        Self { node, cluster_name, listening, tls, secured, started }
     }
 
     /// The first port that HTTP is served on.
     pub(crate) fn http_port(&self) -> Option<u16> {
-        self.http.first().map(SocketAddr::port)
+        self.listening.http.first().or(self.listening.https.first()).map(SocketAddr::port)
     }
 
     /// What clients are told as `cluster_name`.
@@ -52,8 +72,9 @@ impl Facts {
     }
 
     fn all(&self) -> impl Iterator<Item = (&'static str, &SocketAddr)> {
-        let amqp = self.amqp.iter().map(|address| ("amqp", address));
-        amqp.chain(self.http.iter().map(|address| ("http", address)))
+        let Listening { amqp, amqps, http, https } = &self.listening;
+        let all = [("amqp", amqp), ("amqp/ssl", amqps), ("http", http), ("https", https)];
+        all.into_iter().flat_map(|(protocol, addresses)| addresses.iter().map(move |it| (protocol, it)))
     }
 
     /// All that is listened on.
@@ -87,7 +108,7 @@ impl Facts {
             let description = "RabbitMQ Management";
             json!({ "node": self.node, "description": description, "path": "/", "ip": ip, "port": port })
         };
-        self.http.iter().map(show).collect()
+        self.listening.http.iter().chain(&self.listening.https).map(show).collect()
     }
 
     /// The process as it is now.

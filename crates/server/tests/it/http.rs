@@ -41,6 +41,10 @@ pub(crate) async fn send(server: &TestServer, line: &str, headers: &[(&str, &str
 pub(crate) async fn receive(mut socket: TcpStream) -> Answer {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
+    read_answer(&answer)
+}
+
+pub(crate) fn read_answer(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_owned(), body: body.to_owned() }

@@ -16,4 +16,5 @@ mod management;
 mod noise;
 mod publishing;
 mod store;
+mod tls;
 mod transactions;

@@ -4,11 +4,13 @@ use super::Finding;
 use crate::cli::process::is_locked;
 use crate::control::{self, Request, Status, Style};
 use crate::settings::Settings;
+use crate::tls;
 use rustix::fs::{Access, AtFlags, CWD};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Fewer open files than this are too few for a broker.
 const OPEN_FILES_MIN: u64 = 1024;
@@ -80,6 +82,40 @@ pub(super) fn files(settings: &Settings) -> Vec<Finding> {
             ),
         }
     }));
+    findings
+}
+
+/// Certificates: whether they can be used, and for how long.
+pub(super) fn tls(settings: &Settings) -> Vec<Finding> {
+    const CHECK: &str = "TLS";
+    let loaded = match tls::load(settings) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(loaded)) => loaded.status(),
+        Err(error) => {
+            let todo = "mend the files or the settings; the broker does not start with them";
+            return vec![Finding::fail(CHECK, format!("{error:#}"), todo)];
+        }
+    };
+    let now = loaded.expire_within(Duration::ZERO);
+    let soon = loaded.expire_within(tls::SOON);
+    let mut findings: Vec<_> = (loaded.certificates.iter())
+        .map(|it| {
+            let found = format!("{} {}: {}", it.what, it.subject, it.validity());
+            match () {
+                () if now.contains(&it) => Finding::fail(CHECK, found, "it has ended: get another one"),
+                () if soon.contains(&it) => Finding::warn(CHECK, found, "it ends soon: get another one"),
+                () => Finding::ok(CHECK, found),
+            }
+        })
+        .collect();
+    let key = settings.tls_key.as_ref().and_then(|path| Some((path, std::fs::metadata(path).ok()?)));
+    if let Some((path, found)) = key
+        && found.permissions().mode() & 0o007 != 0
+    {
+        let file = path.display();
+        let todo = format!("chmod o= {file}");
+        findings.push(Finding::warn(CHECK, format!("{file}: everybody may read the key"), todo));
+    }
     findings
 }
 
@@ -190,7 +226,11 @@ fn hard_limit(limits: &str) -> Option<u64> {
 pub(super) fn addresses(settings: &Settings, running: &Running) -> Vec<Finding> {
     let amqp = settings.amqp_listen.iter().map(|address| (*address, "AMQP", "--amqp-listen"));
     let http = [(settings.http_listen, "HTTP", "--http-listen")];
+    let has_tls = settings.tls_certificate.is_some();
+    let amqps = settings.amqps_listen.iter().map(|address| (*address, "AMQPS", "--amqps-listen"));
+    let https = settings.https_listen.iter().map(|address| (*address, "HTTPS", "--https-listen"));
     amqp.chain(http)
+        .chain(amqps.chain(https).filter(|_| has_tls))
         .map(|(address, service, flag)| {
             let check = format!("{service} {address}");
             let is_ours = match running {

@@ -4,7 +4,9 @@ use super::listing::Listing;
 use super::queues::consumers_of;
 use super::statistics::{DELIVERIES, PUBLISHES, TRAFFIC, Windows, message_stats, put_members};
 use super::{Answer, Asker, Shared, aside, missing, user_name, vhost_name};
+use crate::http::Facts;
 use crate::http::refusal::Refusal;
+use crate::tls::TlsFacts;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -41,13 +43,13 @@ fn addresses(name: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((peer.parse().ok()?, own.parse().ok()?))
 }
 
-fn show(broker: &Broker, connection: &ConnectionInfo, node: &str, windows: Windows) -> Value {
+fn show(broker: &Broker, connection: &ConnectionInfo, facts: &Facts, windows: Windows) -> Value {
     let mut shown = json!({
         "name": connection.name,
         "user": connection.user.as_str(),
         "user_who_performed_action": connection.user.as_str(),
         "vhost": connection.vhost.as_str(),
-        "node": node,
+        "node": facts.node,
         "state": "running",
         "channels": connection.channels.len(),
         "connected_at": connection.opened_ms,
@@ -69,6 +71,7 @@ fn show(broker: &Broker, connection: &ConnectionInfo, node: &str, windows: Windo
             shown["peer_port"] = peer.port().into();
             shown["host"] = own.ip().to_string().into();
             shown["port"] = own.port().into();
+            show_tls(&mut shown, facts.secured.get(&connection.name).as_deref());
         }
         None => {
             shown["type"] = "direct".into();
@@ -91,6 +94,21 @@ fn show_client(shown: &mut Value, client: &ClientFacts) {
     shown["timeout"] = client.heartbeat_secs.into();
 }
 
+/// As RabbitMQ shows it; where there is no TLS, only that.
+fn show_tls(shown: &mut Value, tls: Option<&TlsFacts>) {
+    shown["ssl"] = tls.is_some().into();
+    let Some(TlsFacts { protocol, suite: [exchange, cipher, hash], certificate, .. }) = tls else { return };
+    shown["ssl_protocol"] = (*protocol).into();
+    shown["ssl_key_exchange"] = exchange.as_str().into();
+    shown["ssl_cipher"] = cipher.as_str().into();
+    shown["ssl_hash"] = hash.as_str().into();
+    if let Some(certificate) = certificate {
+        shown["peer_cert_subject"] = certificate.subject.as_str().into();
+        shown["peer_cert_issuer"] = certificate.issuer.as_str().into();
+        shown["peer_cert_validity"] = certificate.validity().into();
+    }
+}
+
 /// Everybody's for those who see all, else one's own.
 fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
     let mut all = asker.may(Operation::Enter)?.list_connections();
@@ -102,7 +120,7 @@ fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
 
 fn answer(shared: &Shared, connections: &[ConnectionInfo], uri: &Uri) -> Answer {
     let (broker, windows) = (&shared.broker, Windows::read(uri));
-    let shown = connections.iter().map(|it| show(broker, it, &shared.facts.node, windows)).collect();
+    let shown = connections.iter().map(|it| show(broker, it, &shared.facts, windows)).collect();
     Listing::read(uri)?.answer(shown)
 }
 
@@ -145,7 +163,7 @@ fn find(asker: &Asker, name: &str) -> Result<ConnectionInfo, Refusal> {
 
 async fn one(State(shared): State<Shared>, asker: Asker, Path(name): Path<String>, uri: Uri) -> Answer {
     let found = find(&asker, &name)?;
-    let shown = show(&shared.broker, &found, &shared.facts.node, Windows::read(&uri));
+    let shown = show(&shared.broker, &found, &shared.facts, Windows::read(&uri));
     Ok(Json(Listing::read(&uri)?.pick(shown)).into_response())
 }
 

@@ -14,6 +14,7 @@ use millpond_model::QueueName;
 use millpond_model::properties;
 use millpond_model::table::Table;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The queue that a message is sent through.
 const ALIVENESS_QUEUE: &str = "aliveness-test";
@@ -114,13 +115,39 @@ async fn below_limit(asker: Asker) -> Answer {
     }
 }
 
-/// There are no certificates that could run out.
-async fn certificates(_: Asker, Path((within, unit)): Path<(String, String)>) -> Answer {
-    within.parse::<u32>().map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
-    match unit.as_str() {
-        "days" | "weeks" | "months" | "years" => ok(),
-        _ => Err(Refusal::bad_request(format!("{within} {unit}: the unit is days, weeks, months or years"))),
+/// Whether the certificates in use hold for so long, and those in the files can be used.
+async fn certificates(
+    State(shared): State<Shared>,
+    _: Asker,
+    Path((within, unit)): Path<(String, String)>,
+) -> Answer {
+    let within: u32 = within.parse().map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
+    let days = match unit.as_str() {
+        "days" => 1,
+        "weeks" => 7,
+        "months" => 30,
+        "years" => 365,
+        _ => {
+            let text = format!("{within} {unit}: the unit is days, weeks, months or years");
+            return Err(Refusal::bad_request(text));
+        }
+    };
+    let Some(tls) = &shared.facts.tls else { return ok() };
+    let status = tls.status();
+    if let Some(trouble) = status.trouble {
+        return failed(
+            json!({ "reason": format!("the certificates in the files cannot be used: {trouble}") }),
+        );
     }
+    let expire = status.expire_within(Duration::from_secs(u64::from(within).saturating_mul(days * 86_400)));
+    if expire.is_empty() {
+        return ok();
+    }
+    let shown: Vec<_> = expire
+        .iter()
+        .map(|it| json!({ "what": it.what, "subject": it.subject, "validity": it.validity() }))
+        .collect();
+    failed(json!({ "reason": "Certificates expiring", "expired": shown }))
 }
 
 async fn port_listener(State(shared): State<Shared>, _: Asker, Path(port): Path<String>) -> Answer {

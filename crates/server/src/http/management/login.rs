@@ -4,6 +4,7 @@ use super::{Answer, Shared};
 use crate::http::door::{self, NoRoom};
 use crate::http::management::fields::Fields;
 use crate::http::refusal::Refusal;
+use crate::http::serve::Encrypted;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
@@ -38,15 +39,15 @@ async fn begin(
     let broker = operator.may(Operation::Enter)?;
     let tags = broker.user(&login.user).map(|user| user.tags).unwrap_or_default();
     let shown = json!({ "name": login.user.as_str(), "tags": tags });
-    let cookie = shared.door.begin(login, is_secure(&headers)).map_err(|NoRoom| {
+    let cookie = shared.door.begin(login, is_secure(&extensions, &headers)).map_err(|NoRoom| {
         Refusal::too_fast("too many are logged in: log in again later, or use HTTP Basic")
     })?;
     Ok(([(header::SET_COOKIE, cookie), no_store()], Json(shown)).into_response())
 }
 
-async fn end(State(shared): State<Shared>, headers: HeaderMap) -> Answer {
+async fn end(State(shared): State<Shared>, extensions: Extensions, headers: HeaderMap) -> Answer {
     // Another site cannot make a browser send the cookie along, so this needs nothing else.
-    let cookie = shared.door.end(&headers, is_secure(&headers));
+    let cookie = shared.door.end(&headers, is_secure(&extensions, &headers));
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
@@ -55,8 +56,9 @@ fn no_store() -> (header::HeaderName, axum::http::HeaderValue) {
 }
 
 /// A proxy in front may speak TLS for us. Whoever says so without being one only makes their own cookie stricter.
-fn is_secure(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
+fn is_secure(extensions: &Extensions, headers: &HeaderMap) -> bool {
+    extensions.get::<Encrypted>().is_some()
+        || headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
 }
 
 /// User and password of a form or of JSON.
