@@ -38,6 +38,7 @@ export const routes: Route[] = [
   { pattern: '/channels', title: 'nav.channels', group: 'broker', icon: 'channel', shortcut: 'h', load: page(() => import('../pages/connections/Channels.svelte')) },
   { pattern: '/channels/:name', title: 'nav.channel', load: page(() => import('../pages/connections/Channel.svelte')) },
   { pattern: '/consumers', title: 'nav.consumers', group: 'broker', icon: 'consumer', shortcut: 's', load: page(() => import('../pages/connections/Consumers.svelte')) },
+  { pattern: '/topology', title: 'nav.topology', group: 'broker', icon: 'topology', shortcut: 't', load: page(() => import('../pages/topology/Topology.svelte')) },
   { pattern: '/rules', title: 'nav.rules', group: 'engine', icon: 'rule', shortcut: 'r', needs: 'monitoring', load: page(() => import('../pages/engine/Rules.svelte')) },
   { pattern: '/rules/:name', title: 'nav.rule', load: page(() => import('../pages/engine/Rule.svelte')) },
   { pattern: '/sources', title: 'nav.sources', group: 'engine', icon: 'source', needs: 'monitoring', load: page(() => import('../pages/engine/Sources.svelte')) },

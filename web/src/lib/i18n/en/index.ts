@@ -2,5 +2,6 @@ import { admin } from './admin';
 import { broker } from './broker';
 import { engine } from './engine';
 import { shell } from './shell';
+import { topology } from './topology';
 
-export const en = { ...shell, ...broker, ...admin, ...engine };
+export const en = { ...shell, ...broker, ...admin, ...engine, ...topology };

@@ -3,5 +3,6 @@ import { admin } from './admin';
 import { broker } from './broker';
 import { engine } from './engine';
 import { shell } from './shell';
+import { topology } from './topology';
 
-export const zh: Words = { ...shell, ...broker, ...admin, ...engine };
+export const zh: Words = { ...shell, ...broker, ...admin, ...engine, ...topology };
