@@ -163,7 +163,7 @@ export const broker = {
   'move.key': 'Only with this routing key',
   'move.limit': 'At most',
   'move.look': 'Preview',
-  'move.preview': '{n} of {of} messages would go',
+  'move.preview': '{n} of {of} {of|message|messages} would go',
   'move.rate': 'Per second',
   'move.stays': '{n} {n|stays|stay}: {reason}',
   'move.target': '{n} to {queue}',
