@@ -13,6 +13,7 @@ mod options;
 mod progress;
 mod stop;
 mod tls;
+pub mod transfers;
 
 pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
 pub use http::{Api, ApiAnswer, ApiError, ApiRequest, DefinitionsError, load_definitions};

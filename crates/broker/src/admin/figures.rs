@@ -1,9 +1,9 @@
 //! How a queue stands: what was promised to its consumers, what was delivered, when it will be empty.
 
 use super::{PaceError, VhostMissing};
+use crate::queue::QueueCell;
 use crate::queue::consumers::Shown;
 use crate::queue::machine::{ConsumerFigures as OfMachine, GroupFigures as OfGroups, PaceFigures as Pace};
-use crate::queue::{QueueCell, timing};
 use crate::{Broker, QueueError};
 use millpond_model::table::Table;
 use millpond_model::{ConsumerTag, QueueName, VhostName};
@@ -49,6 +49,8 @@ pub struct ConsumerFigures {
     pub no_ack: bool,
     /// It does not stand by for a single active consumer.
     pub active: bool,
+    /// An operator paused it: it is given nothing.
+    pub paused: bool,
     /// What it holds.
     pub unacked: u64,
     /// How long it may hold a delivery, as it asked itself; 0: for ever.
@@ -120,29 +122,6 @@ impl Broker {
         })
     }
 
-    /// Changes the pace and the lease of the consumers of a queue that have this tag, as if they had asked for it
-    /// themselves: `x-rate`, `x-rate-window`, `x-consumer-timeout`, those that are given. How many there were.
-    pub fn change_consumers(
-        &self,
-        vhost: &VhostName,
-        queue: &QueueName,
-        tag: &str,
-        arguments: &Table,
-    ) -> Result<usize, PaceError> {
-        let bad = |bad: crate::queue::arguments::BadArgument| PaceError::BadArgument {
-            argument: bad.argument,
-            reason: bad.reason,
-        };
-        let rate = timing::rate(arguments).map_err(bad)?;
-        let lease_ms = timing::lease_ms(arguments).map_err(bad)?;
-        let cell = self.cell(vhost, queue)?;
-        let keys = cell.consumers_tagged(tag);
-        self.core.work(|work| {
-            keys.iter().for_each(|key| cell.change_consumer(*key, rate, lease_ms, work));
-        });
-        Ok(keys.len())
-    }
-
     fn cell(&self, vhost: &VhostName, queue: &QueueName) -> Result<Arc<QueueCell>, PaceError> {
         let vhost = self.vhost(vhost).map_err(|VhostMissing { vhost }| PaceError::Vhost { vhost })?;
         let cell = vhost.read().queue(queue.as_str()).map(|queue| queue.0.clone());
@@ -152,7 +131,7 @@ impl Broker {
 }
 
 fn describe((figures, shown): (OfMachine, Shown)) -> ConsumerFigures {
-    let OfMachine { terms, unacked, active, pace, .. } = figures;
+    let OfMachine { terms, unacked, active, paused, pace, .. } = figures;
     let Shown { tag, channel, exclusive, arguments } = shown;
     ConsumerFigures {
         tag,
@@ -164,6 +143,7 @@ fn describe((figures, shown): (OfMachine, Shown)) -> ConsumerFigures {
         prefetch: terms.prefetch,
         no_ack: terms.no_ack,
         active,
+        paused,
         unacked,
         lease_ms: terms.lease_ms,
         pace: pace.map(PaceFigures::of),

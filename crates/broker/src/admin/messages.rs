@@ -8,17 +8,21 @@ use super::VhostMissing;
 use super::replay::{Remembered, Replay, ReplayPeriod, replayed};
 use crate::queue::QueueCell;
 use crate::queue::browse::Looked;
+use crate::routing::Resolution;
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved, WriteRefused};
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{Table, Value};
-use millpond_model::{Message, QueueName, VhostName};
+use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName, VhostName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Messages looked at in one go, and moved in one commit.
 const CHUNK: usize = 256;
+
+/// Messages shown of a dry run.
+const PREVIEW_MAX: usize = 10;
 
 /// Why messages cannot be browsed or moved.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,8 @@ pub struct MessageFilter {
     pub routing_key: Option<String>,
     /// The body has these bytes somewhere.
     pub body: Option<Vec<u8>>,
+    /// The body, the routing key, a text among the properties or a header has this text somewhere.
+    pub text: Option<String>,
     /// The last death was for this reason (`rejected`, `expired`, `maxlen`, `delivery_limit`).
     pub died_of: Option<String>,
     /// The last death was in this queue.
@@ -73,6 +79,7 @@ impl MessageFilter {
         self.headers.iter().all(|(name, wanted)| has(name, wanted))
             && self.routing_key.as_ref().is_none_or(|key| key.as_bytes() == message.routing_key())
             && self.body.as_ref().is_none_or(|part| contains(message.body(), part))
+            && self.text.as_ref().is_none_or(|text| has_text(message, &headers, text.as_bytes()))
             && wants("x-last-death-reason", &self.died_of)
             && wants("x-last-death-queue", &self.died_in)
     }
@@ -91,6 +98,25 @@ fn as_text(value: &Value) -> String {
     }
 }
 
+fn has_text(message: &Message, headers: &Table, text: &[u8]) -> bool {
+    let properties = RawProperties::from_checked(message.properties());
+    let texts = [
+        properties.content_type(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.message_id(),
+        properties.type_(),
+        properties.user_id(),
+        properties.app_id(),
+    ];
+    contains(message.body(), text)
+        || contains(message.routing_key(), text)
+        || texts.into_iter().flatten().any(|value| contains(value, text))
+        || headers
+            .iter()
+            .any(|(name, value)| contains(name.as_bytes(), text) || contains(as_text(value).as_bytes(), text))
+}
+
 fn contains(body: &[u8], part: &[u8]) -> bool {
     part.is_empty() || body.windows(part.len()).any(|window| window == part)
 }
@@ -100,6 +126,8 @@ fn contains(body: &[u8], part: &[u8]) -> bool {
 pub enum TransferTo {
     /// To this queue.
     Queue(QueueName),
+    /// To the queues that this exchange routes each to, with another routing key if one is given.
+    Exchange(ExchangeName, Option<Box<str>>),
     /// To the queue in which each died last (`x-last-death-queue`), as it was published there.
     WhereItDied,
 }
@@ -137,6 +165,8 @@ pub struct TransferRequest {
 pub struct TransferReport {
     /// Messages looked at.
     pub looked_at: u64,
+    /// Messages that went.
+    pub went: u64,
     /// How many went to which queue.
     pub moved: BTreeMap<QueueName, u64>,
     /// How many were meant and stayed, by the reason.
@@ -144,9 +174,9 @@ pub struct TransferReport {
 }
 
 impl TransferReport {
-    /// All that went.
+    /// All that went, each counted once.
     pub fn moved_count(&self) -> u64 {
-        self.moved.values().sum()
+        self.went
     }
 }
 
@@ -157,12 +187,18 @@ pub struct Browsed {
     pub place: u64,
     /// The message.
     pub message: Message,
+    /// How often it was handed out; not known of what is remembered.
+    pub handed: u16,
+    /// The tag of the consumer that holds it.
+    pub holder: Option<ConsumerTag>,
 }
 
-/// A look through the ready messages of a queue. Holds nothing: what is consumed meanwhile is not seen.
+/// A look through the messages of a queue. Holds nothing: what is consumed meanwhile is not seen.
 #[derive(Debug)]
 pub struct Browse {
     cell: Arc<QueueCell>,
+    /// Those that somebody holds, not those that are ready.
+    unacked: bool,
     at: Option<u64>,
 }
 
@@ -175,9 +211,16 @@ impl Browse {
         out: &mut Vec<Browsed>,
     ) -> Poll<bool> {
         let Some(from) = self.at else { return Poll::Ready(false) };
-        let mut seen = Vec::new();
-        let looked = self.cell.look(from, count_max.max(1), cx.waker(), &mut seen);
-        out.extend(seen.into_iter().map(|(place, message)| Browsed { place, message }));
+        let (count_max, waker) = (count_max.max(1), cx.waker());
+        let looked = match self.unacked {
+            true => self.cell.look_unacked(from, count_max, waker, out),
+            false => {
+                let mut seen = Vec::new();
+                let looked = self.cell.look(from, count_max, waker, &mut seen);
+                self.cell.with_pasts(seen, out);
+                looked
+            }
+        };
         self.at = match looked {
             Looked::Next(at) => Some(at),
             Looked::End => None,
@@ -195,7 +238,20 @@ pub struct Transfer {
     request: TransferRequest,
     source: Source,
     report: TransferReport,
+    preview: Vec<Browsed>,
+    allow: Option<Allow>,
     saved: Option<Saved>,
+}
+
+type AllowFn = dyn Fn(&QueueName) -> Result<(), String> + Send + Sync;
+
+/// Whether messages may go to a queue.
+struct Allow(Box<AllowFn>);
+
+impl std::fmt::Debug for Allow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Allow")
+    }
 }
 
 #[derive(Debug)]
@@ -226,8 +282,34 @@ impl Source {
 impl Broker {
     /// Looks through the ready messages of a queue.
     pub fn browse(&self, vhost: &VhostName, queue: &QueueName) -> Result<Browse, TransferError> {
+        self.browse_from(vhost, queue, 0)
+    }
+
+    /// The same from a place on.
+    pub fn browse_from(
+        &self,
+        vhost: &VhostName,
+        queue: &QueueName,
+        place: u64,
+    ) -> Result<Browse, TransferError> {
         let vhost = self.vhost(vhost)?;
-        Ok(Browse { cell: find(&vhost, queue)?, at: Some(0) })
+        Ok(Browse { cell: find(&vhost, queue)?, unacked: false, at: Some(place) })
+    }
+
+    /// Looks through the messages that were handed out and not settled, from a place on; not of a stream.
+    pub fn browse_unacked(
+        &self,
+        vhost: &VhostName,
+        queue: &QueueName,
+        place: u64,
+    ) -> Result<Browse, TransferError> {
+        let vhost = self.vhost(vhost)?;
+        let cell = find(&vhost, queue)?;
+        if cell.stream().is_some() {
+            let (queue, vhost) = (queue.clone(), vhost.name.clone());
+            return Err(QueueError::NotForStreams { queue, vhost, what: "a look at what is unacked" }.into());
+        }
+        Ok(Browse { cell, unacked: true, at: Some(place) })
     }
 
     /// Looks through the messages that were acked and are remembered (of a stream: all), in their order.
@@ -260,7 +342,7 @@ impl Broker {
         }
         let source = match request.of {
             TransferOf::Ready => {
-                Source::Ready { left: cell.counts().0, browse: Browse { cell, at: Some(0) } }
+                Source::Ready { left: cell.counts().0, browse: Browse { cell, unacked: false, at: Some(0) } }
             }
             TransferOf::Retained(period) => {
                 let not = |_| TransferError::NotRetaining { queue: request.from.clone() };
@@ -269,7 +351,8 @@ impl Broker {
             }
         };
         let report = TransferReport::default();
-        Ok(Transfer { broker: self.clone(), vhost, request, source, report, saved: None })
+        let (preview, allow) = (Vec::new(), None);
+        Ok(Transfer { broker: self.clone(), vhost, request, source, report, preview, allow, saved: None })
     }
 }
 
@@ -311,6 +394,21 @@ impl Transfer {
         &self.report
     }
 
+    /// Whether it only says what would be done.
+    pub fn is_dry_run(&self) -> bool {
+        self.request.dry_run
+    }
+
+    /// Of a dry run, the first messages that would go.
+    pub fn preview(&self) -> &[Browsed] {
+        &self.preview
+    }
+
+    /// Messages stay whose target this refuses, with what it says as the reason.
+    pub fn allow(&mut self, allow: impl Fn(&QueueName) -> Result<(), String> + Send + Sync + 'static) {
+        self.allow = Some(Allow(Box::new(allow)));
+    }
+
     /// When all that was done so far is durable.
     pub fn saved(self) -> Saved {
         self.saved.unwrap_or_else(Saved::already)
@@ -322,33 +420,52 @@ impl Transfer {
             _ => None,
         };
         let mut going = Vec::new();
-        for Browsed { place, message } in messages {
-            match self.target(message) {
-                Ok((cell, message)) => going.push((*place, cell, message)),
+        for browsed in messages {
+            match self.targets(&browsed.message) {
+                Ok((cells, message)) => going.push((browsed, cells, message)),
                 Err(reason) => *self.report.stayed.entry(reason).or_default() += 1,
             }
         }
+        let report = &mut self.report;
+        let went = |report: &mut TransferReport, cell: &QueueCell| {
+            *report.moved.entry(cell.spec().name.clone()).or_default() += 1;
+        };
         if self.request.dry_run {
-            for (_, cell, _) in going {
-                *self.report.moved.entry(cell.spec().name.clone()).or_default() += 1;
+            for (browsed, cells, _) in going {
+                report.went += 1;
+                cells.iter().for_each(|cell| went(report, cell));
+                if self.preview.len() < PREVIEW_MAX {
+                    self.preview.push(browsed.clone());
+                }
             }
             return;
         }
-        let report = &mut self.report;
         let ((), batch) = self.broker.core.with_batch(|work| {
-            for (place, cell, message) in going {
-                if source.as_ref().is_some_and(|source| !source.take_ready(place, work)) {
+            for (Browsed { place, .. }, cells, message) in going {
+                if source.as_ref().is_some_and(|source| !source.take_ready(*place, work)) {
                     *report.stayed.entry("a consumer took it first".to_owned()).or_default() += 1;
                     continue;
                 }
-                work.scratch.refused = 0;
-                cell.put(&mut std::iter::once(message.clone()), work);
-                if std::mem::take(&mut work.scratch.refused) == 0 {
-                    *report.moved.entry(cell.spec().name.clone()).or_default() += 1;
+                let mut taken = false;
+                let mut full = None;
+                for cell in &cells {
+                    work.scratch.refused = 0;
+                    cell.put(&mut std::iter::once(message.clone()), work);
+                    match std::mem::take(&mut work.scratch.refused) {
+                        0 => {
+                            taken = true;
+                            went(report, cell);
+                        }
+                        _ => full = Some(cell),
+                    }
+                }
+                if taken {
+                    report.went += 1;
                     continue;
                 }
                 // The target is full. What was taken goes back, behind the others.
-                *report.stayed.entry(format!("queue '{}' is full", cell.spec().name)).or_default() += 1;
+                let full = full.map_or_else(String::new, |cell| cell.spec().name.to_string());
+                *report.stayed.entry(format!("queue '{full}' is full")).or_default() += 1;
                 if let Some(source) = &source {
                     source.put(&mut std::iter::once(message), work);
                 }
@@ -358,25 +475,55 @@ impl Transfer {
     }
 
     /// Where a message goes, and as what; or why it stays.
-    fn target(&self, message: &Message) -> Result<(Arc<QueueCell>, Message), String> {
+    fn targets(&self, message: &Message) -> Result<(Vec<Arc<QueueCell>>, Message), String> {
+        let of_ready = self.request.of == TransferOf::Ready;
+        let now_ms = self.broker.core.options.clock.now_ms();
         let (name, message) = match &self.request.to {
-            TransferTo::Queue(name) if self.request.of == TransferOf::Ready => {
-                (name.clone(), message.clone())
+            TransferTo::Exchange(exchange, key) => {
+                return self.routed(message, exchange, key.as_deref(), now_ms);
             }
-            TransferTo::Queue(name) => {
-                let now_ms = self.broker.core.options.clock.now_ms();
-                (name.clone(), replayed(message, self.request.from.as_str(), now_ms))
-            }
-            TransferTo::WhereItDied => {
-                let (name, message) = self.revive(message).ok_or("it has no x-death")?;
-                (name, message)
-            }
+            TransferTo::Queue(name) if of_ready => (name.clone(), message.clone()),
+            TransferTo::Queue(name) => (name.clone(), replayed(message, self.request.from.as_str(), now_ms)),
+            TransferTo::WhereItDied => self.revive(message).ok_or("it has no x-death")?,
         };
-        if name == self.request.from && self.request.of == TransferOf::Ready {
+        if name == self.request.from && of_ready {
             return Err("it died in this very queue".to_owned());
         }
         let cell = find(&self.vhost, &name).map_err(|error| error.to_string())?;
-        Ok((cell, message))
+        self.may_go_to(&cell)?;
+        Ok((vec![cell], message))
+    }
+
+    fn may_go_to(&self, cell: &QueueCell) -> Result<(), String> {
+        self.allow.as_ref().map_or(Ok(()), |allow| (allow.0)(&cell.spec().name))
+    }
+
+    /// As if it were published to an exchange now.
+    fn routed(
+        &self,
+        message: &Message,
+        exchange: &ExchangeName,
+        key: Option<&str>,
+        now_ms: u64,
+    ) -> Result<(Vec<Arc<QueueCell>>, Message), String> {
+        let key = key.map_or(message.routing_key(), str::as_bytes);
+        let (exchange, properties) = (exchange.as_str().as_bytes(), message.properties());
+        let persistent = message.is_persistent();
+        let message = Message::published_at(now_ms, exchange, key, properties, persistent, message.body());
+        let mut found = Resolution::default();
+        let raw = RawProperties::from_checked(message.properties());
+        let routed =
+            self.vhost.read().route_inside(message.exchange(), message.routing_key(), &raw, &mut found);
+        routed.map_err(|error| error.to_string())?;
+        if !found.delays.is_empty() || !found.histories.is_empty() {
+            return Err("an exchange on its way delays or remembers messages: name a queue".to_owned());
+        }
+        let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
+        match cells.iter().find(|cell| cell.spec().name == self.request.from) {
+            Some(_) => Err("it is routed to the queue that it is in".to_owned()),
+            None if cells.is_empty() => Err("the exchange routes it to no queue".to_owned()),
+            None => Ok((cells, message)),
+        }
     }
 
     /// A dead message as it was before it died last: exchange and routing key of then, and a new beginning of its

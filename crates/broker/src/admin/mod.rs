@@ -4,6 +4,7 @@
 //! each answers with a [`Saved`](crate::Saved) to wait for.
 
 mod connections;
+mod consumers;
 mod delayed;
 mod error;
 mod exchanges;
@@ -23,6 +24,7 @@ use crate::Broker;
 pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
 pub use connections::{ClientFacts, ConnectionInfo};
+pub use consumers::{ConsumerChange, ConsumersMeant};
 pub use delayed::DelayedExchange;
 pub use error::*;
 pub use exchanges::ExchangeInfo;

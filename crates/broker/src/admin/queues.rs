@@ -5,6 +5,7 @@ use crate::definition::{altered_key, encode_altered};
 use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
 use crate::queue::retained::RetainedFigures;
+use crate::queue::settings::is_paused;
 use crate::stats::{Count, Figures, Meter};
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
@@ -66,6 +67,8 @@ pub struct QueueInfo {
     pub consumers: u64,
     /// What was counted since the broker began, if anything.
     pub counts: Option<Figures>,
+    /// Nothing is delivered: an operator or a policy says so (`x-paused`).
+    pub paused: bool,
     /// As the client declared them.
     pub declared: Table,
     /// What was altered since; void: taken away.
@@ -258,6 +261,21 @@ impl Broker {
         Ok(totals)
     }
 
+    /// Pauses a queue, or lets it go on, durably: while it is paused nothing is delivered and nobody gets anything,
+    /// publishing goes on, and what was delivered before can be settled.
+    pub fn pause_queue(
+        &self,
+        vhost: &VhostName,
+        name: &QueueName,
+        paused: bool,
+    ) -> Result<Saved, AlterError> {
+        let found = self.vhost(vhost)?;
+        let cell = found.read().queue(name.as_str()).map(|queue| queue.0.clone());
+        let missing = || QueueError::Missing { queue: name.clone(), vhost: vhost.clone() };
+        let change = pause_change(&*cell.ok_or_else(missing)?, &found, paused);
+        self.alter_queue(vhost, name, &[("x-paused", change)].into_iter().collect())
+    }
+
     /// Alters arguments of a queue that is there, durably; a void value takes an argument away. Only what a policy
     /// can set may be altered; clients may go on declaring the queue as they did, or as it is now.
     pub fn alter_queue(
@@ -304,6 +322,18 @@ impl Broker {
     }
 }
 
+/// The change that pauses a queue or lets it go on, whatever it was declared with and policies say.
+fn pause_change(cell: &QueueCell, vhost: &Vhost, paused: bool) -> Value {
+    let mut altered = cell.effective().altered.clone();
+    altered.remove("x-paused");
+    let without = vhost.effective_queue(&cell.spec().name, &cell.spec().arguments, &altered);
+    match is_paused(&without.arguments) == paused {
+        // What is so anyway needs no alteration.
+        true => cell.spec().arguments.get("x-paused").cloned().unwrap_or(Value::Void),
+        false => Value::Bool(paused),
+    }
+}
+
 fn check(changes: &Table) -> Result<(), AlterError> {
     for (argument, value) in changes {
         match check_alteration(argument, value) {
@@ -341,6 +371,7 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         retained: cell.retained_figures(),
         counts: cell.counted().and_then(|meter| Some(meter.stats()?.figures(meter))),
         consumers,
+        paused: is_paused(&effective.arguments),
         declared: spec.arguments.clone(),
         altered: effective.altered.clone(),
         effective: effective.arguments.clone(),

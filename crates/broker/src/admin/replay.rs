@@ -69,7 +69,7 @@ impl Replay {
                 break;
             }
             if self.period.from_ms.is_none_or(|from_ms| acked_ms >= from_ms) {
-                out.push(Browsed { place, message });
+                out.push(Browsed { place, message, handed: 0, holder: None });
             }
         }
         Poll::Ready(self.at < self.end)

@@ -138,6 +138,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("retain-bytes", "x-retain-bytes", Shape::Integer(1, i64::MAX), Merge::Least, false),
     key("rate", "x-rate", Shape::Rate, Merge::Least, false),
     key("rate-window", "x-rate-window", Shape::Integer(10, 3_600_000), Merge::Argument, false),
+    key("paused", "x-paused", Shape::Bool, Merge::Argument, false),
     key("publish-rate", "x-publish-rate", Shape::Rate, Merge::Least, true),
     key("group-by", "x-group-by", Shape::GroupBy, Merge::Argument, false),
     key("group-window", "x-group-window", Shape::Integer(1, GROUP_WINDOW_MAX), Merge::Argument, false),

@@ -78,6 +78,7 @@ const KNOWN: &[Known] = &[
     known("x-delayed-retry-jitter", Shape::Integer(0, 100), true, true),
     known("x-rate", Shape::Any, true, true),
     known("x-rate-window", ANY_COUNT, true, true),
+    known("x-paused", Shape::Bool, true, true),
     known("x-publish-rate", Shape::Any, true, true),
     known("x-group-by", Shape::GroupBy, true, true),
     known("x-group-window", Shape::Integer(1, GROUP_WINDOW_MAX), true, true),

@@ -2,6 +2,7 @@
 
 use super::cell::QueueCell;
 use super::pump::Work;
+use crate::admin::Browsed;
 use millpond_model::Message;
 use millpond_store::Fetch;
 use std::sync::Arc;
@@ -47,6 +48,44 @@ impl QueueCell {
             at = if out.len() == count_max { last.unwrap_or(ready.end) } else { ready.end };
         }
         Looked::Next(at)
+    }
+
+    /// As [`Self::look`], of those that somebody holds.
+    pub(crate) fn look_unacked(
+        &self,
+        from: u64,
+        count_max: usize,
+        waker: &Waker,
+        out: &mut Vec<Browsed>,
+    ) -> Looked {
+        self.wait(waker);
+        let mut state = self.state.lock();
+        let held = state.machine.held_from(from, count_max);
+        let mut seen = Vec::new();
+        let mut last = None;
+        for (seq, holder, past) in held.iter().copied() {
+            seen.clear();
+            if self.log.peek(seq..seq + 1, 1, &mut seen) == Fetch::Loading && seen.is_empty() {
+                return last.map_or(Looked::Loading, Looked::Next);
+            }
+            let holder = holder.and_then(|key| state.sink(key)).map(|sink| sink.shown.tag.clone());
+            let browsed = |(place, message)| Browsed { place, message, handed: past.handed, holder };
+            out.extend(seen.pop().map(browsed));
+            last = Some(seq + 1);
+        }
+        match last.filter(|_| held.len() == count_max) {
+            Some(next) => Looked::Next(next),
+            None => Looked::End,
+        }
+    }
+
+    /// Adds how often ready messages were handed out.
+    pub(crate) fn with_pasts(&self, seen: Vec<(u64, Message)>, out: &mut Vec<Browsed>) {
+        let state = self.state.lock();
+        out.extend(seen.into_iter().map(|(place, message)| {
+            let handed = state.machine.ready_past(place).map_or(0, |past| past.handed);
+            Browsed { place, message, handed, holder: None }
+        }));
     }
 
     /// Takes a message out for good, if it is still ready.

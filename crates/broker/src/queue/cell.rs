@@ -133,6 +133,7 @@ impl QueueCell {
         care.dedup = settings.dedup.as_ref().map(|_| Box::new(Dedup::new(spec.id, spec.is_stored())));
         machine.set_delivery_limit(settings.delivery_limit);
         machine.apply(settings.timed);
+        machine.set_paused(settings.paused);
         if settings.single_active {
             machine.set_single_active(settings.quorum);
         }

@@ -2,7 +2,7 @@
 
 use super::QueueCell;
 use super::cell::CROWDED_BYTES;
-use super::machine::{ConsumerKey, OwnerKey, Return, Terms};
+use super::machine::{ConsumerKey, OwnerKey, Rate, Return, Terms};
 use super::pump::{Work, push_range};
 use super::tick::Getter;
 use crate::notice::Notice;
@@ -40,6 +40,16 @@ pub(crate) struct NewConsumer {
     pub(crate) cookie: u64,
     pub(crate) queue: QueueRef,
     pub(crate) shown: Shown,
+}
+
+/// What is to be changed of a consumer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ConsumerChange {
+    pub(crate) prefetch: Option<u32>,
+    pub(crate) paused: Option<bool>,
+    /// `Some(None)`: no pace.
+    pub(crate) rate: Option<Option<Rate>>,
+    pub(crate) lease_ms: Option<u64>,
 }
 
 /// Why a consumer was not taken.
@@ -127,6 +137,25 @@ impl QueueCell {
         work.scratch.wake();
         self.tell_gone(vec![tag], left, work);
         left == 0 && self.spec.auto_delete
+    }
+
+    /// As [`Self::remove_consumer`], by somebody else than its session: who it was.
+    pub(crate) fn end_consumer(
+        self: &Arc<Self>,
+        key: ConsumerKey,
+        work: &mut Work<'_>,
+    ) -> Option<(Sink, bool)> {
+        if let Some(stream) = &self.stream {
+            let sink = stream.sink(key)?;
+            stream.remove_reader(self, key, work);
+            return Some((sink, false));
+        }
+        let (sink, no_ack) = {
+            let state = self.state.lock();
+            (state.sink(key)?.clone(), state.machine.is_no_ack(key))
+        };
+        let is_unused = self.remove_consumer(key, no_ack, work);
+        Some((sink, is_unused))
     }
 
     /// Tells of consumers that went.

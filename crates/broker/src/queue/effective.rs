@@ -16,7 +16,7 @@ impl QueueCell {
     pub(crate) fn apply(self: &Arc<Self>, effective: Effective, work: &mut Work<'_>) {
         self.apply_intake(&effective.arguments);
         if let Some(stream) = &self.stream {
-            stream.apply(&effective.arguments, work.core);
+            stream.apply(self, &effective.arguments, work);
             *self.effective.lock() = effective.shared();
             return;
         }
@@ -30,6 +30,7 @@ impl QueueCell {
             state.machine.set_delivery_limit(settings.delivery_limit);
             self.tick_now(&mut state, work);
             state.machine.apply(settings.timed);
+            state.machine.set_paused(settings.paused);
             state.change_groups(settings.groups.as_ref());
             let weighs = settings.max_length_bytes.is_some();
             if weighs != state.machine.is_weighing() {

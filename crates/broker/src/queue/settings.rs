@@ -45,6 +45,11 @@ pub(crate) fn priorities(arguments: &Table) -> Priorities {
     Priorities { max: max.and_then(|max| u8::try_from(max).ok()).unwrap_or(0), default: 0 }
 }
 
+/// Whether the arguments say that nothing is to be delivered.
+pub(crate) fn is_paused(arguments: &Table) -> bool {
+    arguments.get("x-paused").and_then(Value::as_bool) == Some(true)
+}
+
 /// The arguments that are acted on; times in milliseconds, sizes in bytes of bodies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct QueueSettings {
@@ -59,6 +64,8 @@ pub(crate) struct QueueSettings {
     pub(crate) dedup: Option<DedupTerms>,
     /// Only one consumer at a time is active (A5); fixed when the queue is declared.
     pub(crate) single_active: bool,
+    /// Nothing is delivered.
+    pub(crate) paused: bool,
     /// Leases, pace and delayed retries.
     pub(crate) timed: TimedSettings,
     /// What was acked is remembered.
@@ -104,6 +111,7 @@ impl QueueSettings {
                 },
             ),
             single_active: arguments.get("x-single-active-consumer").and_then(Value::as_bool) == Some(true),
+            paused: is_paused(arguments),
             timed: timing::of_queue(arguments),
             retain: RetainTerms::of(arguments),
             groups: GroupTerms::of(arguments),

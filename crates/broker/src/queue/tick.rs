@@ -2,8 +2,8 @@
 
 use super::QueueCell;
 use super::cell::State;
-use super::consumers::Shown;
-use super::machine::{ConsumerFigures, ConsumerKey, LeaseEnd, MachineFigures, OwnerKey, Rate};
+use super::consumers::{ConsumerChange, Shown, Sink};
+use super::machine::{ConsumerFigures, ConsumerKey, LeaseEnd, MachineFigures, OwnerKey};
 use super::pump::Work;
 use crate::request::QueueRef;
 use crate::session::inbox::Inbox;
@@ -69,22 +69,31 @@ impl QueueCell {
         }
     }
 
-    /// Changes a consumer's pace, where `rate` says so, and its lease, where `lease_ms` does.
+    /// Changes what is said of a consumer.
     pub(crate) fn change_consumer(
         self: &Arc<Self>,
         key: ConsumerKey,
-        rate: Option<Rate>,
-        lease_ms: Option<u64>,
+        change: ConsumerChange,
         work: &mut Work<'_>,
     ) {
+        if let Some(stream) = &self.stream {
+            return stream.change_reader(self, key, change, work);
+        }
+        let ConsumerChange { prefetch, paused, rate, lease_ms } = change;
         {
             let mut state = self.state.lock();
             self.tick_now(&mut state, work);
-            if rate.is_some() {
+            if let Some(rate) = rate {
                 state.machine.set_rate(key, rate);
             }
             if lease_ms.is_some() {
                 state.machine.set_lease(key, lease_ms);
+            }
+            if let Some(prefetch) = prefetch {
+                state.machine.set_prefetch(key, prefetch);
+            }
+            if let Some(paused) = paused {
+                state.machine.pause_consumer(key, paused);
             }
             self.pump(&mut state, work);
         }
@@ -121,9 +130,12 @@ impl QueueCell {
         (figures, consumers)
     }
 
-    /// The keys of consumers with that tag: tags are a channel's own, so there may be several.
-    pub(crate) fn consumers_tagged(&self, tag: &str) -> Vec<ConsumerKey> {
+    /// The keys of consumers that `wanted` says yes to.
+    pub(crate) fn consumers_where(&self, wanted: &dyn Fn(&Sink) -> bool) -> Vec<ConsumerKey> {
+        if let Some(stream) = &self.stream {
+            return stream.readers_where(wanted);
+        }
         let state = self.state.lock();
-        state.sinks.iter().filter(|sink| sink.shown.tag.as_str() == tag).map(|sink| sink.key).collect()
+        state.sinks.iter().filter(|sink| wanted(sink)).map(|sink| sink.key).collect()
     }
 }

@@ -3,7 +3,7 @@
 use super::{Consumer, ReplyInbox, Session};
 use crate::access::{Right, Thing};
 use crate::error::{ConsumeError, GetError, QueueError};
-use crate::queue::consumers::{AddConsumerError, NewConsumer, Shown};
+use crate::queue::consumers::{AddConsumerError, ConsumerChange, NewConsumer, Shown};
 use crate::queue::get::CellGetError;
 use crate::queue::machine::{Rate, Terms};
 use crate::queue::{Getter, QueueCell, Work, timing};
@@ -78,7 +78,8 @@ impl Session {
     pub fn change_consumer(&mut self, consumer: ConsumerId, arguments: &Table) -> Result<(), ConsumeError> {
         let (rate, lease_ms) = (timing::rate(arguments)?, timing::lease_ms(arguments)?);
         if let Some(Consumer { cell, key, .. }) = self.consumers.get(&consumer.0) {
-            self.core.work(|work| cell.change_consumer(*key, rate, lease_ms, work));
+            let change = ConsumerChange { rate: rate.map(Some), lease_ms, ..ConsumerChange::default() };
+            self.core.work(|work| cell.change_consumer(*key, change, work));
         }
         Ok(())
     }

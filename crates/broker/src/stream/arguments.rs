@@ -1,6 +1,7 @@
 //! What a stream and its consumers are told by their `x-` arguments.
 
 use crate::queue::arguments::BadArgument;
+use crate::queue::settings::is_paused;
 use millpond_model::table::{Table, Value};
 
 /// Smallest and largest `x-stream-max-segment-size-bytes`, as RabbitMQ's largest; smaller ones are raised. Bytes.
@@ -41,6 +42,8 @@ pub(crate) struct StreamSettings {
     pub(crate) segment_size_bytes: u64,
     /// `x-single-active-consumer`.
     pub(crate) single_active: bool,
+    /// `x-paused`: nothing is delivered.
+    pub(crate) paused: bool,
 }
 
 fn bad(argument: &'static str, reason: impl Into<String>) -> BadArgument {
@@ -85,6 +88,7 @@ impl StreamSettings {
             retention: Retention { age_max_ms, size_max_bytes: whole(arguments, "x-max-length-bytes") },
             segment_size_bytes,
             single_active: arguments.get("x-single-active-consumer").and_then(Value::as_bool) == Some(true),
+            paused: is_paused(arguments),
         })
     }
 }

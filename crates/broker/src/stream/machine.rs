@@ -44,6 +44,8 @@ struct Reader {
     held: Runs,
     /// There is room in its inbox.
     open: bool,
+    /// An operator paused it.
+    paused: bool,
     /// What it looks at next is on disk.
     loading: bool,
     /// The consumer is there.
@@ -65,12 +67,14 @@ pub(crate) struct Machine {
     /// Ascending by key, which is the order in which they came.
     readers: Vec<Reader>,
     single_active: bool,
+    /// Nobody is given anything.
+    paused: bool,
 }
 
 impl Machine {
     /// Over a log from `first` to in front of `next`.
     pub(crate) fn new(first: u64, next: u64, single_active: bool) -> Self {
-        Self { first, next, single_active, readers: Vec::new() }
+        Self { first, next, single_active, paused: false, readers: Vec::new() }
     }
 
     /// The first offset there is, and the one behind the last.
@@ -100,6 +104,7 @@ impl Machine {
             position,
             held: Runs::default(),
             open: true,
+            paused: false,
             loading: false,
             present: true,
         });
@@ -120,6 +125,7 @@ impl Machine {
             },
             unacked: reader.held.count(),
             active: !self.single_active || active == Some(reader.key),
+            paused: reader.paused,
             pace: None,
         })
     }
@@ -181,7 +187,13 @@ impl Machine {
         let reader = &self.readers[self.at(key)?];
         let credit = u64::from(reader.prefetch).saturating_sub(reader.held.count());
         let from = reader.position.max(self.first);
-        let may = reader.open && !reader.loading && reader.present && credit > 0 && from < self.next;
+        let may = !self.paused
+            && !reader.paused
+            && reader.open
+            && !reader.loading
+            && reader.present
+            && credit > 0
+            && from < self.next;
         if !may || (self.single_active && self.active() != Some(key)) {
             return None;
         }
@@ -224,6 +236,18 @@ impl Machine {
     pub(crate) fn set_open(&mut self, key: ConsumerKey, open: bool) {
         if let Some(at) = self.at(key) {
             self.readers[at].open = open;
+        }
+    }
+
+    /// Whether anybody is given anything from now on.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Pauses one reader, or lets it go on.
+    pub(crate) fn pause_reader(&mut self, key: ConsumerKey, paused: bool) {
+        if let Some(at) = self.at(key) {
+            self.readers[at].paused = paused;
         }
     }
 

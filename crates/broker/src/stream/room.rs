@@ -2,11 +2,10 @@
 
 use super::arguments::{Filter, ReaderSettings, Retention, Start, StreamSettings};
 use super::machine::{Machine, Terms};
-use crate::core::Core;
 use crate::definition::{stream_offset_key, stream_offset_value};
 use crate::queue::browse::Looked;
 use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec};
-use crate::queue::consumers::{Shown, Sink};
+use crate::queue::consumers::{ConsumerChange, Shown, Sink};
 use crate::queue::logs::Logs;
 use crate::queue::machine::{ConsumerFigures, ConsumerKey, OwnerKey};
 use crate::queue::{QueueCell, Work};
@@ -100,8 +99,10 @@ impl StreamRoom {
         let settings = StreamSettings::parse(arguments).unwrap_or_default();
         log.set_segment_size(settings.segment_size_bytes);
         let (first, next) = log.bounds();
+        let mut machine = Machine::new(first, next, settings.single_active);
+        machine.set_paused(settings.paused);
         let state = State {
-            machine: Machine::new(first, next, settings.single_active),
+            machine,
             readers: Vec::new(),
             next_reader: 0,
             deleted: false,
@@ -125,11 +126,17 @@ impl StreamRoom {
     }
 
     /// Keeps as much as these arguments say from now on.
-    pub(crate) fn apply(self: &Arc<Self>, arguments: &Table, core: &Core) {
+    pub(crate) fn apply(self: &Arc<Self>, cell: &Arc<QueueCell>, arguments: &Table, work: &mut Work<'_>) {
         let settings = StreamSettings::parse(arguments).unwrap_or_default();
         self.log.set_segment_size(settings.segment_size_bytes);
-        self.state.lock().retention = settings.retention;
-        self.watch(core);
+        {
+            let mut state = self.state.lock();
+            state.retention = settings.retention;
+            state.machine.set_paused(settings.paused);
+            self.pump(cell, &mut state, None, work);
+        }
+        work.scratch.wake();
+        self.watch(work.core);
     }
 
     /// Appends messages and hands them out; the numbers they got. Empty: the stream is gone.
@@ -319,6 +326,42 @@ impl StreamRoom {
             self.pump(cell, &mut state, Some(key), work);
         }
         work.scratch.wake();
+    }
+
+    /// Changes what is said of a consumer; a stream has no pace and no leases.
+    pub(crate) fn change_reader(
+        &self,
+        cell: &Arc<QueueCell>,
+        key: ConsumerKey,
+        change: ConsumerChange,
+        work: &mut Work<'_>,
+    ) {
+        {
+            let mut state = self.state.lock();
+            if let Some(prefetch) = change.prefetch {
+                state.machine.set_prefetch(key, prefetch);
+            }
+            if let Some(paused) = change.paused {
+                state.machine.pause_reader(key, paused);
+            }
+            self.pump(cell, &mut state, Some(key), work);
+        }
+        work.scratch.wake();
+    }
+
+    /// The keys of consumers that `wanted` says yes to.
+    pub(crate) fn readers_where(&self, wanted: &dyn Fn(&Sink) -> bool) -> Vec<ConsumerKey> {
+        let state = self.state.lock();
+        let present: Vec<_> = state.machine.keys().collect();
+        let there =
+            state.readers.iter().map(|reader| &reader.sink).filter(|sink| present.contains(&sink.key));
+        there.filter(|sink| wanted(sink)).map(|sink| sink.key).collect()
+    }
+
+    /// Where a consumer's deliveries go.
+    pub(crate) fn sink(&self, key: ConsumerKey) -> Option<Sink> {
+        let state = self.state.lock();
+        state.readers.iter().find(|reader| reader.sink.key == key).map(|reader| reader.sink.clone())
     }
 
     /// A consumer's inbox has drained.

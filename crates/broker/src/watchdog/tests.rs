@@ -206,7 +206,11 @@ fn a_queue_where_something_was_forgotten_is_told_of_and_goes_on() {
             let pace: Table = [("x-rate", Value::F64(1000.0))].into_iter().collect();
             fixture
                 .broker
-                .change_consumers(&VhostName::new("/").unwrap(), &cell.spec().name, "tag", &pace)
+                .change_consumers(
+                    &VhostName::new("/").unwrap(),
+                    crate::ConsumersMeant { queue: Some(&cell.spec().name), ..Default::default() },
+                    &crate::ConsumerChange { arguments: pace, ..Default::default() },
+                )
                 .unwrap();
             fixture.broker.core.timer.close();
             fixture.publish(2);

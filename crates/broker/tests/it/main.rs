@@ -17,6 +17,7 @@ mod groups;
 mod histories;
 mod histories_of_deaths;
 mod messages;
+mod pausing;
 mod priorities;
 mod publish;
 mod recent_history;

@@ -168,9 +168,11 @@ fn a_consumer_gets_messages_at_its_pace_and_the_figures_say_so() {
     assert_eq!(timed.figures("q").ready, 4);
     let changed = timed.broker.broker().change_consumers(
         &VhostName::new("/").unwrap(),
-        &queue("q"),
-        "tag",
-        &arguments(&[("x-rate", Value::I32(1000))]),
+        ConsumersMeant { queue: Some(&queue("q")), tag: Some("tag"), ..ConsumersMeant::default() },
+        &ConsumerChange {
+            arguments: arguments(&[("x-rate", Value::I32(1000))]),
+            ..ConsumerChange::default()
+        },
     );
     assert_eq!(changed.unwrap(), 1);
     timed.clock.advance(1);

@@ -5,8 +5,8 @@ use super::api::{self, Column, path};
 use super::{listing, print};
 use crate::control::ApiAsk;
 use anyhow::{Result, bail};
-use clap::{ArgMatches, Command};
-use serde_json::Value;
+use clap::{ArgMatches, Command, value_parser};
+use serde_json::{Value, json};
 
 /// The groups of this file.
 pub(super) fn commands() -> [Command; 4] {
@@ -37,11 +37,7 @@ pub(super) fn commands() -> [Command; 4] {
                 "CHANNEL",
                 "Its name: '127.0.0.1:4711 -> 127.0.0.1:5672 (1)'",
             )))),
-        group("consumers", "List consumers").subcommand(listing(
-            Command::new("list")
-                .about("Show the consumers and what each holds")
-                .args([vhost(), option("queue", "QUEUE", "Only of this queue")]),
-        )),
+        consumers(),
         group("permissions", "List who may what; `millpond users allow` and `forbid` change it").subcommand(
             listing(Command::new("list").about("Show the permissions of all users").args([
                 vhost(),
@@ -50,6 +46,37 @@ pub(super) fn commands() -> [Command; 4] {
             ])),
         ),
     ]
+}
+
+fn consumers() -> Command {
+    let place = || {
+        [
+            word("connection", "CONNECTION", "The name of its connection, as `consumers list` shows it"),
+            word("channel", "CHANNEL", "The number of its channel").value_parser(value_parser!(u16)),
+            word("tag", "TAG", "Its consumer tag"),
+            super::admin::vhost(),
+        ]
+    };
+    group("consumers", "List consumers, change and cancel them")
+        .subcommand(listing(Command::new("list").about("Show the consumers and what each holds").args([
+            option("vhost", "VHOST", "Only in this vhost"),
+            option("queue", "QUEUE", "Only of this queue"),
+        ])))
+        .subcommand(super::in_data_dir(
+            Command::new("cancel").about("End a consumer; its client is told").args(place()),
+        ))
+        .subcommand(super::in_data_dir(
+            Command::new("pause").about("Give a consumer nothing until it is resumed").args(place()),
+        ))
+        .subcommand(super::in_data_dir(
+            Command::new("resume").about("Let a paused consumer go on").args(place()),
+        ))
+        .subcommand(super::in_data_dir(
+            Command::new("prefetch")
+                .about("Change how many messages a consumer may hold")
+                .args(place())
+                .arg(word("count", "N", "At most so many; 0: no limit").value_parser(value_parser!(u16))),
+        ))
 }
 
 const CONNECTIONS: &[Column] = &[
@@ -78,6 +105,8 @@ const CONSUMERS: &[Column] = &[
     ("UNACKED", "/messages_unacknowledged"),
     ("PROMISED", "/rate_promised"),
     ("DELIVERED", "/rate_delivered"),
+    ("PAUSED", "/paused"),
+    ("CHANNEL", "/channel_details/number"),
     ("CONNECTION", "/channel_details/connection_name"),
 ];
 const PERMISSIONS: &[Column] = &[
@@ -104,6 +133,7 @@ pub(super) fn dispatch(noun: &str, matches: &ArgMatches) -> Result<()> {
         ("connections", "close") => close(matches),
         ("connections", _) => list(matches, "/connections", CONNECTIONS, "no connections"),
         ("channels", _) => list(matches, "/channels", CHANNELS, "no channels"),
+        ("consumers", "cancel" | "pause" | "resume" | "prefetch") => change_consumer(verb, matches),
         ("consumers", _) => list(matches, "/consumers", CONSUMERS, "no consumers"),
         ("permissions", _) if matches.get_flag("topics") => {
             list(matches, "/topic-permissions", TOPICS, "no topic permissions")
@@ -130,6 +160,26 @@ fn list(matches: &ArgMatches, place: &str, columns: &[Column], empty: &str) -> R
     let found = api::get(matches, place)?;
     let meant: Vec<Value> = found.as_array().into_iter().flatten().filter(is_meant).cloned().collect();
     api::list(matches, &meant.into(), columns, empty)
+}
+
+fn change_consumer(verb: &str, matches: &ArgMatches) -> Result<()> {
+    let text = |id: &str| matches.get_one::<String>(id).map_or("", String::as_str);
+    let channel = matches.get_one::<u16>("channel").map_or_else(String::new, u16::to_string);
+    let tag = text("tag");
+    let place = path(&["consumers", text("vhost"), text("connection"), &channel, tag]);
+    let change = |body: Value, done: String| api::change(matches, ("PUT", &place), Some(body), &done);
+    match verb {
+        "pause" => change(json!({ "paused": true }), format!("consumer {tag} is paused")),
+        "resume" => change(json!({ "paused": false }), format!("consumer {tag} goes on")),
+        "prefetch" => {
+            let count = matches.get_one::<u16>("count").copied().unwrap_or_default();
+            change(
+                json!({ "prefetch": count }),
+                format!("consumer {tag} may hold {count} messages (0: no limit)"),
+            )
+        }
+        _ => api::change(matches, ("DELETE", &place), None, &format!("consumer {tag} is cancelled")),
+    }
 }
 
 fn close(matches: &ArgMatches) -> Result<()> {

@@ -37,7 +37,7 @@ pub(super) fn command() -> Command {
         ))
 }
 
-fn filter() -> [Arg; 6] {
+fn filter() -> [Arg; 7] {
     [
         option("header", "NAME=VALUE", "Only with this header; may be repeated").action(ArgAction::Append),
         option("key", "KEY", "Only with this routing key"),
@@ -47,6 +47,7 @@ fn filter() -> [Arg; 6] {
             "REASON",
             "Only those whose last death was rejected, expired, maxlen or delivery_limit",
         ),
+        option("search", "TEXT", "Only with this in the body, the key, a property or a header"),
         option("died-in", "QUEUE", "Only those that died last in this queue"),
         option("limit", "N", "At most so many").value_parser(value_parser!(u64)),
     ]
@@ -92,6 +93,7 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
         headers: matches.get_many::<String>("header").unwrap_or_default().cloned().collect(),
         routing_key: given("key"),
         body: given("body"),
+        search: given("search"),
         died_of: given("died-of"),
         died_in: given("died-in"),
     };

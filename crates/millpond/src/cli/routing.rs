@@ -21,7 +21,7 @@ fn arguments(help: &'static str) -> Arg {
 }
 
 /// What `millpond queues` has beside what is in `admin`.
-pub(super) fn of_queues() -> [Command; 3] {
+pub(super) fn of_queues() -> [Command; 5] {
     let name = || word("name", "QUEUE", "Its name");
     [
         in_data_dir(
@@ -53,6 +53,18 @@ pub(super) fn of_queues() -> [Command; 3] {
             Command::new("purge")
                 .about("Delete what is ready in a queue")
                 .after_help("For example: millpond queues purge orders")
+                .args([name(), vhost()]),
+        ),
+        in_data_dir(
+            Command::new("pause")
+                .about("Deliver nothing from a queue until it is resumed; publishing goes on")
+                .after_help("For example: millpond queues pause orders")
+                .args([name(), vhost()]),
+        ),
+        in_data_dir(
+            Command::new("resume")
+                .about("Let a paused queue go on")
+                .after_help("For example: millpond queues resume orders")
                 .args([name(), vhost()]),
         ),
     ]
@@ -166,7 +178,7 @@ fn conditions(matches: &ArgMatches, flags: &[&str]) -> String {
 
 /// Whether a verb of `queues` is one of this file.
 pub(super) fn is_of_queues(verb: &str) -> bool {
-    matches!(verb, "declare" | "delete" | "purge")
+    matches!(verb, "declare" | "delete" | "purge" | "pause" | "resume")
 }
 
 /// Does what [`of_queues`] means.
@@ -189,6 +201,13 @@ pub(super) fn dispatch_queues(verb: &str, matches: &ArgMatches) -> Result<()> {
         "delete" => {
             let place = format!("{place}{}", conditions(matches, &["if-empty", "if-unused"]));
             api::change(matches, ("DELETE", &place), None, &format!("queue {name} is deleted"))
+        }
+        "pause" => {
+            let done = format!("queue {name} is paused: it takes messages and gives none");
+            api::change(matches, ("PUT", &format!("{place}/pause")), None, &done)
+        }
+        "resume" => {
+            api::change(matches, ("PUT", &format!("{place}/resume")), None, &format!("queue {name} goes on"))
         }
         _ => {
             let place = format!("{place}/contents");

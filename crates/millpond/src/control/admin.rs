@@ -5,8 +5,8 @@ use crate::settings::{ByteSize, SettingValue, Watermark};
 use crate::watchdog;
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
-    ApplyTo, Broker, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo, QueueType, Resource,
-    RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
+    ApplyTo, Broker, ConsumerChange, ConsumersMeant, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo,
+    QueueType, Resource, RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
 };
 use millpond_events::show_time;
 use millpond_model::table::{Table, Value};
@@ -297,7 +297,10 @@ fn pace_consumers(
     {
         bail!("'{name}' is not changed here: give rate=, rate-window= or consumer-timeout= with a value");
     }
-    match broker.change_consumers(&VhostName::new(vhost)?, &QueueName::new(queue)?, tag, &table)? {
+    let name = QueueName::new(queue)?;
+    let meant = ConsumersMeant { queue: Some(&name), tag: Some(tag), ..ConsumersMeant::default() };
+    let change = ConsumerChange { arguments: table, ..ConsumerChange::default() };
+    match broker.change_consumers(&VhostName::new(vhost)?, meant, &change)? {
         0 => bail!("queue '{queue}' has no consumer with the tag '{tag}'"),
         1 => Ok(format!("1 consumer of '{queue}' changed")),
         many => Ok(format!("{many} consumers of '{queue}' changed")),

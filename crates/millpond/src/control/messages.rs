@@ -8,14 +8,12 @@ use millpond_broker::{
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Value;
 use millpond_model::{QueueName, VhostName};
-use millpond_server::Progress;
+use millpond_server::{Progress, transfers};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::poll_fn;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Messages shown when no limit is given.
 const SHOWN_DEFAULT_MAX: u64 = 20;
@@ -82,6 +80,8 @@ pub(crate) struct MessageFilterText {
     pub(crate) headers: Vec<String>,
     pub(crate) routing_key: Option<String>,
     pub(crate) body: Option<String>,
+    #[serde(default)]
+    pub(crate) search: Option<String>,
     pub(crate) died_of: Option<String>,
     pub(crate) died_in: Option<String>,
 }
@@ -100,6 +100,7 @@ impl MessageFilterText {
             body: self.body.map(String::into_bytes),
             died_of: self.died_of,
             died_in: self.died_in,
+            text: self.search,
         })
     }
 }
@@ -198,25 +199,11 @@ async fn transfer(
     request: TransferRequest,
     (rate, progress): (Option<u32>, &Progress),
 ) -> Result<TransferReport> {
-    let dry_run = request.dry_run;
     // What is looked at is known for what is ready; of a replay only how far it is.
     if let (TransferOf::Ready, Some(queue)) = (&request.of, broker.queue(vhost, &request.from)?) {
         progress.expect(queue.ready);
     }
-    let mut transfer = broker.transfer(vhost, request)?;
-    // One commit a tenth of a second keeps a rate evenly enough.
-    let count = rate.map_or(CHUNK, |rate| (rate as usize).div_ceil(10));
-    let started = Instant::now();
-    while poll_fn(|cx| transfer.poll_step(cx, count)).await? {
-        progress.set_done(transfer.report().looked_at);
-        if let Some(rate) = rate.filter(|_| !dry_run) {
-            let due = transfer.report().moved_count() as f64 / f64::from(rate);
-            tokio::time::sleep_until(started + Duration::from_secs_f64(due)).await;
-        }
-    }
-    let report = transfer.report().clone();
-    transfer.saved().await?;
-    Ok(report)
+    Ok(transfers::run(broker.transfer(vhost, request)?, rate, progress).await?.0)
 }
 
 fn describe(report: &TransferReport, done: &str, dry_run: bool) -> String {

@@ -1,6 +1,6 @@
 //! The broker's events, rendered into the outbox.
 
-use super::consumers::Consumer;
+use super::consumers::{Consumer, Kind};
 use super::core::{Core, End};
 use super::reply::Fault;
 use millpond_amqp_codec::{ReplyCode, basic, encode_deliver_head};
@@ -77,7 +77,11 @@ impl Core {
             SessionEvent::Deliveries(deliveries) => self.render_deliveries(&deliveries),
             SessionEvent::ConsumerCancelled { cookie, queue } => {
                 let Some((slot, _)) = self.consumers.by_cookie(cookie) else { return };
-                let Some(Consumer { channel, tag, .. }) = self.forget_consumer(slot) else { return };
+                let Some(Consumer { channel, tag, kind, .. }) = self.forget_consumer(slot) else { return };
+                if let Kind::Queue(id) = kind {
+                    // The queue knows it no more; the session would go on counting it.
+                    self.session.cancel(id);
+                }
                 tracing::debug!(connection = %self.name, channel, consumer = %tag, %queue, "consumer cancelled");
                 if self.capabilities.consumer_cancel_notify {
                     self.reply(channel, basic::Cancel { consumer_tag: tag.as_str(), no_wait: true });

@@ -5,9 +5,10 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millpond_broker::{
-    BadPattern, BindError, ConsumeError, DeclareExchangeError, DeclareQueueError, DeleteExchangeError,
-    DeleteQueueError, OpenSessionError, OperationRefused, PaceError, ParameterError, PolicyError,
-    PublishError, QueueError, SetPolicyError, UserError, VhostError, VhostMissing, WriteRefused,
+    AlterError, BadPattern, BindError, ConsumeError, DeclareExchangeError, DeclareQueueError,
+    DeleteExchangeError, DeleteQueueError, OpenSessionError, OperationRefused, PaceError, ParameterError,
+    PolicyError, PublishError, QueueError, SetPolicyError, TransferError, UserError, VhostError,
+    VhostMissing, WriteRefused,
 };
 use serde_json::{Map, Value};
 
@@ -310,6 +311,27 @@ impl From<PaceError> for Refusal {
             PaceError::Vhost { .. } => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             PaceError::Queue(error) => error.into(),
             PaceError::BadArgument { .. } => Self::bad_request(error.to_string()),
+        }
+    }
+}
+
+impl From<AlterError> for Refusal {
+    fn from(error: AlterError) -> Self {
+        match error {
+            AlterError::Vhost(missing) => missing.into(),
+            AlterError::Queue(error) => error.into(),
+            other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl From<TransferError> for Refusal {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Vhost(missing) => missing.into(),
+            TransferError::Queue(error) => error.into(),
+            TransferError::Refused(refused) => refused.into(),
+            other => Self::bad_request(other.to_string()),
         }
     }
 }

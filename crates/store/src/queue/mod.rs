@@ -338,10 +338,11 @@ impl QueueLog {
     /// As [`Self::fetch`], of the first `count_max` messages, and leaves them where they are.
     pub fn peek(&self, seqs: Range<u64>, count_max: usize, out: &mut Vec<(u64, Message)>) -> Fetch {
         let state = &self.0;
+        let full = out.len() + count_max;
         let mut inner = state.inner.lock();
         let on_disk_to = seqs.end.min(inner.written_to);
         let mut seq = seqs.start;
-        while seq < on_disk_to && out.len() < count_max {
+        while seq < on_disk_to && out.len() < full {
             let Some(disk) = &inner.disk else { break };
             let Some(next) = disk.next_live(seq).filter(|next| *next < on_disk_to) else { break };
             let Some(message) = disk.peek_loaded(next) else {
@@ -353,7 +354,7 @@ impl QueueLog {
             seq = next + 1;
         }
         let from = seqs.start.max(inner.written_to);
-        let left = count_max.saturating_sub(out.len());
+        let left = full.saturating_sub(out.len());
         let young = inner.memory.range(from..seqs.end.max(from)).take(left);
         out.extend(young.map(|(seq, message)| (seq, message.clone())));
         Fetch::Complete

@@ -347,7 +347,7 @@ impl Machine {
     /// As [`Self::wants_groups`], before a get of that owner.
     pub(crate) fn wants_groups_to_get(&self, owner: OwnerKey) -> Option<Range<u64>> {
         let groups = self.groups.as_ref()?;
-        let unasked = groups.unasked()?;
+        let unasked = groups.unasked().filter(|_| !self.paused)?;
         (groups.has_gap() || groups.pick(self.holders.getter(owner)).is_none()).then_some(unasked)
     }
 
@@ -362,6 +362,7 @@ impl Machine {
     /// The message that a get of that owner would take.
     pub(crate) fn next_to_get(&self, owner: OwnerKey) -> Option<u64> {
         match &self.groups {
+            _ if self.paused => None,
             None => self.ready.first().map(|piece| piece.start),
             Some(groups) => groups.pick(self.holders.getter(owner)),
         }

@@ -51,6 +51,8 @@ mod block {
     pub(super) const DRAINING: u8 = 4;
     /// It is too early by its pace.
     pub(super) const PACED: u8 = 8;
+    /// An operator paused it.
+    pub(super) const PAUSED: u8 = 16;
 }
 
 impl Consumer {
@@ -115,6 +117,8 @@ pub(crate) struct ConsumerFigures {
     pub(crate) unacked: u64,
     /// It does not stand by for another.
     pub(crate) active: bool,
+    /// An operator paused it.
+    pub(crate) paused: bool,
     pub(crate) pace: Option<PaceFigures>,
 }
 
@@ -225,6 +229,12 @@ impl Holders {
     pub(super) fn set_open(&mut self, key: ConsumerKey, open: bool) {
         let bit = if open { 0 } else { block::CLOSED };
         self.change(key, |consumer| consumer.blocks = consumer.blocks & !block::CLOSED | bit);
+    }
+
+    /// Whether an operator lets a consumer have nothing.
+    pub(super) fn set_paused(&mut self, key: ConsumerKey, paused: bool) {
+        let bit = if paused { block::PAUSED } else { 0 };
+        self.change(key, |consumer| consumer.blocks = consumer.blocks & !block::PAUSED | bit);
     }
 
     /// Changes a consumer's pace; the schedule goes on.
@@ -404,6 +414,7 @@ impl Holders {
                 terms: consumer.terms,
                 unacked: holder.unacked,
                 active: consumer.blocks & block::STANDBY == 0,
+                paused: consumer.blocks & block::PAUSED != 0,
                 pace: consumer.pace.as_mut().map(|pace| pace.figures(now_ms)),
             }),
             Role::Getter | Role::Former => None,

@@ -121,6 +121,8 @@ pub(crate) struct Machine {
     settled: u64,
     purged: u64,
     dead: u64,
+    /// Nobody is given anything.
+    paused: bool,
     /// The moment of the last `advance`.
     now_ms: u64,
     /// Only where a lease, a pace or delayed retries were ever asked for.
@@ -176,9 +178,24 @@ impl Machine {
         self.holders.set_prefetch(key, prefetch);
     }
 
+    /// Pauses one consumer, or lets it go on.
+    pub(crate) fn pause_consumer(&mut self, key: ConsumerKey, paused: bool) {
+        self.holders.set_paused(key, paused);
+    }
+
+    /// Whether what a consumer is given is settled at once.
+    pub(crate) fn is_no_ack(&self, key: ConsumerKey) -> bool {
+        self.holders.terms(key).is_some_and(|terms| terms.no_ack)
+    }
+
     /// Whether there is room in the consumer's inbox.
     pub(crate) fn set_open(&mut self, key: ConsumerKey, open: bool) {
         self.holders.set_open(key, open);
+    }
+
+    /// Whether anybody is given anything from now on, whoever has credit or asks.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// Whether `next_run` would answer.
@@ -192,13 +209,17 @@ impl Machine {
     /// Whether some consumer has credit, and the queue's pace lets it have something.
     #[inline]
     fn is_someone_open(&self) -> bool {
-        let allowed = self.timed.as_ref().is_none_or(|timed| timed.allowance(self.now_ms) != 0);
+        let allowed =
+            !self.paused && self.timed.as_ref().is_none_or(|timed| timed.allowance(self.now_ms) != 0);
         allowed && self.holders.turn(self.now_ms).is_some()
     }
 
     /// Assigns the next messages, at most `max`.
     #[inline]
     pub(crate) fn next_run(&mut self, max: u32) -> Option<Run> {
+        if self.paused {
+            return None;
+        }
         if self.groups.is_some() {
             return self.next_grouped_run(max);
         }

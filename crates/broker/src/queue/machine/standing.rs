@@ -1,6 +1,6 @@
 //! The machine as the watchdog sees it: how far it has come, and who could be given something.
 
-use super::{ConsumerKey, Machine};
+use super::{ConsumerKey, Machine, Past};
 
 /// How far a queue has come; another value after anything was handed out or left. What merely came makes no
 /// difference.
@@ -15,6 +15,23 @@ pub(crate) struct Progress {
 }
 
 impl Machine {
+    /// Up to `count_max` messages from `from` on that somebody holds, ascending, with the consumer if it is there.
+    pub(crate) fn held_from(&mut self, from: u64, count_max: usize) -> Vec<(u64, Option<ConsumerKey>, Past)> {
+        let mut held = Vec::new();
+        let Self { unacked, holders, .. } = self;
+        unacked.take(from..u64::MAX, |slot, seqs, past| {
+            let room = count_max - held.len();
+            held.extend(seqs.take(room).map(|seq| (seq, holders.consumer(slot), past)));
+            false
+        });
+        held
+    }
+
+    /// What a ready message went through.
+    pub(crate) fn ready_past(&self, seq: u64) -> Option<Past> {
+        self.ready.from(seq).filter(|piece| piece.start <= seq).map(|piece| piece.past)
+    }
+
     /// See [`Progress`]; of loads the machine knows nothing.
     pub(crate) fn progress(&self) -> Progress {
         let held = self.unacked.count() + self.waiting_count();

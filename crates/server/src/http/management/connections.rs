@@ -32,7 +32,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/vhosts/{vhost}/connections", get(list_in_vhost))
         .route("/vhosts/{vhost}/channels", get(channels_in_vhost))
         .route("/channels", get(channels))
-        .route("/channels/{name}", get(channel))
+        .route("/channels/{name}", get(channel).put(super::operations::change_channel))
         .route("/consumers", get(consumers))
         .route("/consumers/{vhost}", get(consumers_in_vhost))
 }
@@ -157,7 +157,7 @@ fn in_vhost(asker: &Asker, vhost: &str) -> Result<Vec<ConnectionInfo>, Refusal> 
     Ok(found)
 }
 
-fn find(asker: &Asker, name: &str) -> Result<ConnectionInfo, Refusal> {
+pub(super) fn find(asker: &Asker, name: &str) -> Result<ConnectionInfo, Refusal> {
     seen(asker)?.into_iter().find(|it| *it.name == *name).ok_or_else(missing)
 }
 
@@ -295,6 +295,7 @@ pub(super) fn show_consumer(
         "queue": { "name": queue.as_str(), "vhost": vhost.as_str() },
         "ack_required": !consumer.no_ack,
         "active": consumer.active,
+        "paused": consumer.paused,
         "activity_status": if consumer.active { "up" } else { "waiting" },
         "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch,

@@ -46,6 +46,21 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether it is there and null.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(Value::is_null)
+    }
+
+    /// Whether nothing else is there: what is overlooked might have meant fewer messages.
+    pub(super) fn only(&self, names: &[&str]) -> Result<(), Refusal> {
+        match self.0.keys().find(|name| !names.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                Err(Refusal::bad_request(format!("'{name}' is not known: use {}", names.join(", "))))
+            }
+        }
+    }
+
     /// A text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self.get(name) {

@@ -219,14 +219,19 @@ async fn take(session: &mut Session, queue: &QueueName, count: usize) -> Result<
     Ok(taken)
 }
 
+/// A body and how it is encoded.
+pub(super) fn show_payload(body: &[u8], base64: bool, truncate: usize) -> (String, &'static str) {
+    let body = &body[..body.len().min(truncate)];
+    match std::str::from_utf8(body) {
+        Ok(text) if !base64 => (text.to_owned(), "string"),
+        _ => (STANDARD.encode(body), "base64"),
+    }
+}
+
 fn show(got: &Got, showing: Showing) -> Value {
     let message = &got.delivery.message;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let body = &message.body()[..message.body().len().min(showing.truncate)];
-    let (payload, encoding) = match std::str::from_utf8(body) {
-        Ok(text) if !showing.base64 => (text.to_owned(), "string"),
-        _ => (STANDARD.encode(body), "base64"),
-    };
+    let (payload, encoding) = show_payload(message.body(), showing.base64, showing.truncate);
     json!({
         "payload_bytes": message.body_size_bytes(),
         "redelivered": got.delivery.redelivered,
@@ -240,7 +245,7 @@ fn show(got: &Got, showing: Showing) -> Value {
 }
 
 /// Those that are there; RabbitMQ shows none as an empty list.
-fn show_properties(properties: &RawProperties<'_>) -> Value {
+pub(super) fn show_properties(properties: &RawProperties<'_>) -> Value {
     let mut shown = Map::new();
     let texts = [
         ("content_type", properties.content_type()),

@@ -10,6 +10,7 @@
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
+//! | `operations`, `transfers` | queues paused, browsed and emptied into others; consumers changed and ended |
 //! | `engine` | rules, sources, topology, secrets |
 //! | `statistics` | none of its own: what was counted, as all of them show it |
 //! | `live` | the others' answers again and again |
@@ -31,10 +32,12 @@ mod live;
 mod login;
 mod messages;
 mod node;
+mod operations;
 mod parameters;
 mod policies;
 mod queues;
 mod statistics;
+mod transfers;
 mod users;
 mod vhosts;
 
@@ -125,6 +128,8 @@ fn asked(shared: Shared) -> Router {
         .merge(connections::router())
         .merge(definitions::router())
         .merge(engine::router())
+        .merge(operations::router())
+        .merge(transfers::router())
         .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(from_fn(in_rabbitmq_words))

@@ -7,6 +7,7 @@ mod live;
 mod login;
 mod messages;
 mod node;
+mod operations;
 mod permits;
 mod statistics;
 mod topology;

@@ -45,7 +45,7 @@ async fn queues_and_exchanges_are_declared_shown_and_deleted() {
     let queue = get(&server, "/queues/%2F/q1").await;
     let expected = json!({
         "name": "q1", "vhost": "/", "type": "classic", "durable": true, "auto_delete": false, "exclusive": false,
-        "arguments": {"x-max-length": 5}, "node": queue["node"], "state": "running", "messages": 0,
+        "arguments": {"x-max-length": 5}, "node": queue["node"], "state": "running", "paused": false, "messages": 0,
         "messages_ready": 0, "messages_unacknowledged": 0, "consumers": 0,
         "messages_details": {"rate": 0.0}, "messages_ready_details": {"rate": 0.0},
         "messages_unacknowledged_details": {"rate": 0.0},

@@ -1,12 +1,29 @@
 //! What the watchdog asks of consumers.
 
 use super::{Holders, Role, block};
-use crate::queue::machine::ConsumerKey;
+use crate::queue::machine::{ConsumerKey, Terms};
 
 impl Holders {
     /// See [`crate::queue::machine::Machine::able_count`].
     pub(in crate::queue::machine) fn able_count(&self) -> u64 {
         self.levels.iter().map(|level| level.round.len() as u64).sum()
+    }
+
+    /// The consumer of a slot, if it is there.
+    pub(in crate::queue::machine) fn consumer(&self, slot: u32) -> Option<ConsumerKey> {
+        match &self.slots.get(slot as usize)?.as_ref()?.role {
+            Role::Consumer(consumer) => Some(consumer.key),
+            Role::Getter | Role::Former => None,
+        }
+    }
+
+    /// What a consumer asked for.
+    pub(in crate::queue::machine) fn terms(&self, key: ConsumerKey) -> Option<Terms> {
+        let holder = self.consumers.get(&key).and_then(|slot| self.slots[*slot as usize].as_ref())?;
+        match &holder.role {
+            Role::Consumer(consumer) => Some(consumer.terms),
+            Role::Getter | Role::Former => None,
+        }
     }
 
     /// See [`crate::queue::machine::Machine::is_closed`].
