@@ -237,6 +237,16 @@ impl Broker {
         self.core.store.commit(batch, on_commit);
     }
 
+    /// Tells every client's session to settle what it holds (`SessionEvent::Drain`); everything still works.
+    pub fn announce_drain(&self) {
+        self.core.announce_drain();
+    }
+
+    /// Whether [`Self::announce_drain`] was called: who comes now comes late.
+    pub fn is_draining(&self) -> bool {
+        self.core.is_draining()
+    }
+
     /// Tells every session to close (`SessionEvent::Shutdown`) and opens no more; the store still works.
     pub fn announce_shutdown(&self) {
         self.core.announce_shutdown();

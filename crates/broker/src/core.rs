@@ -48,6 +48,7 @@ pub(crate) struct Core {
     this: Weak<Self>,
     queue_ids: Mutex<QueueIds>,
     shutting_down: AtomicBool,
+    draining: AtomicBool,
     full: Mutex<FullWaiters>,
     /// Nobody signals it: its wait has a limit.
     look_again: Condvar,
@@ -89,6 +90,7 @@ impl Core {
             watchdog: Watchdog::default(),
             queue_ids: Mutex::new(QueueIds { next: next_queue_id, reserved: next_queue_id }),
             shutting_down: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             full: Mutex::default(),
             look_again: Condvar::new(),
         }
@@ -186,6 +188,20 @@ impl Core {
             return Err(OpenSessionError::ShuttingDown);
         }
         self.sessions.add(new)
+    }
+
+    /// Those of clients are told.
+    pub(crate) fn announce_drain(&self) {
+        if self.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for inbox in self.sessions.inboxes_of_clients() {
+            inbox.drain();
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// No new sessions; the open ones are told.

@@ -62,6 +62,8 @@ pub enum SessionEvent {
         /// Durable, or why not.
         result: Result<(), CommitError>,
     },
+    /// The process is about to go down: settle what you hold, take nothing new. Only to sessions of clients.
+    Drain,
     /// The process is going down: close the connection (320).
     Shutdown,
     /// The broker wants this session to end (320); why, for the client.

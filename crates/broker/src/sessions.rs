@@ -233,6 +233,13 @@ impl Sessions {
         open.filter_map(|open| open.inbox.upgrade()).collect()
     }
 
+    /// The inboxes of the open sessions of clients.
+    pub(crate) fn inboxes_of_clients(&self) -> Vec<Arc<Inbox>> {
+        let state = self.0.lock();
+        let open = state.open.values().filter(|open| open.user.is_some());
+        open.filter_map(|open| open.inbox.upgrade()).collect()
+    }
+
     /// All open sessions' inboxes, or those of one vhost.
     pub(crate) fn inboxes(&self, vhost: Option<&VhostName>) -> Vec<Arc<Inbox>> {
         let state = self.0.lock();

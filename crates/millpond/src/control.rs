@@ -47,7 +47,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 pub(crate) use users::{PermissionText, UserRequest};
 
 /// Longest request: the definitions of a large broker.
@@ -67,8 +67,11 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Request {
     /// How the broker is: a [`Status`] in JSON.
     Status,
-    /// Stop as at SIGTERM.
-    Shutdown,
+    /// Stop.
+    Shutdown {
+        /// For so long clients may settle what they hold. Milliseconds; 0: not at all.
+        drain_ms: u64,
+    },
     /// Make a topology so, and keep it.
     Apply {
         /// For error messages.
@@ -162,8 +165,8 @@ pub(crate) struct Rooms {
     pub(crate) amqp: Vec<SocketAddr>,
     /// Where HTTP is served, with TLS too.
     pub(crate) http: Vec<SocketAddr>,
-    /// Told when the broker is to stop.
-    pub(crate) shutdown: Arc<Notify>,
+    /// Told when the broker is to stop: how long it may drain before.
+    pub(crate) shutdown: mpsc::Sender<Duration>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -285,9 +288,11 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
     let engine = &rooms.engine;
     match request {
         Request::Status => Ok(serde_json::to_string(&Status::of(rooms))?.into()),
-        Request::Shutdown => {
-            rooms.shutdown.notify_one();
-            Ok("the broker is stopping".to_owned().into())
+        Request::Shutdown { drain_ms } => {
+            // Full: the same was just asked by another.
+            let _ = rooms.shutdown.try_send(Duration::from_millis(drain_ms));
+            let what = if drain_ms > 0 { "draining" } else { "stopping" };
+            Ok(format!("the broker is {what}").into())
         }
         Request::Apply { file, text } => {
             let report = engine.apply(&file, &text).await?;

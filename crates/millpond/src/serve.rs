@@ -17,12 +17,16 @@ use millpond_store::{Store, StoreOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 /// How long connections may take to say goodbye.
-const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// What rules and the store may take after that, as systemd is told.
+const AFTER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Open files asked of the system: a connection is one, a queue's segments are some.
 const OPEN_FILES: u64 = 1 << 20;
 
@@ -63,7 +67,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     let socket = control::bind(&settings.data_dir)?;
     let watch = Watch::new(settings, broker.clone());
     let watching = [tokio::spawn(watch.clone().run()), tokio::spawn(watchdog::run(broker.clone()))];
-    let shutdown = Arc::new(Notify::new());
+    let (shutdown, orders) = mpsc::channel(1);
     let server = server.with_engine(Arc::new(EngineRoom::new(engine.clone(), broker.clone())));
     let rooms = control::Rooms {
         engine: engine.clone(),
@@ -73,13 +77,13 @@ async fn serve(settings: &Settings) -> Result<()> {
         tls: tls.clone(),
         amqp: [server.amqp_addresses(), server.amqps_addresses()].concat(),
         http: [server.http_addresses(), server.https_addresses()].concat(),
-        shutdown: shutdown.clone(),
+        shutdown,
     };
     let control = tokio::spawn(control::run(socket, rooms));
     let reloading = tokio::spawn(tls::reload_when_asked(tls));
     let (stop, stopped) = stop_pair();
     let supervisor = Arc::new(Supervisor::from_environment());
-    stop_when_asked(stop, shutdown, supervisor.clone())?;
+    stop_when_asked(stop, orders, settings.stop_drain, supervisor.clone())?;
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
@@ -139,20 +143,47 @@ fn start_logging(filter: &str, format: LogFormat) -> Result<()> {
     Ok(())
 }
 
-fn stop_when_asked(stop: StopHandle, shutdown: Arc<Notify>, supervisor: Arc<Supervisor>) -> Result<()> {
+/// `drain` is how long a drain at a signal may take; zero: there is none.
+fn stop_when_asked(
+    stop: StopHandle,
+    mut orders: mpsc::Receiver<Duration>,
+    drain: Duration,
+    supervisor: Arc<Supervisor>,
+) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = shutdown.notified() => {}
+        let mut drain = tokio::select! {
+            _ = interrupt.recv() => drain,
+            _ = terminate.recv() => drain,
+            Some(order) = orders.recv() => order,
+        };
+        while !drain.is_zero() {
+            tracing::info!(limit = ?drain, "draining: clients may settle what they hold");
+            supervisor.tell(&stopping_within(drain + STOP_TIMEOUT + AFTER_TIMEOUT));
+            stop.drain();
+            let end = Instant::now() + drain;
+            // Whoever asks again does not want to wait, or wants to wait another time.
+            drain = tokio::select! {
+                () = tokio::time::sleep_until(end) => {
+                    tracing::warn!("some clients have not settled in time; what they hold goes back");
+                    Duration::ZERO
+                }
+                _ = interrupt.recv() => Duration::ZERO,
+                _ = terminate.recv() => Duration::ZERO,
+                Some(order) = orders.recv() => order,
+            };
         }
         tracing::info!("stopping");
         supervisor.tell("STOPPING=1");
         stop.stop();
     });
     Ok(())
+}
+
+/// That it may take longer than TimeoutStopSec= of the unit says.
+fn stopping_within(time: Duration) -> String {
+    format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros())
 }
 
 /// Ten thousand connections need as many files; the default of many systems is 1024.

@@ -100,28 +100,45 @@ impl Server {
 
     /// Serves until stopped: then accepts no more, has the broker tell every session to close, and comes back when
     /// all connections are closed or the options' time for it is over. The store is left open.
+    ///
+    /// When it is to drain, no AMQP connection is accepted any more and each is closed as soon as its client has
+    /// settled what it holds; HTTP goes on. It comes back when the last one is closed, or the stop comes.
     pub async fn run(self, broker: Broker, mut stop: StopSignal) {
         let (facts, tls, secured) = (self.facts(), self.options.tls, self.secured);
         let options = Arc::new(self.options.amqp);
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let (accepting, accept_until) = stop::stop_pair();
-        let mut loops = JoinSet::new();
+        let (mut loops, mut doors_open) = (JoinSet::new(), JoinSet::new());
         let shared = amqp::Shared { broker: broker.clone(), options, secured };
         let door = AmqpDoor { shared, slots, stop_timeout: self.options.stop_timeout };
         for (listener, tls) in with_tls(self.amqp, None).chain(with_tls(self.amqps, tls.as_ref())) {
-            loops.spawn(door.clone().accept_loop(listener, tls, accept_until.clone()));
+            loops.spawn(door.clone().accept_loop(listener, tls, stop.clone()));
         }
         let options = &self.options.http;
         let doors = http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone());
         let host = http::Host::new(doors, self.options.http);
         for (listener, tls) in with_tls(self.http, None).chain(with_tls(self.https, tls.as_ref())) {
-            loops.spawn(host.clone().serve(listener, tls, accept_until.clone()));
+            doors_open.spawn(host.clone().serve(listener, tls, accept_until.clone()));
         }
-        stop.stopped().await;
+        stop.draining().await;
+        let mut until = stop.clone();
+        tokio::select! {
+            // A stop without a drain goes on at once.
+            biased;
+            () = until.stopped() => {}
+            () = drain(&broker, &mut loops) => {}
+        }
         accepting.stop();
         broker.announce_shutdown();
         while loops.join_next().await.is_some() {}
+        while doors_open.join_next().await.is_some() {}
     }
+}
+
+/// Comes back when the last connection is closed.
+async fn drain(broker: &Broker, loops: &mut JoinSet<()>) {
+    broker.announce_drain();
+    while loops.join_next().await.is_some() {}
 }
 
 async fn bind_all(addresses: &[SocketAddr], service: &'static str) -> Result<Vec<TcpListener>, BindError> {
@@ -157,6 +174,10 @@ fn with_tls(
     listeners.into_iter().map(move |listener| (listener, tls.cloned()))
 }
 
+async fn all_closed(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
 /// What the AMQP listeners share.
 #[derive(Debug, Clone)]
 struct AmqpDoor {
@@ -170,7 +191,7 @@ impl AmqpDoor {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                () = stop.stopped() => break,
+                () = stop.draining() => break,
                 Some(ended) = connections.join_next() => report_panic(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((socket, address)) => self.accept(&mut connections, socket, address, tls.clone()),
@@ -182,7 +203,12 @@ impl AmqpDoor {
             }
         }
         drop(listener);
-        let all_closed = async { while connections.join_next().await.is_some() {} };
+        // Each ends when its client has settled what it holds, or all are told to.
+        tokio::select! {
+            () = all_closed(&mut connections) => {}
+            () = stop.stopped() => {}
+        }
+        let all_closed = all_closed(&mut connections);
         if tokio::time::timeout(self.stop_timeout, all_closed).await.is_err() {
             tracing::warn!("some connections did not say goodbye in time and are cut off");
         }

@@ -137,6 +137,16 @@ impl TestServer {
         &self.broker
     }
 
+    /// Begins to drain it.
+    pub fn drain(&self) {
+        self.stop.drain();
+    }
+
+    /// Comes back when it has ended by itself.
+    pub async fn ended(&mut self) {
+        (&mut self.running).await.unwrap();
+    }
+
     /// Stops it, closes its store, and hands the directory out; not for one on a file system of its own.
     pub async fn stop(mut self) -> TempDir {
         self.stop.stop();

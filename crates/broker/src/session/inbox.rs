@@ -102,6 +102,11 @@ impl Inbox {
         self.push(self.state.lock(), SessionEvent::ConsumerCancelled { cookie, queue });
     }
 
+    /// The process is about to go down.
+    pub(crate) fn drain(&self) {
+        self.push(self.state.lock(), SessionEvent::Drain);
+    }
+
     /// The process goes down.
     pub(crate) fn shut_down(&self) {
         self.push(self.state.lock(), SessionEvent::Shutdown);

@@ -138,7 +138,7 @@ impl Desk {
                 }
                 SessionEvent::Shutdown => self.ended = Some("the broker shuts down".to_owned()),
                 SessionEvent::Closed { reason } => self.ended = Some(reason.to_string()),
-                SessionEvent::Reply { .. } | SessionEvent::LeasesEnded { .. } => {}
+                SessionEvent::Drain | SessionEvent::Reply { .. } | SessionEvent::LeasesEnded { .. } => {}
             }
         }
     }

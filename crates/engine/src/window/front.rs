@@ -249,9 +249,10 @@ impl<'r> Front<'r> {
             SessionEvent::ConsumerCancelled { queue, .. } => Err(format!("queue '{queue}' was deleted")),
             SessionEvent::Shutdown => Err("the broker shuts down".to_owned()),
             SessionEvent::Closed { reason } => Err(reason.to_string()),
-            SessionEvent::Deliveries(_) | SessionEvent::Reply { .. } | SessionEvent::LeasesEnded { .. } => {
-                Ok(())
-            }
+            SessionEvent::Deliveries(_)
+            | SessionEvent::Drain
+            | SessionEvent::Reply { .. }
+            | SessionEvent::LeasesEnded { .. } => Ok(()),
         }
     }
 

@@ -314,7 +314,7 @@ impl<'r> Worker<'r> {
                 SessionEvent::Shutdown => return Err(End::Broken("the broker shuts down".to_owned())),
                 SessionEvent::Closed { reason } => return Err(End::Broken(reason.to_string())),
                 // What is under way goes on, and its end settles the later delivery too, if that came here.
-                SessionEvent::Reply { .. } | SessionEvent::LeasesEnded { .. } => {}
+                SessionEvent::Drain | SessionEvent::Reply { .. } | SessionEvent::LeasesEnded { .. } => {}
             }
         }
         if !fresh.is_empty() {

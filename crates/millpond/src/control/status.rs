@@ -19,6 +19,10 @@ pub(crate) struct Status {
     pub(crate) alarms: Vec<String>,
     /// How often a queue was stuck since the start.
     pub(crate) stuck: u64,
+    /// Of clients.
+    pub(crate) connections: usize,
+    /// It takes no connections and lets clients settle what they hold.
+    pub(crate) draining: bool,
 }
 
 impl Status {
@@ -35,6 +39,8 @@ impl Status {
             },
             alarms: rooms.broker.alarms().iter().map(|it| it.resource.as_str().to_owned()).collect(),
             stuck: rooms.broker.stuck_queues().total,
+            connections: rooms.broker.list_connections().len(),
+            draining: rooms.broker.is_draining(),
         }
     }
 }
@@ -51,6 +57,8 @@ impl std::fmt::Display for Status {
         writeln!(f, "HTTP     {}", list(&self.http))?;
         writeln!(f, "store    {}", self.store_trouble.as_deref().unwrap_or("takes writes"))?;
         writeln!(f, "alarms   {alarms}")?;
+        let draining = if self.draining { ", draining" } else { "" };
+        writeln!(f, "clients  {} connections{draining}", self.connections)?;
         write!(f, "stuck    {} queues since the start", self.stuck)
     }
 }

@@ -113,6 +113,8 @@ settings! {
     http_body_pause_max: Duration = ["30s"];
     /// After how long without a request a login by cookie (the web console) ends.
     http_login_idle: Duration = ["480m"];
+    /// For how long SIGTERM and SIGINT let clients settle what they hold before the broker stops; `0s`: not at all.
+    stop_drain: Duration = ["0s"];
     /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.
     sync: SyncSetting = ["always"];
     /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.

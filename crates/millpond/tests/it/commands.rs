@@ -186,3 +186,17 @@ fn colours_are_for_who_wants_them() {
     assert!(alarms(&["--color", "always"]).contains("\u{1b}[32m"));
     assert!(!alarms(&["--color", "never"]).contains('\u{1b}'));
 }
+
+#[test]
+fn a_drain_without_clients_ends_at_once_and_one_by_a_signal_too() {
+    let mut broker = broker();
+    let (code, told, error) = broker.ask(&["shutdown", "--drain", "--drain-timeout", "5m"]);
+    assert_eq!((code, told.as_str()), (0, "the broker is draining\nstopped\n"), "{error}");
+    assert!(broker.wait().success());
+    assert_eq!(broker.ask(&["shutdown", "--drain-timeout", "5m"]).0, 2);
+    let mut broker =
+        Broker::start(BrokerOptions { settings: &["--stop-drain", "5m"], ..BrokerOptions::default() });
+    broker.terminate();
+    assert!(broker.wait().success());
+    assert!(broker.log().contains("draining"), "{}", broker.log());
+}

@@ -34,6 +34,11 @@ pub(crate) struct Confirms {
 }
 
 impl Confirms {
+    /// Whether no publish waits for its answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// These publishes are answered when the commit of that token is.
     pub(crate) fn wait(&mut self, range: Range, token: u64) {
         if let Some(last) = self.waiting.back_mut()

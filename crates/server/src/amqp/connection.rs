@@ -76,6 +76,9 @@ pub(super) async fn run(socket: Wire, opened: Opened, broker: Broker, options: A
     let patience = Patience::default();
     let mut this = Connection { socket, core, unread, resume, events: Vec::new(), heartbeat, patience };
     this.core.reply(0, connection::OpenOk::default());
+    if this.core.broker.is_draining() {
+        this.core.begin_drain();
+    }
     let end = std::future::poll_fn(|cx| this.poll(cx)).await;
     let reason = match &end {
         End::Goodbye => "the client closed it",
@@ -109,6 +112,7 @@ impl Connection {
             progress |= self.poll_events(cx)?;
             progress |= self.poll_output(cx)?;
             if !progress {
+                self.core.end_of_drain()?;
                 self.rest();
                 return self.poll_heartbeat(cx).map(|()| Poll::Pending);
             }
@@ -121,6 +125,10 @@ impl Connection {
     /// Reads a block, if the broker can take what may be in it; whether anything was done.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut progress = false;
+        if self.core.is_draining && self.core.holds_nothing() {
+            self.keep_alive();
+            return Ok(progress);
+        }
         if self.core.waits_for_alarm(cx) {
             self.keep_alive();
             return Ok(progress);

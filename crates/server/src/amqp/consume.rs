@@ -154,6 +154,9 @@ impl Core {
             channel.consumers.push(slot);
             channel.state.set_consumers(channel.consumers.len());
         }
+        if self.is_draining {
+            self.starve(slot);
+        }
         if !no_wait {
             self.reply(number, basic::ConsumeOk { consumer_tag: tag.as_str() });
         }
@@ -196,6 +199,10 @@ impl Core {
 
     pub(super) fn get(&mut self, number: u16, m: &basic::Get<'_>) -> Result<(), Fault> {
         let queue = self.queue_name(number, m.queue)?;
+        if self.is_draining {
+            self.reply(number, basic::GetEmpty::default());
+            return Ok(());
+        }
         self.get_from(WaitingGet { channel: number, queue, no_ack: m.no_ack })
     }
 

@@ -95,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) failure_logged: bool,
     /// It published while an alarm was set, and was told.
     pub(super) is_blocked: bool,
+    /// Nothing new is delivered, and the connection ends when nothing is held.
+    pub(super) is_draining: bool,
 }
 
 impl Core {
@@ -131,6 +133,7 @@ impl Core {
             waiting_get: None,
             failure_logged: false,
             is_blocked: false,
+            is_draining: false,
         }
     }
 

@@ -20,6 +20,7 @@ impl Core {
         for event in events.drain(..) {
             match event {
                 SessionEvent::Committed { token, result } => self.committed(token, &result)?,
+                SessionEvent::Drain => self.begin_drain(),
                 SessionEvent::Shutdown => {
                     let text = "broker forced connection closure with reason 'shutdown'";
                     return Err(Fault::new(ReplyCode::ConnectionForced, text).into());
@@ -95,7 +96,10 @@ impl Core {
             }
             SessionEvent::Reply { cookie, message } => self.render_reply(cookie, &message),
             // Done when they were taken in.
-            SessionEvent::Committed { .. } | SessionEvent::Shutdown | SessionEvent::Closed { .. } => {}
+            SessionEvent::Committed { .. }
+            | SessionEvent::Drain
+            | SessionEvent::Shutdown
+            | SessionEvent::Closed { .. } => {}
         }
     }
 

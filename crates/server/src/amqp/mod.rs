@@ -12,6 +12,7 @@ mod consumers;
 mod core;
 mod define;
 mod deliver;
+mod drain;
 mod farewell;
 mod give_back;
 mod handshake;

@@ -22,6 +22,11 @@ impl Transaction {
         self.publishes.push((message, route, mandatory));
     }
 
+    /// Whether there is nothing to commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.settles.is_empty()
+    }
+
     /// What it keeps. Bytes.
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes

@@ -55,6 +55,11 @@ impl Ended {
 }
 
 impl Unacked {
+    /// Whether nothing waits for its settlement.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.len() == self.holes
+    }
+
     /// Remembers a delivery; tags ascend.
     #[inline]
     pub(crate) fn push(&mut self, tag: u64, delivery: DeliveryId) {

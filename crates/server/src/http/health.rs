@@ -3,7 +3,7 @@
 //! | Path | 200 | 503 |
 //! |---|---|---|
 //! | `/health/live` | the process answers | - |
-//! | `/health`, `/health/ready` | the store takes writes | the store is full or poisoned; `reason` says why |
+//! | `/health`, `/health/ready` | the store takes writes | it is full or poisoned, or the broker drains; `reason` says which |
 
 use axum::Json;
 use axum::Router;
@@ -28,6 +28,7 @@ async fn live() -> Json<Value> {
 
 async fn ready(State(broker): State<Broker>) -> (StatusCode, Json<Value>) {
     let reason = match broker.store_status() {
+        _ if broker.is_draining() => "the broker drains: it stops when its clients have settled".to_owned(),
         StoreStatus::Writable => {
             return (StatusCode::OK, Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })));
         }

@@ -4,7 +4,7 @@ use millpond_testkit::TestServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-async fn get(server: &TestServer, path: &str) -> String {
+pub(crate) async fn get(server: &TestServer, path: &str) -> String {
     let mut socket = TcpStream::connect(server.http()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

@@ -6,6 +6,7 @@ mod alarms;
 mod channels;
 mod console;
 mod consuming;
+mod draining;
 mod events;
 mod framing;
 mod handshake;

@@ -304,7 +304,8 @@ impl Task {
                 }
                 SessionEvent::ConsumerCancelled { .. } => self.ended = Some(Ended::Queue),
                 SessionEvent::Shutdown | SessionEvent::Closed { .. } => self.ended = Some(Ended::Session),
-                SessionEvent::Reply { .. } | SessionEvent::Committed { .. } => {}
+                // Acks come by requests of their own, for as long as HTTP is served: to the end.
+                SessionEvent::Drain | SessionEvent::Reply { .. } | SessionEvent::Committed { .. } => {}
             }
         }
     }

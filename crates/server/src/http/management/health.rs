@@ -42,8 +42,8 @@ pub(super) fn router() -> Router<Shared> {
         )
         .route("/health/checks/node-is-quorum-critical", get(single))
         .route("/health/checks/node-is-mirror-sync-critical", get(single))
-        .route("/health/checks/is-in-service", get(writable))
-        .route("/health/checks/ready-to-serve-clients", get(writable))
+        .route("/health/checks/is-in-service", get(in_service))
+        .route("/health/checks/ready-to-serve-clients", get(in_service))
         .route("/health/checks/below-node-connection-limit", get(below_limit))
         .route("/health/checks/reached-target-cluster-size", get(single))
 }
@@ -102,6 +102,13 @@ async fn writable(asker: Asker) -> Answer {
         None => ok(),
         Some(reason) => failed(json!({ "reason": reason })),
     }
+}
+
+async fn in_service(asker: Asker) -> Answer {
+    if asker.may(Operation::Enter)?.is_draining() {
+        return failed(json!({ "reason": "the broker drains: it stops when its clients have settled" }));
+    }
+    writable(asker).await
 }
 
 async fn below_limit(asker: Asker) -> Answer {

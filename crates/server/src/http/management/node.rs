@@ -132,7 +132,7 @@ fn show_node(shared: &Shared, asker: &Asker) -> Result<Value, Refusal> {
         "name": facts.node,
         "type": "disc",
         "running": true,
-        "being_drained": false,
+        "being_drained": broker.is_draining(),
         "os_pid": std::process::id().to_string(),
         "uptime": facts.uptime_ms(),
         "mem_used": process.memory_bytes,
