@@ -1,4 +1,5 @@
-# The commands a developer needs. `make run` and `make test` work on a clean clone with Rust, Node, Python, a JDK and Maven.
+# The commands a developer needs. `make run` works on a clean clone with Rust and Node, `make test` needs Python, a JDK
+# and Maven besides.
 
 CARGO ?= cargo
 PROFILE := --release
@@ -29,7 +30,8 @@ CONSOLE_SOURCES := $(shell find web/src web/public web/scripts -type f) $(wildca
 web: $(CONSOLE) ## Build the console (Node 20.19 or newer), which the next build of the binary embeds
 
 $(CONSOLE): $(CONSOLE_SOURCES)
-	cd web && npm ci --no-audit --no-fund && npm run build
+	@if command -v npm >/dev/null; then cd web && npm ci --no-audit --no-fund && npm run build; \
+	else echo 'There is no npm: the binary is built without the console.'; fi
 
 test: ## Install what the tests need and run them all
 	bash tests/all

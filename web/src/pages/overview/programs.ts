@@ -25,11 +25,11 @@ channel.basic_publish("", "${QUEUE}", b"Hello, pond!")`,
     key: 'node',
     language: 'Node.js',
     install: 'npm install amqplib',
-    code: (uri) => `const connection = await require("amqplib").connect("${uri}");
-const channel = await connection.createChannel();
+    code: (uri) => `import amqp from "amqplib"; // in a file hello.mjs
+const channel = await (await amqp.connect("${uri}")).createConfirmChannel();
 await channel.assertQueue("${QUEUE}", { durable: true });
 channel.sendToQueue("${QUEUE}", Buffer.from("Hello, pond!"));
-await channel.close().then(() => connection.close());`,
+await channel.waitForConfirms().then(() => process.exit());`,
   },
   {
     key: 'java',
@@ -45,10 +45,10 @@ try (var connection = factory.newConnection(); var channel = connection.createCh
     key: 'rust',
     language: 'Rust',
     install: 'cargo add lapin',
-    code: (uri) => `let connection = Connection::connect("${uri}/%2f", ConnectionProperties::default()).await?;
+    code: (uri) => `let connection = lapin::Connection::connect("${uri}/%2f", Default::default()).await?;
 let channel = connection.create_channel().await?;
-let options = QueueDeclareOptions { durable: true, ..Default::default() };
-channel.queue_declare("${QUEUE}".into(), options, FieldTable::default()).await?;
+let durable = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+channel.queue_declare("${QUEUE}".into(), durable, Default::default()).await?;
 channel.basic_publish("".into(), "${QUEUE}".into(), Default::default(), b"Hello, pond!", Default::default()).await?.await?;`,
   },
 ];
