@@ -236,9 +236,11 @@ impl Route {
         self.0.aside.as_ref().is_some_and(|aside| aside.gives_back)
     }
 
-    /// Counts a message that nobody takes and that is not handed to [`crate::Session::publish`].
-    pub fn count_nowhere(&self) {
-        self.0.exchange.add_shared(Count::PublishIn, 1);
+    /// As [`Self::is_nowhere`]; if so the message is counted, for it will not be handed to [`crate::Session::publish`].
+    pub fn count_if_nowhere(&self) -> bool {
+        let is_nowhere = self.is_nowhere();
+        self.0.exchange.add_shared(Count::PublishIn, u64::from(is_nowhere));
+        is_nowhere
     }
 
     /// Whether publishing the message would do nothing. An unroutable message may still have to be published: an

@@ -231,6 +231,7 @@ fn server_options(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<ServerOp
     Ok(ServerOptions {
         amqp_listen: settings.amqp_listen.clone(),
         http_listen: vec![settings.http_listen],
+        prometheus_listen: settings.prometheus_listen.clone(),
         amqps_listen: settings.amqps_listen.clone(),
         https_listen: settings.https_listen.clone(),
         tls,

@@ -37,6 +37,7 @@ pub struct Server {
     amqps: Vec<TcpListener>,
     http: Vec<TcpListener>,
     https: Vec<TcpListener>,
+    prometheus: Vec<TcpListener>,
     options: ServerOptions,
     engine: Option<Arc<dyn EngineDoor>>,
     secured: Arc<Secured>,
@@ -53,7 +54,8 @@ impl Server {
         };
         let amqps = bind_all(&with_tls(&options.amqps_listen), "AMQPS").await?;
         let https = bind_all(&with_tls(&options.https_listen), "HTTPS").await?;
-        Ok(Self { amqp, amqps, http, https, options, engine: None, secured: Arc::default() })
+        let prometheus = bind_all(&options.prometheus_listen, "Prometheus").await?;
+        Ok(Self { amqp, amqps, http, https, prometheus, options, engine: None, secured: Arc::default() })
     }
 
     /// Serves this engine over HTTP, too; without one its paths say that there is none.
@@ -80,6 +82,11 @@ impl Server {
     /// Where HTTP with TLS will be served; nowhere without certificates.
     pub fn https_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.https)
+    }
+
+    /// Where metrics are served beside that.
+    pub fn prometheus_addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.prometheus)
     }
 
     /// The management API for the process itself.
@@ -116,9 +123,14 @@ impl Server {
         }
         let options = &self.options.http;
         let doors = http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone());
+        let metrics = doors.prometheus();
         let host = http::Host::new(doors, self.options.http);
+        let metrics = host.with_only(metrics);
         for (listener, tls) in with_tls(self.http, None).chain(with_tls(self.https, tls.as_ref())) {
             doors_open.spawn(host.clone().serve(listener, tls, accept_until.clone()));
+        }
+        for listener in self.prometheus {
+            doors_open.spawn(metrics.clone().serve(listener, None, accept_until.clone()));
         }
         stop.draining().await;
         let mut until = stop.clone();

@@ -19,6 +19,8 @@ pub struct ServerOptions {
     pub https_listen: Vec<SocketAddr>,
     /// Certificates.
     pub tls: Option<Arc<Tls>>,
+    /// Addresses where metrics are served and nothing else, to anybody who can reach them; none by default.
+    pub prometheus_listen: Vec<SocketAddr>,
     /// The AMQP front end.
     pub amqp: AmqpOptions,
     /// The HTTP front end.
@@ -73,6 +75,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             amqp_listen: vec![(Ipv4Addr::LOCALHOST, 5672).into(), (Ipv6Addr::LOCALHOST, 5672).into()],
+            prometheus_listen: Vec::new(),
             http_listen: vec![(Ipv4Addr::LOCALHOST, 15672).into()],
             amqps_listen: vec![(Ipv4Addr::LOCALHOST, 5671).into(), (Ipv6Addr::LOCALHOST, 5671).into()],
             https_listen: vec![(Ipv4Addr::LOCALHOST, 15671).into()],

@@ -95,6 +95,7 @@ impl TestServer {
         let server = Server::bind(ServerOptions {
             amqp_listen: vec![any_port],
             http_listen: vec![any_port],
+            prometheus_listen: vec![any_port],
             amqp,
             amqps_listen: vec![any_port],
             https_listen: vec![any_port],

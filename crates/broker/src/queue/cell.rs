@@ -275,10 +275,8 @@ impl QueueCell {
                         self.settle_taken(&mut state, work);
                         (Count::Ack, n)
                     } else {
-                        if !work.scratch.settled.is_empty() {
-                            self.log.settle(work.batch, &work.scratch.settled);
-                            work.scratch.settled.clear();
-                        }
+                        self.log.settle(work.batch, &work.scratch.settled);
+                        work.scratch.settled.clear();
                         (Count::Reject, n)
                     }
                 }

@@ -115,9 +115,8 @@ impl Session {
             if !request.passive {
                 self.core.work(|work| cell.touch(work));
             }
-            let (ready, consumers) = cell.counts();
-            let declared = QueueDeclared { name: cell.spec().name.clone(), ready, consumers };
-            return Ok((declared, Durability::Now));
+            let ((ready, consumers), name) = (cell.counts(), cell.spec().name.clone());
+            return Ok((QueueDeclared { name, ready, consumers }, Durability::Now));
         }
         if request.passive || vhost.is_deleted() {
             return Err(self.missing(name).into());
@@ -156,7 +155,6 @@ impl Session {
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         self.tell_created(&cell);
-        self.core.stats.churn.add_shared(Count::QueueCreated, 1);
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
         let durability = self.commit(batch);
@@ -164,6 +162,7 @@ impl Session {
     }
 
     fn tell_created(&self, cell: &QueueCell) {
+        self.core.stats.churn.add_shared(Count::QueueCreated, 1);
         self.core.tell(|| {
             let spec = cell.spec();
             let (vhost, queue) = (self.vhost.name.clone(), spec.name.clone());

@@ -37,10 +37,10 @@ impl Figures {
     /// The sums of several of a kind; `None` of none.
     pub(crate) fn sum(mut all: impl Iterator<Item = Self>) -> Option<Self> {
         let first = all.next()?;
-        Some(all.fold(first, Self::plus))
+        Some(all.fold(first, |sum, more| sum.plus(&more)))
     }
 
-    fn plus(self, other: Self) -> Self {
+    fn plus(self, other: &Self) -> Self {
         let add = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a.wrapping_add(*b)).collect();
         let mut moments: Vec<_> = self.rows.iter().chain(&other.rows).map(|(at_ms, _)| *at_ms).collect();
         moments.sort_unstable();

@@ -115,6 +115,8 @@ settings! {
     http_login_idle: Duration = ["480m"];
     /// For how long SIGTERM and SIGINT let clients settle what they hold before the broker stops; `0s`: not at all.
     stop_drain: Duration = ["0s"];
+    /// Address and port for Prometheus alone, without a password, such as `127.0.0.1:15692`, where RabbitMQ has it; `/metrics` is on the HTTP port in any case.
+    prometheus_listen: Vec<SocketAddr> = [];
     /// When a publisher's confirm is sent: `always` after fdatasync, `os` after write, or an interval such as `200ms`: after write, with an fdatasync at least that often.
     sync: SyncSetting = ["always"];
     /// A topology file (YAML) to apply at the start: exchanges, queues, bindings, rules.

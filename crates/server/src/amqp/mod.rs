@@ -24,6 +24,7 @@ mod pool;
 mod publish;
 mod reply;
 mod sasl;
+mod tally;
 mod transaction;
 mod unacked;
 

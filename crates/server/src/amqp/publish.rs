@@ -1,17 +1,18 @@
 //! basic.publish and its content: assembled, routed and handed over a read buffer at a time.
 
-use super::channel::{Channels, Mode};
+use super::channel::Mode;
 use super::confirm::{self, Range};
 use super::core::Core;
 use super::give_back;
 use super::held::{is_poisoned, lost};
 use super::partial::{Partial, Share};
 use super::reply::Fault;
+use super::tally::Tally;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{
     ContentHeader, Frame, FrameKind, FrameReader, ReplyCode, basic, encode_return_head,
 };
-use millpond_broker::{Count, Durability, Publish, Route, WriteRefused};
+use millpond_broker::{Durability, Publish, Route, WriteRefused};
 use millpond_model::{Message, MessageBatch};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -61,32 +62,6 @@ pub(crate) enum Taken {
 enum Kind {
     Plain,
     Confirmed,
-}
-
-/// Publishes of one channel, counted until another's come.
-#[derive(Debug, Default)]
-struct Tally {
-    channel: u16,
-    published: u64,
-    to_confirm: u64,
-    returned: u64,
-    dropped: u64,
-}
-
-impl Tally {
-    fn tell(&mut self, channels: &Channels) {
-        let Self { channel, published, to_confirm, returned, dropped } = std::mem::take(self);
-        let Some(channel) = channels.get(channel).filter(|_| published != 0) else { return };
-        let state = &channel.state;
-        state.count(Count::Publish, published);
-        state.count(Count::ToConfirm, to_confirm);
-        state.count(Count::ReturnUnroutable, returned);
-        state.count(Count::DropUnroutable, dropped);
-        if let Mode::Transaction(transaction) = &channel.mode {
-            let (publishes, acks) = transaction.counts();
-            state.set_uncommitted(publishes, acks);
-        }
-    }
 }
 
 /// What a connection has assembled and not handed over.
@@ -341,12 +316,9 @@ impl Core {
         let mut from_batch = messages.drain(..);
         let mut kind = Kind::Plain;
         let mut tally = Tally::default();
-        for publish in pending.drain(..) {
-            let Some(message) = publish.message.or_else(|| from_batch.next()) else { continue };
-            if tally.channel != publish.channel {
-                tally.tell(&self.channels);
-                tally.channel = publish.channel;
-            }
+        for mut publish in pending.drain(..) {
+            let Some(message) = publish.message.take().or_else(|| from_batch.next()) else { continue };
+            tally.is_of(publish.channel, &self.channels);
             let Some(channel) = self.channels.get_mut(publish.channel) else { continue };
             tally.published += 1;
             match &mut channel.mode {
@@ -386,17 +358,8 @@ impl Core {
                 self.publisher.given_back.push((publish.channel, message));
                 continue;
             }
-            if publish.route.is_unroutable() {
-                if publish.mandatory {
-                    tally.returned += 1;
-                    self.return_message(publish.channel, &message);
-                } else {
-                    tally.dropped += 1;
-                }
-                if publish.route.is_nowhere() {
-                    publish.route.count_nowhere();
-                    continue;
-                }
+            if publish.route.is_unroutable() && self.goes_nowhere(&publish, &message, &mut tally) {
+                continue;
             }
             if publish.mandatory && publish.route.only_cancels() {
                 let place = self.publisher.publishes.len() as u32;
@@ -411,6 +374,18 @@ impl Core {
         self.hand_over(kind);
         self.note_published();
         self.give_back_published();
+    }
+
+    /// A message that no queue takes: returned, if it is to be; whether that is all there is to it.
+    #[cold]
+    fn goes_nowhere(&mut self, publish: &Pending, message: &Message, tally: &mut Tally) -> bool {
+        if publish.mandatory {
+            tally.returned += 1;
+            self.return_message(publish.channel, message);
+        } else {
+            tally.dropped += 1;
+        }
+        publish.route.count_if_nowhere()
     }
 
     /// basic.return.

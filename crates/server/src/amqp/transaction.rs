@@ -89,9 +89,8 @@ impl Core {
             if mandatory && route.only_cancels() {
                 cancels.push((routed.len() as u32, message.clone()));
             }
-            match route.is_nowhere() {
-                true => route.count_nowhere(),
-                false => routed.push((message, route)),
+            if !route.count_if_nowhere() {
+                routed.push((message, route));
             }
         }
         let outcomes: Vec<_> = settles.iter().map(|(_, id, outcome)| (*id, *outcome)).collect();

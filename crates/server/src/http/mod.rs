@@ -32,6 +32,8 @@ pub(crate) struct Doors {
     events: Router,
     management: Router,
     metrics: Router,
+    /// Of a listener for nothing else.
+    prometheus: Router,
 }
 
 impl Doors {
@@ -47,8 +49,14 @@ impl Doors {
         Self {
             health: health::router(broker.clone()),
             events: events::router(broker.clone(), door.clone()),
-            management: management::router(broker.clone(), facts.clone(), door, engine, stop),
-            metrics: metrics::router(broker, facts),
+            management: management::router(broker.clone(), facts.clone(), door.clone(), engine, stop),
+            prometheus: metrics::router(broker.clone(), facts.clone(), None),
+            metrics: metrics::router(broker, facts, Some(door)),
         }
+    }
+
+    /// Metrics for Prometheus alone, which asks for no password.
+    pub(crate) fn prometheus(&self) -> Router {
+        self.prometheus.clone()
     }
 }

@@ -57,6 +57,13 @@ impl Host {
         Self { router, options: Arc::new(options), slots }
     }
 
+    /// Another that serves this and nothing else; they share their limits.
+    pub(crate) fn with_only(&self, router: Router) -> Self {
+        let router =
+            router.fallback(|| async { (StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n") });
+        Self { router, ..self.clone() }
+    }
+
     /// Answers until stopped. Connections that idle, or wait for events, do not hold the stop up: they are dropped.
     pub(crate) async fn serve(self, listener: TcpListener, tls: Option<Arc<Tls>>, mut stop: StopSignal) {
         let mut connections = JoinSet::new();

@@ -42,7 +42,7 @@ pub(super) struct Listing {
 }
 
 /// The values of a parameter, decoded.
-pub(super) fn parameters<'u>(uri: &'u Uri, name: &'u str) -> impl Iterator<Item = String> + 'u {
+pub(in crate::http) fn parameters<'u>(uri: &'u Uri, name: &'u str) -> impl Iterator<Item = String> + 'u {
     let pairs = uri.query().unwrap_or_default().split('&');
     let found = pairs.filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

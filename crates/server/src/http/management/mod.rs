@@ -43,6 +43,8 @@ mod vhosts;
 
 use super::Facts;
 use super::door::Door;
+pub(super) use listing::parameters;
+
 use super::refusal::Refusal;
 use crate::engine_door::EngineDoor;
 use crate::stop::StopSignal;

@@ -72,8 +72,9 @@ async fn connections_channels_and_consumers_are_shown_and_closed() {
     assert_eq!(get(&server, &path).await["name"], *name);
     let channels = get(&server, "/channels").await;
     assert_eq!(names(&channels), [format!("{name} (1)"), format!("{name} (7)")]);
-    assert_eq!(get(&server, &format!("{path}/channels")).await, channels);
-    assert_eq!(get(&server, "/vhosts/%2F/connections").await, connections);
+    // What is counted goes on between two looks.
+    assert_eq!(names(&get(&server, &format!("{path}/channels")).await), names(&channels));
+    assert_eq!(names(&get(&server, "/vhosts/%2F/connections").await), [&name]);
     let consumers = get(&server, "/consumers/%2F").await;
     let consumer = &consumers[0];
     assert_eq!(consumer["queue"], json!({"name": "q", "vhost": "/"}), "{consumers}");
@@ -112,6 +113,14 @@ async fn metrics_are_told_to_anybody_and_name_no_queue() {
         "rabbitmq_consumers 1",
         "# TYPE rabbitmq_queues gauge",
         "rabbitmq_alarms_memory_used_watermark 0",
+        "rabbitmq_connections_opened_total 1",
+        "rabbitmq_queues_created_total 1",
+        "# TYPE rabbitmq_global_messages_received_total counter",
+        "rabbitmq_global_messages_received_total{protocol=\"amqp091\"} 1",
+        "rabbitmq_channel_messages_published_total 1",
+        "rabbitmq_channel_messages_delivered_ack_total 1",
+        "rabbitmq_channel_messages_unacked 1",
+        "rabbitmq_queue_messages_published_total 1",
     ] {
         assert!(answer.body.lines().any(|it| it == line), "{line}: {}", answer.body);
     }
@@ -173,4 +182,41 @@ async fn refusals_are_json_and_a_slash_at_the_end_of_a_path_changes_nothing() {
         ("DELETE /api/reset", "", 204, ""),
     ];
     walk(&server, steps).await;
+}
+
+#[tokio::test]
+async fn metrics_by_object_are_told_to_those_who_may_see_them() {
+    let server = TestServer::start().await;
+    let mut client = Client::connect(server.amqp()).await;
+    client.open_channel(1).await;
+    client.declare_queue(1, "orders", true).await;
+    client.publish_to(1, "orders", b"x").await;
+    client.consume(1, "orders", "tag", false).await;
+    client.expect_delivery().await;
+    let nobody = receive(send(&server, "GET /metrics/per-object", &[], "").await).await;
+    assert_eq!(nobody.status, 401);
+    walk(&server, &[("PUT /api/users/eve", r#"{"password": "x", "tags": "management"}"#, 201, "")]).await;
+    let eve = authorization_of("eve:x");
+    let request = send(&server, "GET /metrics/detailed?family=x", &[("Authorization", &eve)], "").await;
+    assert_eq!(receive(request).await.status, 403);
+    let all = ask(&server, "GET /metrics/per-object", &[], "").await;
+    assert_eq!(all.status, 200, "{}", all.body);
+    for line in [
+        "rabbitmq_queue_messages_unacked{vhost=\"/\",queue=\"orders\"} 1",
+        "rabbitmq_queue_messages_published_total{vhost=\"/\",queue=\"orders\"} 1",
+        "rabbitmq_exchange_messages_published_total{vhost=\"/\",exchange=\"\"} 1",
+        "# TYPE rabbitmq_channel_messages_published_total counter",
+    ] {
+        assert!(all.body.lines().any(|it| it == line), "{line}: {}", all.body);
+    }
+    assert!(all.body.contains("rabbitmq_connection_incoming_bytes_total{connection=\"127.0.0.1:"));
+    let some = "GET /metrics/detailed?family=queue_coarse_metrics&vhost=%2F&queue=orders";
+    let some = ask(&server, some, &[], "").await.body;
+    let line = "rabbitmq_detailed_queue_messages{vhost=\"/\",queue=\"orders\"} 1";
+    assert!(some.lines().any(|it| it == line), "{some}");
+    assert!(!some.contains("channel") && !some.contains("consumers"), "{some}");
+    let other = "GET /metrics/detailed?family=queue_coarse_metrics&vhost=other";
+    assert!(!ask(&server, other, &[], "").await.body.contains("orders"));
+    assert_eq!(ask(&server, "GET /metrics/detailed", &[], "").await.body, "");
+    client.close().await;
 }
