@@ -53,7 +53,7 @@ pub use notice::{Notice, Noticed, Notices};
 pub use pattern::{BadPattern, NameSearch};
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
 pub use request::*;
-pub use routing::check_event_conditions;
+pub use routing::{RouteStep, check_event_conditions};
 pub use saved::Saved;
 pub use schedules::{BadSchedule, Missed, ScheduleInfo, ScheduleSpec};
 pub use session::{ChannelInfo, ChannelMode, ChannelState, Session};

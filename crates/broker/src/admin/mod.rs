@@ -8,6 +8,7 @@ mod consumers;
 mod delayed;
 mod error;
 mod exchanges;
+mod explain;
 mod figures;
 mod limits;
 mod messages;
@@ -28,6 +29,7 @@ pub use consumers::{ConsumerChange, ConsumersMeant};
 pub use delayed::DelayedExchange;
 pub use error::*;
 pub use exchanges::ExchangeInfo;
+pub use explain::{ExplainError, ExplainRequest, Explanation, QueueReason};
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use messages::{
     Browse, Browsed, MessageFilter, Transfer, TransferError, TransferOf, TransferReport, TransferRequest,

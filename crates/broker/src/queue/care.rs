@@ -92,11 +92,36 @@ impl Care {
     }
 }
 
+/// See [`QueueCell::fate`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fate {
+    /// It is as long as it may be; `true`: it refuses messages then.
+    pub(crate) full: Option<bool>,
+    /// It takes each id once.
+    pub(crate) once: bool,
+    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) paused: bool,
+}
+
 impl State {
     /// Whether messages may expire here.
     #[inline]
     pub(super) fn expires(&self) -> bool {
         (self.care.may_expire || self.settings.message_ttl_ms.is_some()) && !self.care.fresh
+    }
+
+    /// What becomes of a message that comes now, one without a time to live of its own.
+    pub(super) fn fate(&self) -> Fate {
+        let QueueSettings { max_length, max_length_bytes, message_ttl_ms, overflow, paused, .. } =
+            &*self.settings;
+        let full = max_length.is_some_and(|max| self.machine.ready_count() >= max)
+            || max_length_bytes.is_some_and(|max| self.machine.ready_bytes() >= max);
+        Fate {
+            full: full.then_some(*overflow != Overflow::DropHead),
+            once: self.settings.dedup.is_some(),
+            ttl_ms: *message_ttl_ms,
+            paused: *paused,
+        }
     }
 
     /// When a message expires (T1); `None`: never.

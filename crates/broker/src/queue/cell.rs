@@ -1,6 +1,6 @@
 //! A queue as sessions reach it: one lock over its machine, with its log and the sinks of its consumers.
 
-use super::care::Care;
+use super::care::{Care, Fate};
 use super::consumers::Sink;
 use super::dedup::Dedup;
 use super::intake::Intake;
@@ -378,6 +378,13 @@ impl QueueCell {
     /// Where its dead messages go.
     pub(crate) fn dead_letter_to(&self) -> Option<DeadLetterTo> {
         self.state.lock().settings.dead_letter.clone()
+    }
+
+    /// What becomes of a message that comes now; of a stream only whether it is paused.
+    pub(crate) fn fate(&self) -> Fate {
+        let fate = self.state.lock().fate();
+        let paused = super::settings::is_paused(&self.effective().arguments);
+        Fate { paused, ..fate }
     }
 
     /// Whether it may refuse publishes.

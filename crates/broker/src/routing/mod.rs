@@ -13,6 +13,7 @@
 
 mod events;
 mod events_index;
+mod explain;
 mod hash;
 mod headers;
 mod headers_index;
@@ -28,6 +29,7 @@ mod topic;
 use crate::error::{BindError, DeclareExchangeError, DeleteExchangeError, QueueError};
 use crate::request::{Binding, DeclareExchange, Destination};
 pub use events::check_event_conditions;
+pub use explain::RouteStep;
 use hashbrown::HashMap;
 use matcher::Matcher;
 use millpond_model::limits::SHORT_STRING_MAX_BYTES;

@@ -14,7 +14,7 @@ use millpond_model::table::{RawArray, RawTable, RawValue};
 use std::hash::Hash;
 
 /// The routing key and those of CC and BCC (P3).
-struct Keys<'m> {
+pub(super) struct Keys<'m> {
     main: &'m [u8],
     more: [Option<RawArray<'m>>; 2],
 }
@@ -34,10 +34,15 @@ impl<'m> Keys<'m> {
         self.more.iter().all(Option::is_none)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &'m [u8]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'m [u8]> {
         let more = self.more.iter().flatten().flat_map(|list| list.iter());
         std::iter::once(self.main).chain(more.filter_map(|key| key.as_long_str()))
     }
+}
+
+/// The keys of a message.
+pub(super) fn keys_of<'m>(main: &'m [u8], headers: RawTable<'m>) -> Result<Keys<'m>, PublishError> {
+    Keys::new(main, headers)
 }
 
 fn key_list<'m>(name: &'static str, value: RawValue<'m>) -> Result<RawArray<'m>, PublishError> {

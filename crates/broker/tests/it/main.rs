@@ -11,6 +11,7 @@ mod definitions;
 mod delayed;
 mod delayed_cancel;
 mod events_exchange;
+mod explaining;
 mod flow;
 mod full;
 mod groups;

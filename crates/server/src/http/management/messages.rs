@@ -107,7 +107,7 @@ fn payload_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Encoded.
-fn properties_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
+pub(super) fn properties_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
     let given = match fields.get("properties") {
         Some(Value::Array(items)) if items.is_empty() => Fields::read(b"")?,
         Some(value) => Fields::of(value.clone())?,

@@ -11,6 +11,7 @@
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
 //! | `operations`, `transfers` | queues paused, browsed and emptied into others; consumers changed and ended |
+//! | `explain`, `graph` | where a message would go and why; what there is and how it hangs together |
 //! | `engine` | rules, sources, topology, secrets |
 //! | `statistics` | none of its own: what was counted, as all of them show it |
 //! | `live` | the others' answers again and again |
@@ -24,7 +25,9 @@ mod connections;
 pub(crate) mod definitions;
 mod engine;
 mod exchanges;
+mod explain;
 mod fields;
+mod graph;
 mod health;
 mod limits;
 mod listing;
@@ -130,6 +133,8 @@ fn asked(shared: Shared) -> Router {
         .merge(connections::router())
         .merge(definitions::router())
         .merge(engine::router())
+        .merge(explain::router())
+        .merge(graph::router())
         .merge(operations::router())
         .merge(transfers::router())
         .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })

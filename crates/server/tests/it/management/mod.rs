@@ -2,6 +2,7 @@
 //! tables here expect, but for the texts of reasons.
 
 mod definitions;
+mod explain;
 mod lists;
 mod live;
 mod login;
