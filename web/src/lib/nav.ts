@@ -4,6 +4,7 @@
 
 import type { Component } from 'svelte';
 import type { Key } from './i18n/index.svelte';
+import { match } from './router';
 import type { IconName } from './ui/icons';
 
 export type Params = Record<string, string>;
@@ -56,3 +57,12 @@ export const routes: Route[] = [
 ];
 
 export const GROUPS = ['broker', 'engine', 'admin'] as const;
+
+/** The page of an address, with its parameters; null if there is none. */
+export function routeOf(segments: string[]): { route: Route; params: Params } | null {
+  for (const route of routes) {
+    const params = match(route.pattern, segments);
+    if (params) return { route, params };
+  }
+  return null;
+}

@@ -9,7 +9,7 @@ export interface Note {
   text: string;
 }
 
-const STAYS_MS = { done: 4000, error: 12_000 };
+const STAYS_MS = { done: 3500, error: 10_000 };
 const NOTES_MAX = 4;
 
 class Toasts {

@@ -36,7 +36,7 @@ const NOT_BUILT: &str = "<!doctype html>
 <title>Millpond</title>
 <h1>Millpond runs, without its console</h1>
 <p>This binary was built by <code>cargo build</code> alone. <code>make run</code> builds the console first (Node 20.19 or newer) and embeds it; released packages have it.</p>
-<p>The management API is at <a href=\"/api/overview\">/api</a>, metrics at <a href=\"/metrics\">/metrics</a>, health checks at <a href=\"/health\">/health</a>.</p>
+<p>The management API is at <a href=\"/api\">/api</a>, metrics at <a href=\"/metrics\">/metrics</a>, health checks at <a href=\"/health\">/health</a>.</p>
 </html>
 ";
 

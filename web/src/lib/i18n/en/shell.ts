@@ -39,6 +39,7 @@ export const shell = {
   'palette.hint': 'Queue, exchange, connection or page',
   'palette.none': 'Nothing of that name',
   'palette.page': 'Page',
+  'shell.api': 'HTTP API',
   'shell.allVhosts': 'All vhosts',
   'shell.idle': 'Not live',
   'shell.keys': 'Keyboard shortcuts',

@@ -41,6 +41,7 @@ export const shell: Record<keyof typeof en, string> = {
   'palette.hint': '队列、交换机、连接或页面',
   'palette.none': '没有匹配的结果',
   'palette.page': '页面',
+  'shell.api': 'HTTP API',
   'shell.allVhosts': '所有虚拟主机',
   'shell.idle': '未实时更新',
   'shell.keys': '键盘快捷键',
