@@ -13,7 +13,7 @@ CRASH_POSTGRES ?= $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),--postgres
 SOAK_RATE ?= 2000
 ARGS ?=
 
-.PHONY: run build web test rust house fuzz crash crash-long store-long conformance examples bench soak fmt lint deny deb clean help
+.PHONY: run build web test rust house fuzz crash crash-long store-long conformance browser examples bench soak fmt lint deny deb clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ crash: build ## Kill the broker with -9, CRASH_ROUNDS times, and look for lost m
 
 conformance: build ## Stock clients in Python, Node, Java and Rust against the binary
 	bash conformance/run
+
+browser: build ## The console in a real Chromium: what people do with it, and every screen by axe
+	cd web && npm run test:browser
 
 examples: build ## The examples, also with the broker killed in the middle
 	bash examples/orders/check

@@ -19,6 +19,7 @@ export const topology = {
   'topology.goesNowhere': 'No queue takes it',
   'topology.goesTo': 'It goes to',
   'topology.headers': 'Headers',
+  'topology.headersHint': 'Of a headers exchange: one a line, name: value.',
   'topology.keys': 'Press a thing to go to it. Arrows go from thing to thing, n shows what is around it, + and − zoom, 0 fits, Shift and arrows move.',
   'topology.kind': 'Kind',
   'topology.kind.action': 'Action',

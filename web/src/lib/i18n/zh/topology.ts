@@ -19,6 +19,7 @@ export const topology = {
   'topology.goesNowhere': '没有队列接收它',
   'topology.goesTo': '它会进入',
   'topology.headers': '消息头',
+  'topology.headersHint': '用于 headers 交换机：每行一个，名称: 值。',
   'topology.keys': '点击即可前往。方向键在各项之间移动，n 显示周围，+ 和 − 缩放，0 适合窗口，Shift 加方向键平移。',
   'topology.kind': '种类',
   'topology.kind.action': '动作',

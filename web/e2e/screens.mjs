@@ -1,0 +1,39 @@
+// Every screen of the console, as `shots` and the tests of accessibility go through them.
+
+/** Name of the shot, address, and what is done there before it is looked at. */
+export const SCREENS = [
+  ['overview', '/'],
+  ['first-message', '/start'],
+  ['queues', '/queues'],
+  ['queue', '/queues/%2F/orders.confirm'],
+  ['queue-messages', '/queues/%2F/orders.confirm?tab=messages'],
+  ['queue-consumers', '/queues/%2F/orders.charge?tab=consumers'],
+  ['exchanges', '/exchanges'],
+  ['exchange', '/exchanges/%2F/orders'],
+  ['connections', '/connections'],
+  ['channels', '/channels'],
+  ['consumers', '/consumers'],
+  ['topology', '/topology'],
+  ['topology-table', '/topology?as=table'],
+  ['rules', '/rules'],
+  ['rule', '/rules/remind'],
+  ['rule-test', '/rules/receipt?tab=test', (page) => page.getByRole('button', { name: /^(Test|测试)$/ }).click()],
+  ['rule-replay', '/rules/receipt?tab=replay'],
+  ['rule-history', '/rules/receipt?tab=history'],
+  ['sources', '/sources'],
+  ['source', '/sources/clock'],
+  ['topology-file', '/topology-file', (page) => page.getByRole('button', { name: /^(Plan|计划)$/ }).click()],
+  ['secrets', '/secrets'],
+  ['users', '/users'],
+  ['user', '/users/shop'],
+  ['permissions', '/permissions'],
+  ['vhosts', '/vhosts'],
+  ['vhost', '/vhosts/%2F'],
+  ['policies', '/policies'],
+  ['policy', '/policies', async (page) => {
+    await page.getByRole('button', { name: /orders-limits/ }).first().click();
+    await page.getByRole('dialog').waitFor();
+  }],
+  ['definitions', '/definitions'],
+  ['node', '/node'],
+];
