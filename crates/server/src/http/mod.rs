@@ -10,6 +10,7 @@ mod health;
 mod inside;
 mod management;
 mod metrics;
+mod openapi;
 mod refusal;
 mod serve;
 

@@ -58,7 +58,8 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
 pub(super) use connections::REASON;
 use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
@@ -102,7 +103,9 @@ pub(super) fn router(
     let live = live::router(shared, asked.clone(), stop).layer(from_fn(in_rabbitmq_words));
     let again = asked.clone();
     let api = asked.merge(live).fallback(move |request| without_slash(again, request));
-    Router::new().nest("/api", api)
+    // What is nested begins behind the slash.
+    let page = get(|| async { Redirect::permanent("/api") });
+    Router::new().nest("/api", api).route_service("/api/", page)
 }
 
 /// The same for those inside the process, without `/api` in front and without what does not end.
@@ -137,6 +140,7 @@ fn asked(shared: Shared) -> Router {
         .merge(graph::router())
         .merge(operations::router())
         .merge(transfers::router())
+        .merge(crate::http::openapi::router())
         .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(from_fn(in_rabbitmq_words))
