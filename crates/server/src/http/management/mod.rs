@@ -14,12 +14,14 @@
 //! | `explain`, `graph` | where a message would go and why; what there is and how it hangs together |
 //! | `engine` | rules, sources, topology, secrets |
 //! | `statistics` | none of its own: what was counted, as all of them show it |
+//! | `attention` | what somebody should look at |
 //! | `live` | the others' answers again and again |
 //!
 //! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
 //! session of the asker, so that permissions are those of AMQP. Handlers refuse with [`Refusal`]s; one layer says
 //! those in RabbitMQ's words.
 
+mod attention;
 mod bindings;
 mod connections;
 pub(crate) mod definitions;
@@ -122,6 +124,7 @@ pub(super) fn inside(
 fn asked(shared: Shared) -> Router {
     Router::new()
         .merge(node::router())
+        .merge(attention::router())
         .merge(health::router())
         .merge(vhosts::router())
         .merge(limits::router())

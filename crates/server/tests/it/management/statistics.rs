@@ -101,3 +101,20 @@ async fn queues_are_sorted_by_what_was_counted() {
         assert_eq!(names(&all).len(), 3);
     }
 }
+
+#[tokio::test]
+async fn what_needs_attention_is_named_to_those_who_may_see_it() {
+    let server = TestServer::start().await;
+    assert_eq!(get(&server, "/attention").await, json!([]));
+    let client = work(&server).await;
+    let found = get(&server, "/attention").await;
+    let item = json!({
+        "kind": "queue_without_consumers", "severity": "warning", "vhost": "/", "name": "q", "messages": 10,
+    });
+    assert!(found.as_array().unwrap().contains(&item), "{found}");
+    walk(&server, &[("PUT /api/users/eve", r#"{"password": "x", "tags": "management"}"#, 201, "")]).await;
+    let eve = authorization_of("eve:x");
+    let answer = receive(send(&server, "GET /api/attention", &[("Authorization", &eve)], "").await).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
+    drop(client);
+}
