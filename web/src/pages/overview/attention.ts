@@ -1,6 +1,6 @@
 // What needs attention, put into words. The facts are the broker's; see GET /api/attention.
 
-import { bytes, count, duration, rate } from '$lib/format';
+import { bytes, count, rate } from '$lib/format';
 import { type Key, known } from '$lib/i18n/index.svelte';
 import { link } from '$lib/router';
 import type { Attention, Node } from '$lib/types';
@@ -9,7 +9,7 @@ const figure = (value: unknown, format: (value: number) => string) => (typeof va
 
 /** Parameters of the words; those that a kind does not have are empty. */
 export function facts(item: Attention): Record<string, string> {
-  const others = Object.entries(item).map(([name, value]) => [name, typeof value === 'number' ? count(value) : String(value)]);
+  const others = Object.entries(item).map(([name, value]) => [name, typeof value === 'number' ? count(value) : String(value ?? '')]);
   return {
     ...Object.fromEntries(others),
     name: item.name ?? '',
@@ -17,10 +17,9 @@ export function facts(item: Attention): Record<string, string> {
     rate_promised: figure(item.rate_promised, rate),
     rate_delivered: figure(item.rate_delivered, rate),
     messages: figure(item.messages, count),
-    used: figure(item.used ?? item.bytes ?? item.mem_used, bytes),
-    free: figure(item.free ?? item.bytes ?? item.disk_free, bytes),
-    limit: figure(item.limit ?? item.limit_bytes, bytes),
-    age: figure(item.age_ms, duration),
+    used: figure(item.used, bytes),
+    free: figure(item.free, bytes),
+    limit: figure(item.limit, bytes),
   };
 }
 
@@ -34,8 +33,8 @@ const ABOUT_RULES = ['rule_stopped', 'rule_failing'];
 
 /** Where it is looked into. */
 export function hrefOf(item: Attention): string | undefined {
-  if (item.kind === 'source_failing') return '#/sources';
-  if (ABOUT_RULES.includes(item.kind)) return '#/rules';
+  if (item.kind === 'source_failing' && item.name) return link('sources', item.name);
+  if (ABOUT_RULES.includes(item.kind) && item.name) return link('rules', item.name);
   if (item.vhost !== undefined && item.name) return link('queues', item.vhost, item.name);
   return undefined;
 }
