@@ -241,6 +241,23 @@ impl Connection {
         self.take_event()
     }
 
+    /// Sends what is in the buffer and heartbeats, and reads nothing: for a holder who has no room for more. Ends only
+    /// with an error. Dropped, it loses nothing.
+    pub async fn keep_alive(&mut self) -> ClientError {
+        poll_fn(|cx| {
+            if let Err(error) = self.check_alive().and_then(|()| self.poll_write(cx)) {
+                return Poll::Ready(error);
+            }
+            // What is not read cannot be missed.
+            self.last_received = Instant::now();
+            match self.poll_beat(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(error),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     fn take_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.events_bytes -= size_bytes(&event);

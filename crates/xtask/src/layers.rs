@@ -15,6 +15,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("millpond-bench", &["millpond-model", "millpond-amqp-client"]),
     ("millpond-store", &["millpond-model"]),
     ("millpond-broker", &["millpond-model", "millpond-calendar", "millpond-store"]),
+    ("millpond-shovel", &["millpond-model", "millpond-amqp-client", "millpond-broker"]),
     ("millpond-engine", &["millpond-model", "millpond-calendar", "millpond-events", "millpond-broker"]),
     ("millpond-server", &["millpond-model", "millpond-amqp-codec", "millpond-events", "millpond-broker"]),
     (
@@ -29,6 +30,7 @@ const MAP: &[(&str, &[&str])] = &[
             "millpond-broker",
             "millpond-engine",
             "millpond-server",
+            "millpond-shovel",
         ],
     ),
     (

@@ -37,7 +37,7 @@ pub use messages::{
 };
 use millpond_model::VhostName;
 pub(crate) use parameters::Parameters;
-pub use parameters::{CLUSTER_NAME, Parameter, ParameterError};
+pub use parameters::{CLUSTER_NAME, Keeper, Parameter, ParameterError};
 pub use queues::{QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, Totals};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;

@@ -7,9 +7,10 @@ use super::VhostMissing;
 use crate::definition::{encode_parameter, parameter_key};
 use crate::{Broker, Saved, WriteRefused};
 use millpond_model::VhostName;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The parameter of the node that is told to clients as the name of the cluster.
 pub const CLUSTER_NAME: &str = "cluster_name";
@@ -56,6 +57,16 @@ pub enum ParameterError {
         /// How long it is.
         size_bytes: usize,
     },
+    /// Its keeper does not take it.
+    #[error("{component} '{name}': {reason}")]
+    BadValue {
+        /// Whose.
+        component: Box<str>,
+        /// Its name.
+        name: Box<str>,
+        /// In the keeper's words.
+        reason: String,
+    },
     /// The name of the cluster is told to clients.
     #[error("cluster_name: a text of 1 to {NAME_MAX_BYTES} bytes is expected")]
     BadClusterName,
@@ -73,21 +84,63 @@ pub enum ParameterError {
     Refused(#[from] WriteRefused),
 }
 
+/// Who gives the parameters of a component a meaning: a room beside the broker, which does not know it.
+pub trait Keeper: Send + Sync + std::fmt::Debug {
+    /// The value to be kept, or why it cannot be, for a person; `kept` is what it replaces.
+    fn check(
+        &self,
+        vhost: &VhostName,
+        name: &str,
+        value: &Value,
+        kept: Option<&Value>,
+    ) -> Result<Value, String>;
+
+    /// The value as it may be shown: without secrets.
+    fn shown(&self, value: &Value) -> Value;
+
+    /// Parameters of the component were set or cleared. Must be quick, and may not call the broker.
+    fn changed(&self);
+
+    /// How each one is, for the management API.
+    fn states(&self) -> Vec<(VhostName, Value)>;
+
+    /// Has one begin anew; `false`: there is none.
+    fn restart(&self, vhost: &VhostName, name: &str) -> bool;
+}
+
+/// Keepers by component.
+#[derive(Debug, Default)]
+pub(crate) struct Keepers(RwLock<BTreeMap<&'static str, Arc<dyn Keeper>>>);
+
+impl Keepers {
+    fn get(&self, component: &str) -> Option<Arc<dyn Keeper>> {
+        self.0.read().get(component).cloned()
+    }
+
+    fn tell_all(&self) {
+        self.0.read().values().for_each(|keeper| keeper.changed());
+    }
+}
+
 type Key = (Option<VhostName>, Box<str>, Box<str>);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct Parameters(Mutex<BTreeMap<Key, Value>>);
+pub(crate) struct Parameters {
+    all: Mutex<BTreeMap<Key, Value>>,
+    keepers: Keepers,
+}
 
 impl Parameters {
     /// Takes one over from the store.
     pub(crate) fn restore(&self, Parameter { vhost, component, name, value }: Parameter) {
-        self.0.lock().insert((vhost, component, name), value);
+        self.all.lock().insert((vhost, component, name), value);
     }
 
     /// What is stored of them is the caller's to delete.
     pub(crate) fn forget_vhost(&self, vhost: &VhostName) {
-        self.0.lock().retain(|key, _| key.0.as_ref() != Some(vhost));
+        self.all.lock().retain(|key, _| key.0.as_ref() != Some(vhost));
+        self.keepers.tell_all();
     }
 }
 
@@ -110,21 +163,56 @@ impl Parameter {
 }
 
 impl Broker {
-    /// Every parameter: the node's first, then by vhost, component and name.
+    /// Every parameter: the node's first, then by vhost, component and name. Without the secrets that keepers know of.
     pub fn list_parameters(&self) -> Vec<Parameter> {
-        let all = self.core.parameters.0.lock();
+        let mut all = self.parameters_where(|_| true);
+        for parameter in &mut all {
+            if let Some(keeper) = self.core.parameters.keepers.get(&parameter.component) {
+                parameter.value = keeper.shown(&parameter.value);
+            }
+        }
+        all
+    }
+
+    /// The parameters of a component in all vhosts, as they are, secrets too: for its keeper.
+    pub fn kept_parameters(&self, component: &str) -> Vec<Parameter> {
+        self.parameters_where(|key| *key.1 == *component)
+    }
+
+    fn parameters_where(&self, wanted: impl Fn(&Key) -> bool) -> Vec<Parameter> {
+        let all = self.core.parameters.all.lock();
         let parameter = |((vhost, component, name), value): (&Key, &Value)| Parameter {
             vhost: vhost.clone(),
             component: component.clone(),
             name: name.clone(),
             value: value.clone(),
         };
-        all.iter().map(parameter).collect()
+        all.iter().filter(|(key, _)| wanted(key)).map(parameter).collect()
+    }
+
+    /// From now on this keeper is asked before a parameter of the component is set, and told of changes.
+    pub fn set_keeper(&self, component: &'static str, keeper: Arc<dyn Keeper>) {
+        self.core.parameters.keepers.0.write().insert(component, keeper);
+    }
+
+    /// How the things are that the parameters of a component define; empty without a keeper.
+    pub fn parameter_states(&self, component: &str) -> Vec<(VhostName, Value)> {
+        self.core.parameters.keepers.get(component).map(|keeper| keeper.states()).unwrap_or_default()
+    }
+
+    /// Has the thing that a parameter defines begin anew; `false`: there is none.
+    pub fn restart_parameter(&self, component: &str, vhost: &VhostName, name: &str) -> bool {
+        self.core.parameters.keepers.get(component).is_some_and(|keeper| keeper.restart(vhost, name))
     }
 
     /// Sets a parameter; `true`: it is new.
     pub fn set_parameter(&self, parameter: Parameter) -> Result<(bool, Saved), ParameterError> {
         parameter.check()?;
+        let keeper = self.core.parameters.keepers.get(&parameter.component);
+        let parameter = match (&keeper, parameter.vhost.clone()) {
+            (Some(keeper), Some(vhost)) => self.checked(&**keeper, &vhost, parameter)?,
+            _ => parameter,
+        };
         let value = encode_parameter(&parameter.value);
         if value.len() > VALUE_MAX_BYTES {
             return Err(ParameterError::TooLarge { size_bytes: value.len() });
@@ -138,14 +226,36 @@ impl Broker {
         let Parameter { vhost, component, name, value: json } = parameter;
         let stored = parameter_key(vhost.as_ref(), &component, &name);
         let key = (vhost, component, name);
-        let mut all = self.core.parameters.0.lock();
+        let mut all = self.core.parameters.all.lock();
         if all.len() >= PARAMETERS_MAX && !all.contains_key(&key) {
             return Err(ParameterError::TooMany);
         }
         let is_new = all.insert(key, json).is_none();
+        if let Some(keeper) = keeper {
+            keeper.changed();
+        }
         let mut batch = self.core.store.begin();
         batch.put(&stored, &value);
         Ok((is_new, self.core.save(batch)))
+    }
+
+    /// With the value that its keeper wants kept.
+    fn checked(
+        &self,
+        keeper: &dyn Keeper,
+        vhost: &VhostName,
+        mut parameter: Parameter,
+    ) -> Result<Parameter, ParameterError> {
+        let key = (Some(vhost.clone()), parameter.component.clone(), parameter.name.clone());
+        let kept = self.core.parameters.all.lock().get(&key).cloned();
+        match keeper.check(vhost, &parameter.name, &parameter.value, kept.as_ref()) {
+            Ok(value) => parameter.value = value,
+            Err(reason) => {
+                let Parameter { component, name, .. } = parameter;
+                return Err(ParameterError::BadValue { component, name, reason });
+            }
+        }
+        Ok(parameter)
     }
 
     /// Removes a parameter.
@@ -157,9 +267,12 @@ impl Broker {
     ) -> Result<Saved, ParameterError> {
         self.core.check_writable()?;
         let key = (vhost.cloned(), component.into(), name.into());
-        let mut all = self.core.parameters.0.lock();
+        let mut all = self.core.parameters.all.lock();
         if all.remove(&key).is_none() {
             return Err(ParameterError::Missing { component: component.into(), name: name.into() });
+        }
+        if let Some(keeper) = self.core.parameters.keepers.get(component) {
+            keeper.changed();
         }
         let mut batch = self.core.store.begin();
         batch.delete(&parameter_key(vhost, component, name));
@@ -169,6 +282,6 @@ impl Broker {
     /// The name of the cluster, if one was set.
     pub fn cluster_name(&self) -> Option<Box<str>> {
         let key = (None, "".into(), CLUSTER_NAME.into());
-        self.core.parameters.0.lock().get(&key)?.as_str().map(Into::into)
+        self.core.parameters.all.lock().get(&key)?.as_str().map(Into::into)
     }
 }
