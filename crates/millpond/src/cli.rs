@@ -18,6 +18,7 @@ mod routing;
 mod rules;
 mod schedules;
 mod secrets;
+mod shovels;
 mod sources;
 mod tls;
 mod topology;
@@ -93,6 +94,7 @@ fn command() -> Command {
         .subcommand(messages::command())
         .subcommand(schedules::command())
         .subcommand(secrets::command())
+        .subcommand(shovels::command())
         .subcommand(sources::command())
         .subcommand(tls::command())
         .subcommand(users::command())
@@ -167,6 +169,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),
         Some(("secrets", matches)) => secrets::dispatch(matches),
+        Some(("shovels", matches)) => shovels::dispatch(matches),
         Some(("sources", matches)) => sources::dispatch(matches),
         Some(("tls", matches)) => tls::dispatch(matches),
         Some(("users", matches)) => users::dispatch(matches),

@@ -13,6 +13,7 @@ use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, Tls, stop_pair};
+use millpond_shovel::Shovels;
 use millpond_store::{Store, StoreOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -55,6 +56,8 @@ async fn serve(settings: &Settings) -> Result<()> {
     }
     let broker = Broker::open(store.clone(), recovery, options)?;
     tracing::info!(data_dir = %settings.data_dir.display(), queues_with_messages = found, "store opened");
+    // Before any definition is taken: it checks those that are shovels.
+    let shovels = Shovels::start(broker.clone());
     if let Some(definitions) = &definitions {
         definitions.load(&broker, settings).await?;
     }
@@ -87,7 +90,13 @@ async fn serve(settings: &Settings) -> Result<()> {
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
-    server.run(broker, stopped).await;
+    let mut stopping = stopped.clone();
+    // While connections say goodbye: what is on its way may still arrive.
+    let shovels_end = async {
+        stopping.stopped().await;
+        shovels.shut_down().await;
+    };
+    tokio::join!(server.run(broker, stopped), shovels_end);
     control.abort();
     reloading.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);

@@ -5,6 +5,7 @@ use millpond_shovel::Shovels;
 use millpond_testkit::TestServer;
 use serde_json::{Value, json};
 
+#[expect(clippy::needless_pass_by_value, reason = "a macro's value, made at the call")]
 fn with(changes: Value) -> Value {
     let mut value = json!({
         "src-uri": "amqp://a:b@localhost:1/", "src-queue": "q", "dest-uri": "amqp://", "dest-queue": "q",

@@ -55,9 +55,12 @@ impl Client {
                 Publish { routing_key: queue.as_bytes(), properties, body: &body, ..Publish::default() };
             last = self.connection.publish(self.channel, &publish).unwrap();
         }
-        while last > 0 {
+        if last == 0 {
+            return;
+        }
+        loop {
             match self.connection.next().await.unwrap() {
-                Event::Confirm(confirm) if confirm.tag == last => break,
+                Event::Confirm(confirm) if confirm.tag == last => return,
                 Event::Confirm(_) => {}
                 other => panic!("{other:?}"),
             }

@@ -7,6 +7,7 @@
 //! | `login` | login |
 //! | `users` | users, whoami, permissions, topic-permissions, auth |
 //! | `policies`, `parameters` | policies, operator-policies; parameters, global-parameters, cluster-name |
+//! | `shovels` | shovels: how they are |
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
 //! | `definitions` | export and import |
@@ -41,6 +42,7 @@ mod operations;
 mod parameters;
 mod policies;
 mod queues;
+mod shovels;
 mod statistics;
 mod transfers;
 mod users;
@@ -143,6 +145,7 @@ fn asked(shared: Shared) -> Router {
         .merge(graph::router())
         .merge(operations::router())
         .merge(transfers::router())
+        .merge(shovels::router())
         .merge(crate::http::openapi::router())
         .fallback(|| async { missing().called(OBJECT_NOT_FOUND) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))

@@ -5,6 +5,7 @@ use super::fields::Fields;
 use super::limits::{limit_of, show_vhost_limits, with_vhost_limit};
 use super::listing::Listing;
 use super::policies::{show_value, spec_of};
+use super::shovels::SHOVEL;
 use super::{Answer, Asker, Management, Shared, missing, put_status, vhost_name};
 use crate::http::commit::saved;
 use crate::http::refusal::Refusal;
@@ -138,7 +139,8 @@ fn find<'a>(
 ) -> Result<(&'a Broker, bool), Refusal> {
     let broker = match component {
         // These two are an administrator's by their own paths too.
-        VHOST_LIMITS | OPERATOR_POLICY => asker.administer()?,
+        // And a shovel acts in its vhost with all permissions.
+        VHOST_LIMITS | OPERATOR_POLICY | SHOVEL => asker.administer()?,
         _ => asker.may(Operation::SetPolicy(vhost))?,
     };
     let found = broker.list_vhosts().into_iter().find(|it| it.name == *vhost).ok_or_else(missing)?;
