@@ -85,7 +85,7 @@ impl Mover<'_> {
                 SessionEvent::ConsumerCancelled { .. } => self.ended = Some(ShovelError::Cancelled),
                 SessionEvent::Shutdown => self.ended = Some(local(SOURCE)(&"the broker shuts down")),
                 SessionEvent::Closed { reason } => self.ended = Some(local(SOURCE)(&reason)),
-                SessionEvent::LeasesEnded { .. } | SessionEvent::Reply { .. } => {}
+                SessionEvent::LeasesEnded { .. } | SessionEvent::Reply { .. } | SessionEvent::Drain => {}
             }
         }
         Ok(())

@@ -366,7 +366,7 @@ impl LocalSource {
                     SessionEvent::Committed { result, .. } => {
                         result.map_err(|error| local(SOURCE)(&error))?;
                     }
-                    SessionEvent::LeasesEnded { .. } | SessionEvent::Reply { .. } => {}
+                    SessionEvent::LeasesEnded { .. } | SessionEvent::Reply { .. } | SessionEvent::Drain => {}
                 }
             }
             self.session.deliveries_written(size_bytes);
