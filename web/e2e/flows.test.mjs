@@ -103,6 +103,18 @@ it('the topology is drawn, searched and cut to a neighbourhood', async () => {
   await page.getByRole('heading', { name: 'mails.out' }).waitFor();
 });
 
+it('a message is explained: which bindings take it, and why it does not come to a queue', async () => {
+  await visitor.open('/topology?explain=1');
+  const form = page.locator('main form');
+  await field('Exchange', form).fill('orders');
+  await field('Routing key', form).fill('order.placed');
+  await field('Queue in question', form).fill('orders.charge');
+  await press('Explain', form);
+  await page.getByText('It does not reach orders.charge').waitFor();
+  await page.getByText('The binding key is', { exact: false }).or(page.getByText('does not fit the pattern')).first().waitFor();
+  await page.locator('svg .line.lit').first().waitFor();
+});
+
 it('a mistake in a topology is told by its line, and a mended one is applied', async () => {
   await visitor.open('/topology-file');
   const editor = page.getByRole('textbox', { name: 'Topology file' });

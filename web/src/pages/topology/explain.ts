@@ -2,27 +2,31 @@
 
 import { lineId, type Graph } from './graph';
 
-export interface ExplainStep {
+/** A reason in English words, and for programs: the console words it by `code`. */
+export interface Reason {
+  code: string;
+  reason: string;
+  facts?: Record<string, string | number>;
+}
+
+export interface ExplainStep extends Reason {
   exchange: string;
   type: string;
-  destination: string;
-  destination_type: 'queue' | 'exchange';
+  /** Null where it leads nowhere. */
+  destination: string | null;
+  destination_type: 'queue' | 'exchange' | null;
   binding_key: string;
-  arguments?: Record<string, unknown>;
   matched: boolean;
-  /** In English, with its facts. */
-  reason: string;
-  /** The same for programs: what the console words by. */
-  code?: string;
-  facts?: Record<string, string | number>;
 }
 
 export interface Explanation {
   routed: boolean;
   queues: string[];
+  /** Why it may not be published at all. */
+  refused: Reason | null;
   steps: ExplainStep[];
-  /** Of the queue that was asked for. */
-  queue_reasons?: { reason: string; code?: string; facts?: Record<string, string | number> }[];
+  /** What becomes of it in the queues, or why it does not come to the one that was asked for. */
+  queue_reasons: (Reason & { queue: string })[];
 }
 
 /** Ids of the nodes and lines that the message takes. */
@@ -34,7 +38,7 @@ export function litBy(explanation: Explanation, graph: Graph, vhost: string, exc
   if (begin) lit.add(begin);
   for (const step of explanation.steps.filter(({ matched }) => matched)) {
     const from = idOf(step.exchange, ['exchange']);
-    const to = idOf(step.destination, step.destination_type === 'exchange' ? ['exchange'] : ['queue', 'stream']);
+    const to = idOf(step.destination ?? '', step.destination_type === 'exchange' ? ['exchange'] : ['queue', 'stream']);
     if (from) lit.add(from);
     if (to) lit.add(to);
     if (from && to) lit.add(lineId(from, to));

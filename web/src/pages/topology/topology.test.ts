@@ -128,10 +128,12 @@ describe('a view', () => {
 
 describe('an explanation', () => {
   it('lights what the message takes', () => {
-    const step = { type: 'topic', destination_type: 'queue' as const, binding_key: '', reason: '' };
+    const step = { type: 'topic', destination_type: 'queue' as const, binding_key: '', reason: '', code: 'always' };
     const explanation: Explanation = {
       routed: true,
       queues: ['bills'],
+      refused: null,
+      queue_reasons: [],
       steps: [
         { ...step, exchange: 'orders', destination: 'bills', matched: true },
         { ...step, exchange: 'orders', destination: 'mails', matched: false },

@@ -2,7 +2,8 @@ import type { Words } from '../index.svelte';
 import { admin } from './admin';
 import { broker } from './broker';
 import { engine } from './engine';
+import { explain } from './explain';
 import { shell } from './shell';
 import { topology } from './topology';
 
-export const zh: Words = { ...shell, ...broker, ...admin, ...engine, ...topology };
+export const zh: Words = { ...shell, ...broker, ...admin, ...engine, ...topology, ...explain };
