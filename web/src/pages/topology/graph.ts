@@ -9,11 +9,13 @@ export interface GraphNode {
   kind: Kind;
   name: string;
   vhost?: string;
-  /** Ready messages of a queue or stream. */
+  /** Messages in it, or that it has in hand. */
   messages?: number;
   /** Messages per second through it. */
-  rate?: number;
+  rate?: number | null;
   state?: string;
+  /** Of an exchange, a source or an action. */
+  type?: string;
   /** Where the console shows it: `#/queues/%2F/orders`. */
   href?: string;
   /** Consumers that a node stands for, if it stands for several. */
@@ -30,8 +32,9 @@ export interface GraphEdge {
 export interface Graph {
   nodes: GraphNode[];
   edges: GraphEdge[];
-  /** There is more than the broker tells of at once. */
+  /** There is more than the broker tells of at once: so many things in all. */
   truncated?: boolean;
+  total?: number;
 }
 
 /** All that leads from one node to another, drawn as one line. */
