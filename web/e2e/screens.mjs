@@ -14,6 +14,8 @@ export const SCREENS = [
   ['channels', '/channels'],
   ['consumers', '/consumers'],
   ['topology', '/topology'],
+  ['explain', '/topology?explain=1&exchange=orders&key=order.placed&queue=orders.charge', (page) =>
+    page.locator('main form').getByRole('button', { name: /^(Explain|解释)$/ }).click()],
   ['topology-table', '/topology?as=table'],
   ['rules', '/rules'],
   ['rule', '/rules/remind'],
@@ -22,7 +24,11 @@ export const SCREENS = [
   ['rule-history', '/rules/receipt?tab=history'],
   ['sources', '/sources'],
   ['source', '/sources/clock'],
-  ['topology-file', '/topology-file', (page) => page.getByRole('button', { name: /^(Plan|计划)$/ }).click()],
+  ['topology-file', '/topology-file', async (page) => {
+    const editor = page.getByRole('textbox').last();
+    await editor.fill((await editor.inputValue()).replace('orders.charge: {}', 'orders.charge: {}\n  orders.archive: {}'));
+    await page.getByRole('button', { name: /^(Plan|计划)$/ }).click();
+  }],
   ['secrets', '/secrets'],
   ['users', '/users'],
   ['user', '/users/shop'],
