@@ -72,6 +72,8 @@ fn rules_are_seen_tried_stopped_and_replayed() {
     let wrong = until(&broker, "GET /rules/wrong", |rule| rule["failed"] == 3);
     assert_eq!(wrong["failures"].as_array().map(Vec::len), Some(3));
     assert_eq!(wrong["last_failure"]["parked"], true);
+    let (_, parked) = broker.http("GET /rules/wrong/dead-letters?count=2", "");
+    assert_eq!(parked["messages"].as_array().map(Vec::len), Some(2), "{parked}");
     let double = until(&broker, "GET /rules/double", |rule| rule["acted"] == 2);
     assert_eq!((&double["queue"], &double["rule"]["when"]), (&json!("rule.double"), &json!(".data.n > 1")));
     let (_, tried) = broker.http("POST /rules/double/test", r#"{"event": {"data": {"n": 21}}}"#);

@@ -5,7 +5,7 @@
 
 use super::fields::Fields;
 use super::listing::{Listing, parameter};
-use super::{Answer, Asker, Shared};
+use super::{Answer, Asker, Shared, transfers};
 use crate::engine_door::{EngineRefused, EngineReplay, EngineRequest, RuleChange};
 use crate::http::refusal::Refusal;
 use axum::body::Bytes;
@@ -31,6 +31,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/rules", get(rules))
         .route("/rules/{rule}", get(rule))
         .route("/rules/{rule}/{change}", put(change_rule))
+        .route("/rules/{rule}/dead-letters", get(dead_letters))
         .route("/rules/{rule}/history", get(history))
         .route("/rules/{rule}/test", post(test))
         .route("/rules/{rule}/replay", post(replay))
@@ -110,6 +111,18 @@ async fn change_rule(
         _ => return Err(super::missing()),
     };
     change(&shared, &asker, EngineRequest::ChangeRule(rule, wanted)).await
+}
+
+/// What stands in its parking queue, for those who may read that.
+async fn dead_letters(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(rule): Path<String>,
+    uri: Uri,
+) -> Answer {
+    let found = ask(&shared, &asker, Operation::SeeEngine, EngineRequest::Rule(rule)).await?;
+    let queue = found["parking_queue"].as_str().unwrap_or_default();
+    transfers::look(&asker, "/", queue, &uri).await
 }
 
 async fn history(State(shared): State<Shared>, asker: Asker, Path(rule): Path<String>) -> Answer {

@@ -13,6 +13,7 @@
 //! | `definitions` | export and import |
 //! | `operations`, `transfers` | queues paused, browsed and emptied into others; consumers changed and ended |
 //! | `explain`, `graph` | where a message would go and why; what there is and how it hangs together |
+//! | `waiting` | schedules, delayed messages |
 //! | `engine` | rules, sources, topology, secrets |
 //! | `statistics` | none of its own: what was counted, as all of them show it |
 //! | `attention` | what somebody should look at |
@@ -47,6 +48,7 @@ mod statistics;
 mod transfers;
 mod users;
 mod vhosts;
+mod waiting;
 
 use super::Facts;
 use super::door::Door;
@@ -143,6 +145,7 @@ fn asked(shared: Shared) -> Router {
         .merge(engine::router())
         .merge(explain::router())
         .merge(graph::router())
+        .merge(waiting::router())
         .merge(operations::router())
         .merge(transfers::router())
         .merge(shovels::router())

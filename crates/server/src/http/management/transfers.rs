@@ -50,13 +50,18 @@ fn number<T: std::str::FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, Refu
 }
 
 async fn browse(asker: Asker, Path((vhost, queue)): Path<(String, String)>, uri: Uri) -> Answer {
-    let (vhost, found) = queues::find(&asker, &vhost, &queue)?;
+    look(&asker, &vhost, &queue, &uri).await
+}
+
+/// What a queue holds, as the query asks.
+pub(super) async fn look(asker: &Asker, vhost: &str, queue: &str, uri: &Uri) -> Answer {
+    let (vhost, found) = queues::find(asker, vhost, queue)?;
     let name = found.name;
     let broker = asker.may(Operation::Use(&vhost, Right::Read, Thing::Queue(name.as_str())))?;
-    let from = number(&uri, "from")?.unwrap_or(0);
-    let count = number(&uri, "count")?.unwrap_or(COUNT_DEFAULT).min(COUNT_MAX);
-    let truncate = number(&uri, "truncate")?.unwrap_or(TRUNCATE_DEFAULT);
-    let text = |name| parameter(&uri, name).filter(|text| !text.is_empty());
+    let from = number(uri, "from")?.unwrap_or(0);
+    let count = number(uri, "count")?.unwrap_or(COUNT_DEFAULT).min(COUNT_MAX);
+    let truncate = number(uri, "truncate")?.unwrap_or(TRUNCATE_DEFAULT);
+    let text = |name| parameter(uri, name).filter(|text| !text.is_empty());
     let filter = MessageFilter {
         text: text("search"),
         routing_key: text("routing_key"),

@@ -13,6 +13,7 @@ mod permits;
 mod statistics;
 mod topology;
 mod users;
+mod waiting;
 
 use crate::http::*;
 use millpond_testkit::TestServer;
