@@ -9,6 +9,7 @@ mod clients;
 mod definitions;
 mod delayed;
 mod doctor;
+mod explain;
 mod health;
 mod hidden;
 mod messages;
@@ -91,6 +92,7 @@ fn command() -> Command {
         .subcommands(node::commands())
         .subcommand(api::command())
         .subcommand(delayed::command())
+        .subcommand(explain::command())
         .subcommand(messages::command())
         .subcommand(schedules::command())
         .subcommand(secrets::command())
@@ -165,6 +167,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some((noun @ ("definitions" | "parameters"), matches)) => definitions::dispatch(noun, matches),
         Some(("overview", matches)) => node::dispatch(matches),
         Some(("api", matches)) => api::dispatch(matches),
+        Some(("explain", matches)) => explain::dispatch(matches),
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),
         Some(("schedules", matches)) => schedules::dispatch(matches),

@@ -103,6 +103,30 @@ fn rules_are_seen_tried_stopped_and_replayed() {
 }
 
 #[test]
+fn the_command_line_explains_in_lines_and_in_json() {
+    let broker = Broker::start(BrokerOptions::default());
+    assert_eq!(broker.http("PUT /queues/%2F/orders", "{}").0, 201);
+    assert_eq!(broker.http("PUT /exchanges/%2F/shop", r#"{"type": "topic"}"#).0, 201);
+    broker.http("POST /bindings/%2F/e/shop/q/orders", r#"{"routing_key": "order.*"}"#);
+    let (code, told, error) = broker.ask(&["explain", "shop", "order.new", "--header", "a=b"]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(
+        told,
+        "it reaches orders\n+ shop (topic) -> queue orders: the routing key 'order.new' fits the pattern 'order.*'\n  \
+         queue orders: it is put into the queue\n  queue orders: nobody consumes from the queue\n"
+    );
+    let (_, told, _) = broker.ask(&["explain", "shop", "other", "--queue", "orders", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["routed"], &told["queue_reasons"][0]["code"]), (&json!(false), &json!("not_routed")));
+    let paused = broker.ask(&["queues", "pause", "orders"]);
+    assert_eq!(
+        (paused.0, broker.http("GET /queues/%2F/orders", "").1["state"].clone()),
+        (0, json!("paused")),
+        "{paused:?}"
+    );
+}
+
+#[test]
 fn sources_are_seen_stopped_and_started() {
     let broker = Broker::start(BrokerOptions::default());
     broker.http("PUT /topology", TOPOLOGY);
