@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 /// Where the topology is kept.
 const TOPOLOGY_KEY: &[u8] = b"topology";
@@ -250,6 +251,11 @@ impl Engine {
     /// the same again changes nothing. What is in the broker and not in the file is left alone, but for what an
     /// earlier topology bound.
     pub async fn apply(&self, file: &str, text: &str) -> Result<ApplyReport, ApplyError> {
+        let span = tracing::info_span!(target: "millpond::trace", "engine.apply", file);
+        self.apply_now(file, text).instrument(span).await
+    }
+
+    async fn apply_now(&self, file: &str, text: &str) -> Result<ApplyReport, ApplyError> {
         let changing = self.inner.changing.lock().await;
         if *changing {
             return Err(ApplyError::ShutDown);

@@ -48,6 +48,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 pub(crate) use users::{PermissionText, UserRequest};
 
 /// Longest request: the definitions of a large broker.
@@ -138,6 +139,29 @@ pub(crate) enum Request {
         /// What.
         ask: MessageRequest,
     },
+}
+
+impl Request {
+    /// For traces.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Shutdown { .. } => "shutdown",
+            Self::Apply { .. } => "apply",
+            Self::Plan { .. } => "plan",
+            Self::Rules { .. } => "rules",
+            Self::Admin { .. } => "admin",
+            Self::Delayed { .. } => "delayed",
+            Self::Schedules { .. } => "schedules",
+            Self::Secrets { .. } => "secrets",
+            Self::Users { .. } => "users",
+            Self::Sources { .. } => "sources",
+            Self::Api { .. } => "api",
+            Self::Messages { .. } => "messages",
+            #[allow(unreachable_patterns, reason = "a neighbour's requests are named as they come")]
+            _ => "other",
+        }
+    }
 }
 
 /// The answer to [`Request::Plan`].
@@ -258,7 +282,13 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
         Err(error) => Answer::Error(format!("a request that this broker does not know: {error}")),
         Ok(request) => {
             let progress = Progress::default();
-            let mut work = pin!(carry_out(request, rooms, progress.clone()));
+            let span = tracing::info_span!(
+                target: "millpond::trace",
+                "control",
+                otel.name = format!("control {}", request.name()),
+                otel.failed = tracing::field::Empty,
+            );
+            let mut work = pin!(carry_out(request, rooms, progress.clone()).instrument(span.clone()));
             let mut before = (0, 0);
             let done = loop {
                 tokio::select! {
@@ -271,6 +301,7 @@ async fn serve_one(stream: UnixStream, rooms: &Rooms) -> Result<()> {
                     say(&mut write, &Answer::Progress { done, total }).await?;
                 }
             };
+            span.record("otel.failed", done.is_err());
             done.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok)
         }
     };

@@ -9,6 +9,7 @@ mod serve;
 mod settings;
 mod supervisor;
 mod tls;
+mod traces;
 mod watchdog;
 
 /// Small allocations by the million are a broker's life; this allocator is faster at them than the C library's. What

@@ -7,6 +7,7 @@ use crate::control;
 use crate::engine_room::EngineRoom;
 use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
+use crate::traces::{Exporter, SpanLayer};
 use crate::{tls, watchdog};
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
@@ -23,6 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long connections may take to say goodbye.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,13 +37,21 @@ const OPEN_FILES: u64 = 1 << 20;
 
 /// Serves until SIGINT, SIGTERM or `millpond shutdown`.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
-    start_logging(&settings.log, settings.log_format)?;
+    let (exporter, spans) = Exporter::new(settings)?.unzip();
+    start_logging(&settings.log, settings.log_format, spans)?;
     raise_open_files();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.worker_threads > 0 {
         builder.worker_threads(settings.worker_threads);
     }
-    builder.enable_all().thread_name("millpond-net").build()?.block_on(serve(settings))
+    builder.enable_all().thread_name("millpond-net").build()?.block_on(async {
+        let exporting = exporter.map(Exporter::run).transpose()?;
+        let served = serve(settings).await;
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
+        }
+        served
+    })
 }
 
 async fn serve(settings: &Settings) -> Result<()> {
@@ -138,17 +150,20 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     out.flush().context("standard output")
 }
 
-fn start_logging(filter: &str, format: LogFormat) -> Result<()> {
+fn start_logging(filter: &str, format: LogFormat, spans: Option<SpanLayer>) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| format!("`log` = `{filter}`"))?;
     // In a file or a journal, colours are noise.
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(cli::is_coloured(&std::io::stderr()));
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let log = match format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter.and(SpanLayer::others())))
+        .with(spans.map(|spans| spans.with_filter(SpanLayer::traces())))
+        .init();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ mod value;
 
 use millpond_server::{CertificateName, ClientCertificates};
 pub(crate) use source::{file, load};
-pub(crate) use value::{ByteSize, LogFormat, SettingValue, SyncSetting, TlsVersion, Watermark};
+pub(crate) use value::{ByteSize, LogFormat, SettingValue, Share, SyncSetting, TlsVersion, Watermark};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -133,6 +133,14 @@ settings! {
     log: String = ["info"];
     /// What the log is written as: `text` for people, `json` for programs, one object a line.
     log_format: LogFormat = ["text"];
+    /// A collector of OpenTelemetry traces, by OTLP over HTTP: `http://127.0.0.1:4318`; empty: none are made.
+    otel_endpoint: String = [""];
+    /// Headers for the collector: `NAME=VALUE`, several with commas between.
+    otel_headers: String = [""];
+    /// What the traces call this broker.
+    otel_service_name: String = ["millpond"];
+    /// Share of the traces that begin here and are sent, from 0 to 1; a caller's `traceparent` decides for its own.
+    otel_sampling: Share = ["1"];
     /// The user that is made in a new data directory: an administrator with all permissions. Later changes have no effect: see `millpond users`.
     default_user: String = ["guest"];
     /// The password that user is made with.

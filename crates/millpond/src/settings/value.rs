@@ -29,6 +29,18 @@ pub(crate) trait SettingValue: Sized {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
+/// A share, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share(pub(crate) f64);
+
+impl SettingValue for Share {
+    const SHAPE: &'static str = "SHARE";
+    fn parse(text: &str) -> Result<Self, String> {
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or_else(|| format!("must be a share from 0 to 1, not `{text}`"))
+    }
+}
+
 /// `always`, `os` or an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyncSetting(pub(crate) SyncMode);

@@ -98,6 +98,11 @@ impl Broker {
         (status, serde_json::from_str(body).unwrap_or_default())
     }
 
+    /// Where HTTP is served.
+    pub(crate) fn http_address(&self) -> &str {
+        &self.http
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }

@@ -3,6 +3,7 @@
 mod binary;
 mod commands;
 mod engine;
+mod traces;
 
 use binary::{Broker, BrokerOptions, millpond, said};
 use serde_json::Value;

@@ -13,11 +13,13 @@ mod metrics;
 mod openapi;
 mod refusal;
 mod serve;
+mod trace;
 
 use crate::engine_door::EngineDoor;
 use crate::options::HttpOptions;
 use crate::stop::StopSignal;
 use axum::Router;
+use axum::middleware::from_fn;
 use door::Door;
 pub(crate) use facts::{Facts, Listening};
 pub use inside::{Api, ApiAnswer, ApiError, ApiRequest};
@@ -49,8 +51,9 @@ impl Doors {
         let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),
-            events: events::router(broker.clone(), door.clone()),
-            management: management::router(broker.clone(), facts.clone(), door.clone(), engine, stop),
+            events: events::router(broker.clone(), door.clone()).layer(from_fn(trace::traced)),
+            management: management::router(broker.clone(), facts.clone(), door.clone(), engine, stop)
+                .layer(from_fn(trace::traced)),
             prometheus: metrics::router(broker.clone(), facts.clone(), None),
             metrics: metrics::router(broker, facts, Some(door)),
         }
