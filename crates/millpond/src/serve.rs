@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::FilterExt;
@@ -103,12 +103,20 @@ async fn serve(settings: &Settings) -> Result<()> {
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
     let mut stopping = stopped.clone();
-    // While connections say goodbye: what is on its way may still arrive.
+    let drained = Notify::new();
+    let served = async {
+        server.run(broker, stopped).await;
+        drained.notify_one();
+    };
+    // While connections say goodbye: what is on its way may still arrive. A drain comes to its end without a stop.
     let shovels_end = async {
-        stopping.stopped().await;
+        tokio::select! {
+            () = stopping.stopped() => {}
+            () = drained.notified() => {}
+        }
         shovels.shut_down().await;
     };
-    tokio::join!(server.run(broker, stopped), shovels_end);
+    tokio::join!(served, shovels_end);
     control.abort();
     reloading.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
