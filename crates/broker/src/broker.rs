@@ -15,7 +15,7 @@ use bytes::Bytes;
 use found::Found;
 use hashbrown::HashMap;
 use millpond_model::UserName;
-use millpond_store::{Batch, OnCommit, ReadValuesError, Recovery, Store, StoreStatus};
+use millpond_store::{Batch, OnCommit, ReadValuesError, Recovery, Store, StoreFigures, StoreStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
 use users::StoredUsers;
@@ -207,6 +207,11 @@ impl Broker {
     /// The store's state, for health checks and the publisher's door.
     pub fn store_status(&self) -> StoreStatus {
         self.core.store.status()
+    }
+
+    /// What the store did since it was opened.
+    pub fn store_figures(&self) -> StoreFigures {
+        self.core.store.figures()
     }
 
     /// All keyed values of a room, with the keys it gave to [`Self::put_value`], sorted.

@@ -48,7 +48,7 @@ pub use clock::Clock;
 pub use delayed::{DelayedContent, DelayedMessage};
 pub use error::*;
 pub use event::*;
-pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreStatus};
+pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreFigures, StoreStatus};
 pub use notice::{Notice, Noticed, Notices};
 pub use pattern::{BadPattern, NameSearch};
 pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};

@@ -16,6 +16,7 @@ mod db;
 mod encoding;
 mod epoch;
 mod error;
+mod figures;
 pub mod fs;
 mod options;
 mod queue;
@@ -29,6 +30,7 @@ mod wal;
 
 pub use batch::Batch;
 pub use error::{CommitError, OpenError, ReadValuesError, StoreStatus};
+pub use figures::StoreFigures;
 pub use options::{StoreOptions, SyncMode, WAL_SEGMENT_SIZE_MIN_BYTES};
 pub use queue::{Fetch, OnQueue, QueueId, QueueLog, Read};
 pub use recovery::{RecoveredQueue, Recovery};

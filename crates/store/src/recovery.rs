@@ -83,6 +83,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, options: StoreOptions) -> Result<(St
         blocks: Default::default(),
         paging: Default::default(),
         memory_bytes: Default::default(),
+        counters: Default::default(),
         options,
         fs,
     });

@@ -4,6 +4,7 @@ use crate::batch::{Batch, Pool};
 use crate::checkpoint::Checkpointer;
 use crate::epoch::Epochs;
 use crate::error::{CommitError, OpenError, ReadValuesError, StoreStatus};
+use crate::figures::{Counters, StoreFigures};
 use crate::fs::{FileLock, FileSystem, RealFs};
 use crate::options::StoreOptions;
 use crate::queue::blocks::BlockCache;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 /// Told, on the log writer's thread, that a batch is durable (or will never be). Must be quick and not block.
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) paging: Mutex<()>,
     /// Message bytes that all queues hold in memory.
     pub(crate) memory_bytes: AtomicU64,
+    pub(crate) counters: Counters,
 }
 
 /// The store; cloning counts a reference. The last one dropped closes it.
@@ -143,6 +145,11 @@ impl Store {
     /// Whether the store takes writes.
     pub fn status(&self) -> StoreStatus {
         self.shared.status.get()
+    }
+
+    /// What it did since it was opened.
+    pub fn figures(&self) -> StoreFigures {
+        self.shared.counters.read(self.shared.memory_bytes.load(Relaxed))
     }
 
     /// Commits what waits, syncs, stops the threads. Further commits fail.

@@ -26,6 +26,7 @@ mod replies;
 mod restart;
 mod retained;
 mod schedules;
+mod statistics;
 mod streams;
 mod support;
 mod timing;

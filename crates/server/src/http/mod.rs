@@ -52,10 +52,10 @@ impl Doors {
         Self {
             health: health::router(broker.clone()),
             events: events::router(broker.clone(), door.clone()).layer(from_fn(trace::traced)),
-            management: management::router(broker.clone(), facts.clone(), door.clone(), engine, stop)
+            management: management::router(broker.clone(), facts.clone(), door.clone(), engine.clone(), stop)
                 .layer(from_fn(trace::traced)),
-            prometheus: metrics::router(broker.clone(), facts.clone(), None),
-            metrics: metrics::router(broker, facts, Some(door)),
+            prometheus: metrics::router(broker.clone(), facts.clone(), None, engine.clone()),
+            metrics: metrics::router(broker, facts, Some(door), engine),
         }
     }
 

@@ -331,6 +331,8 @@ impl Writer {
             body.push_slices(&mut slices);
         }
         self.segment.file.write_vectored_at(&slices, self.offset as u64)?;
+        let count = batches.iter().filter(|batch| batch.body.is_some()).count();
+        self.shared.counters.wrote(count, end - self.offset);
         self.offset = end;
         self.unsynced = true;
         Ok(())
@@ -355,12 +357,14 @@ impl Writer {
     }
 
     fn sync(&mut self) -> Result<(), CommitError> {
+        let began = Instant::now();
         if let Err(e) = self.segment.file.sync_data() {
             self.status().poison("sync the log", &e);
             return Err(self.status().refusal());
         }
         self.unsynced = false;
         self.synced_at = Instant::now();
+        self.shared.counters.synced(self.synced_at - began);
         self.durable = Position { segment: self.segment.number, offset: self.offset as u32 };
         Ok(())
     }

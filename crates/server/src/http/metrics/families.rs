@@ -2,7 +2,7 @@
 
 use crate::http::Facts;
 use crate::http::facts::Process;
-use millpond_broker::{Broker, ChannelInfo, Count, Figures, Resource};
+use millpond_broker::{Broker, ChannelInfo, Count, Figures, Resource, StoreStatus};
 
 /// Where the value of a metric comes from.
 pub(super) enum Of<T> {
@@ -335,6 +335,31 @@ pub(super) fn machine(broker: &Broker, facts: &Facts) -> Vec<Single> {
         ));
     }
     all
+}
+
+/// The store, since it was opened.
+pub(super) fn store(broker: &Broker) -> Vec<Single> {
+    const FAMILY: &str = "millpond_store";
+    let figures = broker.store_figures();
+    let counter = |name, help, value| Single::counter(FAMILY, name, help, value);
+    vec![
+        counter("millpond_store_batches_total", "Batches written to the log", figures.batches),
+        counter(
+            "millpond_store_groups_total",
+            "Writes to the log, of a group of batches each",
+            figures.groups,
+        ),
+        counter("millpond_store_log_bytes_total", "Written to the log", figures.log_bytes),
+        counter("millpond_store_syncs_total", "Syncs of the log", figures.syncs),
+        counter("millpond_store_sync_microseconds_total", "How long the syncs took", figures.sync_us),
+        Single::gauge(FAMILY, "millpond_store_memory_bytes", "Messages in memory", figures.memory_bytes),
+        Single::gauge(
+            FAMILY,
+            "millpond_store_writable",
+            "0: it is full, or a write failed",
+            u64::from(matches!(broker.store_status(), StoreStatus::Writable)),
+        ),
+    ]
 }
 
 const PROTOCOL: &str = "protocol=\"amqp091\"";

@@ -9,6 +9,7 @@
 //! What names things is for users with the tag `monitoring`; a listener for Prometheus alone asks for no password, as
 //! RabbitMQ's.
 
+mod engine;
 mod families;
 mod write;
 
@@ -16,13 +17,15 @@ use super::Facts;
 use super::door::Door;
 use super::management::parameters;
 use super::refusal::Refusal;
+use crate::engine_door::EngineDoor;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use engine::EngineFigures;
 use families::{
-    CHANNELS, CONNECTIONS, Connection, EXCHANGES, Exchange, QUEUES, Queue, churn, global, machine,
+    CHANNELS, CONNECTIONS, Connection, EXCHANGES, Exchange, QUEUES, Queue, churn, global, machine, store,
 };
 use millpond_broker::{
     Broker, ChannelInfo, ConnectionInfo, Operation, QueueOrder, QueueOrderBy, QueuePage, Totals,
@@ -46,26 +49,35 @@ struct Metrics {
     facts: Arc<Facts>,
     /// `None`: nobody is asked who they are.
     door: Option<Arc<Door>>,
+    engine: Option<Arc<dyn EngineDoor>>,
 }
 
 /// The metrics. Without a door nobody is asked for a password.
-pub(super) fn router(broker: Broker, facts: Arc<Facts>, door: Option<Arc<Door>>) -> Router {
+pub(super) fn router(
+    broker: Broker,
+    facts: Arc<Facts>,
+    door: Option<Arc<Door>>,
+    engine: Option<Arc<dyn EngineDoor>>,
+) -> Router {
     Router::new()
         .route("/metrics", get(sums))
         .route("/metrics/per-object", get(per_object))
         .route("/metrics/detailed", get(detailed))
-        .with_state(Arc::new(Metrics { broker, facts, door }))
+        .with_state(Arc::new(Metrics { broker, facts, door, engine }))
 }
 
 type Shared = Arc<Metrics>;
 
 async fn sums(State(shared): State<Shared>) -> Response {
-    answer(move || shared.sums()).await
+    let engine = EngineFigures::of(shared.engine.as_deref()).await;
+    answer(move || shared.sums(&engine)).await
 }
 
 async fn per_object(State(shared): State<Shared>, request: Request) -> Result<Response, Refusal> {
     shared.let_in(request).await?;
-    Ok(answer(move || shared.each(Page::new("rabbitmq_", Vec::new()), &Wanted::default())).await)
+    let engine = EngineFigures::of(shared.engine.as_deref()).await;
+    let page = Page::new("rabbitmq_", Vec::new());
+    Ok(answer(move || shared.each(page, &Wanted::default(), &engine)).await)
 }
 
 async fn detailed(State(shared): State<Shared>, request: Request) -> Result<Response, Refusal> {
@@ -77,7 +89,9 @@ async fn detailed(State(shared): State<Shared>, request: Request) -> Result<Resp
         return Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], "").into_response());
     }
     let wanted = Wanted::read(&uri);
-    Ok(answer(move || shared.each(Page::new("rabbitmq_detailed_", families), &wanted)).await)
+    let engine = EngineFigures::of(shared.engine.as_deref()).await;
+    let page = Page::new("rabbitmq_detailed_", families);
+    Ok(answer(move || shared.each(page, &wanted, &engine)).await)
 }
 
 async fn answer(text: impl FnOnce() -> String + Send + 'static) -> Response {
@@ -132,7 +146,7 @@ impl Metrics {
         all
     }
 
-    fn sums(&self) -> String {
+    fn sums(&self, engine: &EngineFigures) -> String {
         let mut page = Page::new("rabbitmq_", Vec::new());
         let (broker, totals) = (&self.broker, self.totals());
         let node = broker.node_counts(None);
@@ -159,6 +173,8 @@ impl Metrics {
         page.singles(churn(&node));
         page.singles(global(&node, totals.consumers));
         page.singles(machine(broker, &self.facts));
+        page.singles(store(broker));
+        engine.sums(&mut page);
         page.text()
     }
 
@@ -172,7 +188,7 @@ impl Metrics {
     }
 
     /// Thing by thing.
-    fn each(&self, mut page: Page, wanted: &Wanted) -> String {
+    fn each(&self, mut page: Page, wanted: &Wanted, engine: &EngineFigures) -> String {
         let broker = &self.broker;
         let mut vhosts: Vec<_> = broker.list_vhosts().into_iter().map(|vhost| vhost.name).collect();
         vhosts.retain(|vhost| wanted.vhost(vhost.as_str()));
@@ -182,6 +198,8 @@ impl Metrics {
         let node = broker.node_counts(None);
         page.singles(churn(&node));
         page.singles(machine(broker, &self.facts));
+        page.singles(store(broker));
+        engine.each(&mut page);
         if page.wants_family("vhost_status") {
             let lines = vhosts.iter().map(|vhost| (format!("vhost=\"{}\"", label(vhost.as_str())), 1));
             page.lines("cluster_vhost_status", "1: the vhost runs", lines);

@@ -98,7 +98,18 @@ impl Page {
 
     /// A metric of several lines.
     pub(super) fn lines(&mut self, name: &str, help: &str, lines: impl Iterator<Item = (String, u64)>) {
-        let name = self.head(name, help, false);
+        self.lines_of(name, help, false, lines);
+    }
+
+    /// As [`Self::lines`], of a metric that may only grow.
+    pub(super) fn lines_of(
+        &mut self,
+        name: &str,
+        help: &str,
+        is_counter: bool,
+        lines: impl Iterator<Item = (String, u64)>,
+    ) {
+        let name = self.head(name, help, is_counter);
         lines.for_each(|(labels, value)| self.line(&name, &labels, value));
     }
 }

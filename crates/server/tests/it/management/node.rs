@@ -121,6 +121,8 @@ async fn metrics_are_told_to_anybody_and_name_no_queue() {
         "rabbitmq_channel_messages_delivered_ack_total 1",
         "rabbitmq_channel_messages_unacked 1",
         "rabbitmq_queue_messages_published_total 1",
+        "millpond_store_writable 1",
+        "# TYPE millpond_store_syncs_total counter",
     ] {
         assert!(answer.body.lines().any(|it| it == line), "{line}: {}", answer.body);
     }
