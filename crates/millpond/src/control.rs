@@ -158,8 +158,7 @@ impl Request {
             Self::Sources { .. } => "sources",
             Self::Api { .. } => "api",
             Self::Messages { .. } => "messages",
-            #[allow(unreachable_patterns, reason = "a neighbour's requests are named as they come")]
-            _ => "other",
+            Self::Tls { .. } => "tls",
         }
     }
 }

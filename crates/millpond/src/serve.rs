@@ -13,7 +13,9 @@ use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, Tls, stop_pair};
+use millpond_server::{
+    AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, StopSignal, Tls, stop_pair,
+};
 use millpond_shovel::Shovels;
 use millpond_store::{Store, StoreOptions};
 use std::io::Write;
@@ -102,21 +104,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
-    let mut stopping = stopped.clone();
-    let drained = Notify::new();
-    let served = async {
-        server.run(broker, stopped).await;
-        drained.notify_one();
-    };
-    // While connections say goodbye: what is on its way may still arrive. A drain comes to its end without a stop.
-    let shovels_end = async {
-        tokio::select! {
-            () = stopping.stopped() => {}
-            () = drained.notified() => {}
-        }
-        shovels.shut_down().await;
-    };
-    tokio::join!(served, shovels_end);
+    run_to_the_end(server.run(broker, stopped.clone()), stopped, shovels.shut_down()).await;
     control.abort();
     reloading.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
@@ -124,6 +112,28 @@ async fn serve(settings: &Settings) -> Result<()> {
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends the shovels while connections say goodbye, when what is on its way may still arrive; or after a drain, which
+/// comes to its end without a stop.
+async fn run_to_the_end(
+    serving: impl Future<Output = ()>,
+    mut stopping: StopSignal,
+    ending_shovels: impl Future<Output = ()>,
+) {
+    let drained = Notify::new();
+    let served = async {
+        serving.await;
+        drained.notify_one();
+    };
+    let shovels_end = async {
+        tokio::select! {
+            () = stopping.stopped() => {}
+            () = drained.notified() => {}
+        }
+        ending_shovels.await;
+    };
+    tokio::join!(served, shovels_end);
 }
 
 fn engine_options(settings: &Settings) -> EngineOptions {

@@ -48,7 +48,7 @@ impl Message {
         self
     }
 
-    fn message(self, field: u64, value: Self) -> Self {
+    fn message(self, field: u64, value: &Self) -> Self {
         self.bytes(field, &value.0)
     }
 }
@@ -60,7 +60,7 @@ fn key_value(key: &str, value: &Attribute) -> Message {
         Attribute::Bool(value) => Message::default().number(2, (*value).into()),
         Attribute::Int(value) => Message::default().number(3, *value as u64),
     };
-    Message::default().bytes(1, key.as_bytes()).message(2, value)
+    Message::default().bytes(1, key.as_bytes()).message(2, &value)
 }
 
 /// `Span`.
@@ -77,10 +77,10 @@ fn span_message(span: &Span) -> Message {
         out = out.bytes(4, &span.place.parent.to_be_bytes());
     }
     for (key, value) in &span.attributes {
-        out = out.message(9, key_value(key, value));
+        out = out.message(9, &key_value(key, value));
     }
     if span.failed {
-        out = out.message(15, Message::default().number(3, STATUS_ERROR));
+        out = out.message(15, &Message::default().number(3, STATUS_ERROR));
     }
     out
 }
@@ -91,13 +91,13 @@ pub(super) fn request(service: &str, spans: &[Span]) -> Vec<u8> {
     let resource = [("service.name", service), ("service.version", version)]
         .into_iter()
         .map(|(key, value)| key_value(key, &Attribute::Text(value.to_owned())))
-        .fold(Message::default(), |out, attribute| out.message(1, attribute));
+        .fold(Message::default(), |out, attribute| out.message(1, &attribute));
     let scope = Message::default().bytes(1, b"millpond").bytes(2, version.as_bytes());
     let scoped = spans
         .iter()
-        .fold(Message::default().message(1, scope), |out, span| out.message(2, span_message(span)));
-    let of_resource = Message::default().message(1, resource).message(2, scoped);
-    Message::default().message(1, of_resource).0
+        .fold(Message::default().message(1, &scope), |out, span| out.message(2, &span_message(span)));
+    let of_resource = Message::default().message(1, &resource).message(2, &scoped);
+    Message::default().message(1, &of_resource).0
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ impl Got {
 
 /// Listens for ever; what comes in goes into the channel.
 fn collector() -> (String, mpsc::Receiver<Got>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
