@@ -80,7 +80,8 @@ impl Watch {
     }
 }
 
-fn watermark_bytes(watermark: Watermark, machine_bytes: Option<u64>) -> u64 {
+/// From where on it is an alarm. Bytes.
+pub(crate) fn watermark_bytes(watermark: Watermark, machine_bytes: Option<u64>) -> u64 {
     match (watermark, machine_bytes) {
         (Watermark::Bytes(bytes), _) => bytes,
         (Watermark::Share(share), Some(bytes)) => (bytes as f64 * share) as u64,
@@ -89,7 +90,7 @@ fn watermark_bytes(watermark: Watermark, machine_bytes: Option<u64>) -> u64 {
 }
 
 /// What this process may use: the machine's memory, or less if its control group (a container) has less. Bytes.
-fn machine_memory_bytes() -> Option<u64> {
+pub(crate) fn machine_memory_bytes() -> Option<u64> {
     let machine =
         std::fs::read_to_string("/proc/meminfo").ok().and_then(|info| kib_field(&info, "MemTotal:"));
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();

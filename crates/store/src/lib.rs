@@ -33,7 +33,7 @@ pub use error::{CommitError, OpenError, ReadValuesError, StoreStatus};
 pub use figures::StoreFigures;
 pub use options::{StoreOptions, SyncMode, WAL_SEGMENT_SIZE_MIN_BYTES};
 pub use queue::{Fetch, OnQueue, QueueId, QueueLog, Read};
-pub use recovery::{RecoveredQueue, Recovery};
+pub use recovery::{FORMAT_VERSION, RecoveredQueue, Recovery};
 pub use repair::RepairReport;
 #[doc(hidden)]
 pub use replayed::fuzz_log;

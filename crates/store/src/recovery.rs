@@ -30,8 +30,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The data format that this program writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The data format that this program writes; it reads all up to it.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// What was found at the start.
 #[derive(Debug)]

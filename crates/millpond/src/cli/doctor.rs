@@ -1,6 +1,7 @@
 //! `millpond doctor`: whether a broker can run well with these settings on this machine, or does.
 
 mod checks;
+mod machine;
 
 use super::{environment, print, settings_of, style};
 use crate::control::{Listing, Shown};
@@ -79,6 +80,9 @@ fn examine(matches: &ArgMatches) -> Vec<Finding> {
     findings.extend(checks::tls(&settings));
     let running = Running::find(&settings.data_dir);
     findings.extend(checks::data_dir(&settings));
+    findings.extend(machine::data(&settings));
+    findings.extend(machine::disk_speed(&settings));
+    findings.push(machine::memory(&settings));
     findings.extend(checks::broker(&running));
     findings.push(checks::open_files(&settings, &running));
     findings.extend(checks::addresses(&settings, &running));

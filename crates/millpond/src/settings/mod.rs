@@ -196,7 +196,7 @@ pub(crate) fn table() -> String {
     let mut out = String::from("| File key | Flag | Environment | Default | What |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = match setting.default {
-            [] => "none".to_owned(),
+            [] | [""] => "none".to_owned(),
             values => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
         };
         out += &format!(
