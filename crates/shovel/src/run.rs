@@ -4,7 +4,7 @@ use crate::dest::Dest;
 use crate::error::ShovelError;
 use crate::properties::Painter;
 use crate::room::COMPONENT;
-use crate::source::Source;
+use crate::source::Ready;
 use crate::spec::{DeleteAfter, ShovelSpec};
 use crate::state::{ShovelState, ShovelStatus};
 use crate::{bridge, local};
@@ -109,8 +109,12 @@ async fn attempt(job: &Job, number: usize, stop: &mut watch::Receiver<bool>) -> 
     }
     let (broker, vhost, name, spec) = (&job.broker, &job.vhost, &job.name, &job.spec);
     let open = async {
+        // The source first, or one that refuses the login leaves a queue behind at the destination. It consumes last:
+        // what it got would come back redelivered, and count against a quorum queue's limit, while there is no
+        // destination.
+        let source = Ready::open(broker, vhost, name, spec, number).await?;
         let dest = Dest::open(broker, vhost, name, spec, number).await?;
-        let (source, length) = Source::open(broker, vhost, name, spec, number).await?;
+        let (source, length) = source.consume(name, spec).await?;
         Ok::<_, ShovelError>((source, dest, length))
     };
     let (source, dest, length) = tokio::select! {

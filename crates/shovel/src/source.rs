@@ -52,25 +52,45 @@ pub(crate) struct LocalSource {
     first: u64,
 }
 
-impl Source {
-    /// Connects and consumes; how many messages the queue has.
+/// A source that is connected and has its queue, and gets no messages yet.
+pub(crate) enum Ready {
+    Remote { source: Box<RemoteSource>, queue: String, length: u64 },
+    Local { session: Session },
+}
+
+impl Ready {
     pub(crate) async fn open(
         broker: &Broker,
         vhost: &VhostName,
         name: &str,
         spec: &ShovelSpec,
         attempt: usize,
-    ) -> Result<(Self, u64), ShovelError> {
+    ) -> Result<Self, ShovelError> {
         let uris = &spec.source.uris;
         if uris.is_empty() {
-            let (source, length) = LocalSource::open(broker, vhost, name, spec).await?;
-            return Ok((Self::Local(Box::new(source)), length));
+            return Ok(Self::Local { session: open_session(broker, vhost, name, SOURCE)? });
         }
-        let uri = &uris[attempt % uris.len()];
-        let (source, length) = RemoteSource::open(uri, &name_of(vhost, name), spec).await?;
-        Ok((Self::Remote(Box::new(source)), length))
+        RemoteSource::open(&uris[attempt % uris.len()], &name_of(vhost, name), spec).await
     }
 
+    /// Begins to consume; how many messages the queue had.
+    pub(crate) async fn consume(self, name: &str, spec: &ShovelSpec) -> Result<(Source, u64), ShovelError> {
+        match self {
+            Self::Remote { mut source, queue, length } => {
+                source.consume(&queue, spec).await?;
+                Ok((Source::Remote(source), length))
+            }
+            Self::Local { mut session } => {
+                let mut events = Vec::new();
+                let length = consume_locally(&mut session, &mut events, name, spec).await?;
+                let source = LocalSource { session, events, out: VecDeque::new(), first: 1 };
+                Ok((Source::Local(Box::new(source)), length))
+            }
+        }
+    }
+}
+
+impl Source {
     /// Waits for messages; takes those that came, up to a limit.
     pub(crate) async fn next(&mut self, out: &mut Vec<Taken>, most: usize) -> Result<(), ShovelError> {
         match self {
@@ -157,7 +177,7 @@ pub(crate) async fn remote_queue(
 }
 
 impl RemoteSource {
-    async fn open(uri: &Uri, name: &str, spec: &ShovelSpec) -> Result<(Self, u64), ShovelError> {
+    async fn open(uri: &Uri, name: &str, spec: &ShovelSpec) -> Result<Ready, ShovelError> {
         let connection = Connection::open(uri, &client_options(name)).await;
         let mut connection = connection.map_err(|error| ShovelError::Connect { side: SOURCE, error })?;
         let (queue, length) = match &spec.from {
@@ -175,14 +195,19 @@ impl RemoteSource {
             }
         };
         let channel = connection.open_channel().await.map_err(client(SOURCE))?;
-        connection.qos(channel, spec.prefetch).await.map_err(client(SOURCE))?;
+        Ok(Ready::Remote { source: Box::new(Self { connection, channel }), queue, length })
+    }
+
+    async fn consume(&mut self, queue: &str, spec: &ShovelSpec) -> Result<(), ShovelError> {
+        let Self { connection, channel } = self;
+        connection.qos(*channel, spec.prefetch).await.map_err(client(SOURCE))?;
         let consume = Consume {
             no_ack: spec.ack_mode == AckMode::NoAck,
             arguments: spec.consumer_arguments.clone(),
             ..Consume::default()
         };
-        connection.consume(channel, &queue, &consume).await.map_err(client(SOURCE))?;
-        Ok((Self { connection, channel }, length))
+        connection.consume(*channel, queue, &consume).await.map_err(client(SOURCE))?;
+        Ok(())
     }
 
     async fn next(&mut self, out: &mut Vec<Taken>, most: usize) -> Result<(), ShovelError> {
@@ -324,18 +349,6 @@ pub(crate) async fn consume_locally(
 }
 
 impl LocalSource {
-    async fn open(
-        broker: &Broker,
-        vhost: &VhostName,
-        name: &str,
-        spec: &ShovelSpec,
-    ) -> Result<(Self, u64), ShovelError> {
-        let mut session = open_session(broker, vhost, name, SOURCE)?;
-        let mut events = Vec::new();
-        let length = consume_locally(&mut session, &mut events, name, spec).await?;
-        Ok((Self { session, events, out: VecDeque::new(), first: 1 }, length))
-    }
-
     async fn next(&mut self, out: &mut Vec<Taken>) -> Result<(), ShovelError> {
         loop {
             let Self { session, events, .. } = self;

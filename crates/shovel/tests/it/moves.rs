@@ -235,3 +235,19 @@ async fn nothing_is_lost_when_connections_break_at_any_moment() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_refuses_the_login_leaves_no_queue_at_the_destination() {
+    let (there, here) = (TestServer::start().await, TestServer::start().await);
+    let shovels = Shovels::start(here.broker().clone());
+    let value = json!({
+        "src-uri": uri(there.amqp()).replace(":guest@", ":wrong@"), "src-queue": "orders",
+        "dest-uri": "amqp://", "dest-queue": "orders",
+    });
+    set(here.broker(), "s", value).unwrap();
+    until("it waits", || state(here.broker(), "s").is_some_and(|it| it["state"] == "terminated")).await;
+    assert!(
+        here.broker().list_queues(&crate::vhost()).unwrap().iter().all(|it| it.name.as_str() != "orders")
+    );
+    shovels.shut_down().await;
+}
