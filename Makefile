@@ -60,6 +60,7 @@ examples: build ## The examples, also with the broker killed in the middle
 	bash examples/orders/check
 	bash examples/password-reset/check
 	bash examples/functions/check
+	bash examples/migration/check
 
 bench: build ## Measure beside the null broker (AMQPLOAD=DIR names the folder of the load generator)
 	bash bench/run
