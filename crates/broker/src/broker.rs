@@ -3,7 +3,7 @@
 mod found;
 mod users;
 
-use crate::access::{Known, Operator, Origin, PasswordHash, User};
+use crate::access::{Bearer, Known, Operator, Origin, PasswordHash, TokenScopes, User};
 use crate::admin::{NewPassword, UserSpec};
 use crate::core::Core;
 use crate::session::Session;
@@ -18,6 +18,7 @@ use millpond_model::UserName;
 use millpond_store::{Batch, OnCommit, ReadValuesError, Recovery, Store, StoreFigures, StoreStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use users::StoredUsers;
 
 /// The broker; cloning counts a reference.
@@ -118,9 +119,27 @@ impl Broker {
         Ok(login)
     }
 
+    /// Lets in who has come with a token that somebody has verified.
+    pub fn login_by_token(
+        &self,
+        user: UserName,
+        scopes: TokenScopes,
+        expires_ms: u64,
+        peer: Option<IpAddr>,
+    ) -> Login {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Login { user, peer, origin: Origin::Token(Arc::new(Bearer { scopes, expires_ms, number })) }
+    }
+
     /// A login of before, for another request from `peer`: as long as the user is there, with the password and the tags
     /// it had. Costs next to nothing.
     pub fn renew_login(&self, login: &Login, peer: Option<IpAddr>) -> Result<Login, LoginError> {
+        if let Origin::Token(bearer) = &login.origin
+            && self.core.options.clock.now_ms() >= bearer.expires_ms
+        {
+            return Err(LoginError::Ended { user: login.user.clone() });
+        }
         if let Origin::Table { version } = login.origin
             && self.core.access.get(&login.user).is_none_or(|user| user.version != version)
         {
@@ -134,7 +153,9 @@ impl Broker {
     fn may_come_from(&self, login: &Login) -> Result<(), LoginError> {
         let options = &self.core.options;
         let remote = login.peer.is_some_and(|peer| !peer.to_canonical().is_loopback());
-        if remote && options.default_user_loopback_only && login.user == options.default_user {
+        // A token of that name has no password that everybody knows.
+        let is_token = matches!(login.origin, Origin::Token(_));
+        if remote && !is_token && options.default_user_loopback_only && login.user == options.default_user {
             return Err(LoginError::LoopbackOnly { user: login.user.clone() });
         }
         Ok(())

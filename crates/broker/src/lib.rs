@@ -39,7 +39,7 @@ use std::net::IpAddr;
 
 pub use access::{
     AccessRefused, BadHash, HashAlgorithm, Operation, OperationRefused, Operator, Permissions, Right, Thing,
-    TopicPermission, tag,
+    TokenScopes, TopicPermission, tag,
 };
 pub use admin::*;
 pub use alarm::{AlarmInfo, AlarmLevel, Resource, ResourceLimits, Resources};
@@ -97,7 +97,23 @@ pub struct Login {
 impl Login {
     /// Whether it is the process's own, which may do everything.
     pub(crate) fn is_inside(&self) -> bool {
-        self.origin == access::Origin::Inside
+        matches!(self.origin, access::Origin::Inside)
+    }
+
+    /// When it ends by itself, in milliseconds since 1970; `None`: never.
+    pub fn expires_ms(&self) -> Option<u64> {
+        match &self.origin {
+            access::Origin::Token(bearer) => Some(bearer.expires_ms),
+            _ => None,
+        }
+    }
+
+    /// What two logins of one name differ by: sessions are shared only by those that have the same.
+    pub fn identity(&self) -> u64 {
+        match &self.origin {
+            access::Origin::Token(bearer) => bearer.number,
+            _ => 0,
+        }
     }
 }
 

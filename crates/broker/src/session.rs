@@ -185,6 +185,18 @@ impl Session {
         self.login.is_inside()
     }
 
+    /// Who it is of.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Goes on with another login of the same user: a token in place of one that ends. What was looked up with the
+    /// rights of before is looked up again.
+    pub fn go_on_as(&mut self, login: Login) {
+        self.login = login;
+        self.routes = RouteCache::default();
+    }
+
     /// Whether its vhost went while it was being opened.
     pub(crate) fn is_in_deleted_vhost(&self) -> bool {
         self.vhost.is_deleted()

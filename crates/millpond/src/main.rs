@@ -5,6 +5,7 @@ mod boot_definitions;
 mod cli;
 mod control;
 mod engine_room;
+mod oauth;
 mod serve;
 mod settings;
 mod supervisor;

@@ -8,13 +8,13 @@ use crate::engine_room::EngineRoom;
 use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
 use crate::traces::{Exporter, SpanLayer};
-use crate::{tls, watchdog};
+use crate::{oauth, tls, watchdog};
 use anyhow::{Context, Result};
 use millpond_broker::{Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{
-    AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, StopSignal, Tls, stop_pair,
+    AmqpOptions, HttpOptions, Oauth, Server, ServerOptions, StopHandle, StopSignal, Tls, stop_pair,
 };
 use millpond_shovel::Shovels;
 use millpond_store::{Store, StoreOptions};
@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
 async fn serve(settings: &Settings) -> Result<()> {
     // Addresses first: a second broker by mistake must not touch the first one's directory.
     let tls = tls::load(settings)?;
-    let server = Server::bind(server_options(settings, tls.clone())?).await?;
+    let server = Server::bind(server_options(settings, tls.clone(), oauth::load(settings)?)?).await?;
     let (store, recovery) = Store::open(store_options(settings)).context("the store cannot be opened")?;
     let found = recovery.queues.len();
     let definitions = settings.load_definitions.as_deref().map(BootDefinitions::read).transpose()?;
@@ -268,7 +268,11 @@ fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
     })
 }
 
-fn server_options(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<ServerOptions> {
+fn server_options(
+    settings: &Settings,
+    tls: Option<Arc<Tls>>,
+    oauth: Option<Arc<Oauth>>,
+) -> Result<ServerOptions> {
     let frame_max = u32::try_from(settings.frame_size_max.0).ok().filter(|size| *size >= 4096);
     Ok(ServerOptions {
         amqp_listen: settings.amqp_listen.clone(),
@@ -277,6 +281,7 @@ fn server_options(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<ServerOp
         amqps_listen: settings.amqps_listen.clone(),
         https_listen: settings.https_listen.clone(),
         tls,
+        oauth,
         http: HttpOptions {
             login_idle: settings.http_login_idle,
             connections_max: settings.http_connections_max,

@@ -115,14 +115,20 @@ impl Server {
         let options = Arc::new(self.options.amqp);
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         let (accepting, accept_until) = stop::stop_pair();
-        let (mut loops, mut doors_open) = (JoinSet::new(), JoinSet::new());
-        let shared = amqp::Shared { broker: broker.clone(), options, secured };
+        let (mut loops, mut doors_open, mut keeping) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        let oauth = self.options.oauth;
+        if let Some(oauth) = oauth.clone() {
+            // Dropped with the other loops.
+            keeping.spawn(oauth.keep_fresh());
+        }
+        let shared = amqp::Shared { broker: broker.clone(), options, secured, oauth: oauth.clone() };
         let door = AmqpDoor { shared, slots, stop_timeout: self.options.stop_timeout };
         for (listener, tls) in with_tls(self.amqp, None).chain(with_tls(self.amqps, tls.as_ref())) {
             loops.spawn(door.clone().accept_loop(listener, tls, stop.clone()));
         }
         let options = &self.options.http;
-        let doors = http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone());
+        let doors =
+            http::Doors::new(broker.clone(), facts, options, self.engine, accept_until.clone(), oauth);
         let metrics = doors.prometheus();
         let host = http::Host::new(doors, self.options.http);
         let metrics = host.with_only(metrics);

@@ -1,5 +1,6 @@
 //! Settings of the front ends; the binary declares them with these defaults.
 
+use crate::oauth::Oauth;
 use crate::tls::Tls;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct ServerOptions {
     pub tls: Option<Arc<Tls>>,
     /// Addresses where metrics are served and nothing else, to anybody who can reach them; none by default.
     pub prometheus_listen: Vec<SocketAddr>,
+    /// Tokens in place of passwords.
+    pub oauth: Option<Arc<Oauth>>,
     /// The AMQP front end.
     pub amqp: AmqpOptions,
     /// The HTTP front end.
@@ -80,6 +83,7 @@ impl Default for ServerOptions {
             amqps_listen: vec![(Ipv4Addr::LOCALHOST, 5671).into(), (Ipv6Addr::LOCALHOST, 5671).into()],
             https_listen: vec![(Ipv4Addr::LOCALHOST, 15671).into()],
             tls: None,
+            oauth: None,
             amqp: AmqpOptions::default(),
             http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),

@@ -2,7 +2,7 @@
 
 use millpond_broker::{Broker, BrokerOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, HttpOptions, Server, ServerOptions, StopHandle, Tls, stop_pair};
+use millpond_server::{AmqpOptions, HttpOptions, Oauth, Server, ServerOptions, StopHandle, Tls, stop_pair};
 use millpond_store::fs::FileSystem;
 use millpond_store::{Recovery, Store, StoreOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,26 +68,26 @@ impl TestServer {
             ..store_options(dir.path())
         };
         let opened = Store::open(options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), None).await
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), (None, None)).await
     }
 
     /// Starts one with default settings on this file system, which may fail.
     pub async fn start_on(fs: Arc<dyn FileSystem>) -> Self {
         let options = StoreOptions { wal_segment_size_bytes: 64 << 10, ..store_options(Path::new("/data")) };
         let opened = Store::open_on(fs, options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, None, None).await
+        Self::start_on_store(AmqpOptions::default(), opened, None, (None, None)).await
     }
 
     async fn start_in(amqp: AmqpOptions, dir: TempDir) -> Self {
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(amqp, opened, Some(dir), None).await
+        Self::start_on_store(amqp, opened, Some(dir), (None, None)).await
     }
 
     async fn start_on_store(
         amqp: AmqpOptions,
         opened: (Store, Recovery),
         dir: Option<TempDir>,
-        tls: Option<Arc<Tls>>,
+        (tls, oauth): (Option<Arc<Tls>>, Option<Arc<Oauth>>),
     ) -> Self {
         let (store, recovery) = opened;
         let broker = Broker::open(store.clone(), recovery, broker_options()).unwrap();
@@ -100,6 +100,7 @@ impl TestServer {
             amqps_listen: vec![any_port],
             https_listen: vec![any_port],
             tls,
+            oauth,
             http: HttpOptions::default(),
             stop_timeout: Duration::from_secs(5),
         });
@@ -115,7 +116,14 @@ impl TestServer {
     pub async fn start_secure(amqp: AmqpOptions, tls: Arc<Tls>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(amqp, opened, Some(dir), Some(tls)).await
+        Self::start_on_store(amqp, opened, Some(dir), (Some(tls), None)).await
+    }
+
+    /// Starts one that takes tokens.
+    pub async fn start_with_tokens(oauth: Arc<Oauth>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Store::open(store_options(dir.path())).unwrap();
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), (None, Some(oauth))).await
     }
 
     /// Where AMQP and HTTP are served with TLS.

@@ -11,6 +11,7 @@ mod attempts;
 mod operation;
 mod password;
 mod rights;
+mod token;
 
 use crate::{Login, LoginError};
 use attempts::Attempts;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+pub use token::TokenScopes;
 
 /// The tags that mean something here; others are kept.
 pub mod tag {
@@ -38,10 +40,12 @@ pub mod tag {
     pub const POLICYMAKER: &str = "policymaker";
     /// Sees the vhosts that the user has access to.
     pub const MANAGEMENT: &str = "management";
+    /// All of them.
+    pub const ALL: [&str; 4] = [ADMINISTRATOR, MONITORING, POLICYMAKER, MANAGEMENT];
 }
 
 /// Where a login comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Origin {
     /// The process itself, which may do everything.
     Inside,
@@ -50,6 +54,18 @@ pub(crate) enum Origin {
         /// See [`User::version`].
         version: u64,
     },
+    /// A token, which says itself what its bearer may do.
+    Token(Arc<Bearer>),
+}
+
+/// Who came with a token.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    pub(crate) scopes: TokenScopes,
+    /// In milliseconds since 1970.
+    pub(crate) expires_ms: u64,
+    /// Tells tokens apart.
+    pub(crate) number: u64,
 }
 
 /// A user as it is kept.
@@ -62,12 +78,6 @@ pub(crate) struct User {
     pub(crate) version: u64,
     vhosts: HashMap<VhostName, Arc<Rights>>,
     topics: HashMap<VhostName, Arc<TopicRights>>,
-}
-
-impl User {
-    fn has_tag(&self, tag: &str) -> bool {
-        self.tags.iter().any(|it| **it == *tag)
-    }
 }
 
 /// See the module.
@@ -297,8 +307,19 @@ impl Access {
 
     // ---- questions
 
+    /// The tags of a login; whoever has just been deleted has none.
+    pub(crate) fn tags(&self, login: &Login) -> Vec<Box<str>> {
+        match &login.origin {
+            Origin::Token(bearer) => bearer.scopes.tags().to_vec(),
+            _ => self.get(&login.user).map(|user| user.tags.clone()).unwrap_or_default(),
+        }
+    }
+
     /// Whether a login may open a session in a vhost.
     pub(crate) fn may_enter(&self, login: &Login, vhost: &VhostName) -> bool {
+        if let Origin::Token(bearer) = &login.origin {
+            return bearer.scopes.enters(vhost.as_str());
+        }
         login.is_inside() || self.get(&login.user).is_some_and(|user| user.vhosts.contains_key(vhost))
     }
 
@@ -313,9 +334,15 @@ impl Access {
         if login.is_inside() {
             return Ok(());
         }
-        let user = self.get(&login.user);
-        let rights = user.as_ref().and_then(|user| user.vhosts.get(vhost));
-        match rights.is_some_and(|rights| rights.allow(right, thing)) {
+        let may = match &login.origin {
+            Origin::Token(bearer) => bearer.scopes.allow(right, vhost.as_str(), thing),
+            _ => {
+                let user = self.get(&login.user);
+                let rights = user.as_ref().and_then(|user| user.vhosts.get(vhost));
+                rights.is_some_and(|rights| rights.allow(right, thing))
+            }
+        };
+        match may {
             true => Ok(()),
             false => {
                 let what = thing.to_string();
@@ -335,11 +362,15 @@ impl Access {
         if login.is_inside() {
             return Ok(());
         }
-        let Some(topics) = self.get(&login.user).and_then(|user| user.topics.get(vhost).cloned()) else {
-            return Ok(());
-        };
         let key = String::from_utf8_lossy(key);
-        if topics.allow(right, exchange, &key) {
+        let may = match &login.origin {
+            Origin::Token(bearer) => bearer.scopes.allow_key(right, vhost.as_str(), exchange, &key),
+            _ => {
+                let topics = self.get(&login.user).and_then(|user| user.topics.get(vhost).cloned());
+                topics.is_none_or(|topics| topics.allow(right, exchange, &key))
+            }
+        };
+        if may {
             return Ok(());
         }
         let what = format!("topic '{key}' in exchange '{exchange}'");

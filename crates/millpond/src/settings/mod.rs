@@ -8,7 +8,9 @@ mod value;
 
 use millpond_server::{CertificateName, ClientCertificates};
 pub(crate) use source::{file, load};
-pub(crate) use value::{ByteSize, LogFormat, SettingValue, Share, SyncSetting, TlsVersion, Watermark};
+pub(crate) use value::{
+    ByteSize, LogFormat, SettingValue, Share, SyncSetting, TlsVersion, Watermark, Word, Words,
+};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -105,6 +107,26 @@ settings! {
     tls_min_version: TlsVersion = ["1.2"];
     /// What of a client's certificate is the user's name for SASL EXTERNAL: `distinguished_name`, `common_name` or `subject_alternative_name`.
     tls_login_from: CertificateName = ["distinguished_name"];
+    /// What tokens (OAuth 2) are for, `aud` in them; where it is set, a token is taken as a password.
+    oauth_resource_server_id: Word = [];
+    /// What the scopes of tokens begin with; without it, the resource server's id and a dot.
+    oauth_scope_prefix: Word = [];
+    /// Who issues tokens, `iss` in them; without it, whoever has a key.
+    oauth_issuer: Word = [];
+    /// Where the keys are that tokens are signed with (JWKS): https, or http on this machine.
+    oauth_jwks_url: Word = [];
+    /// File with a public key (PEM) that tokens are signed with.
+    oauth_signing_keys: Vec<PathBuf> = [];
+    /// A claim with scopes besides `scope`, such as `realm_access.roles`.
+    oauth_additional_scopes_key: Word = [];
+    /// Claims whose first text is the user's name.
+    oauth_username_claims: Words = ["preferred_username", "sub", "client_id"];
+    /// Signatures that are taken; those with a shared secret never are.
+    oauth_algorithms: Words = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+    /// How far the clocks of the issuer and of this machine may be apart.
+    oauth_clock_skew: Duration = ["60s"];
+    /// What a page calls itself when it sends somebody to the issuer to log in.
+    oauth_client_id: Word = [];
     /// HTTP connections at once; further ones are closed at once.
     http_connections_max: usize = ["4096"];
     /// How long an HTTP connection may idle, or take for the head of a request.

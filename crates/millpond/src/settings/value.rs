@@ -94,6 +94,43 @@ one_of!(
     "subject_alternative_name" => Self::SubjectAlternativeName
 );
 
+/// A text, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) Option<String>);
+
+/// Some texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+impl SettingValue for Word {
+    const SHAPE: &'static str = "TEXT";
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Err("must be a text, not empty".to_owned())
+        } else {
+            Ok(Self(Some(text.to_owned())))
+        }
+    }
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        match values {
+            [] => Ok(Self(None)),
+            [one] => Self::parse(one),
+            _ => Err(format!("takes one value, not {}", values.len())),
+        }
+    }
+}
+
+impl SettingValue for Words {
+    const SHAPE: &'static str = "TEXT";
+    const REPEATS: bool = true;
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(vec![text.to_owned()]))
+    }
+    fn parse_all(values: &[String]) -> Result<Self, String> {
+        Ok(Self(values.to_vec()))
+    }
+}
+
 impl SettingValue for PathBuf {
     const SHAPE: &'static str = "PATH";
     fn parse(text: &str) -> Result<Self, String> {

@@ -5,9 +5,10 @@ use super::core::{Agreed, Core, End};
 use super::handshake::Opened;
 use super::reply::Fault;
 use super::{farewell, pool};
+use crate::oauth::Oauth;
 use crate::options::AmqpOptions;
 use crate::tls::Wire;
-use millpond_amqp_codec::{HEARTBEAT, connection};
+use millpond_amqp_codec::{HEARTBEAT, ReplyCode, connection};
 use millpond_broker::{Broker, Count, SessionEvent};
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +35,9 @@ const PATIENCE_PAUSE: Duration = Duration::from_millis(200);
 /// Half intervals of silence after which a client is given up: two intervals, and the half that has begun.
 const SILENT_TICKS_MAX: u32 = 5;
 
+/// A token that holds longer is asked for again after that: 30 days. Milliseconds.
+const EXPIRY_MAX_MS: u64 = 30 * 86_400_000;
+
 /// A connection with its socket.
 struct Connection {
     socket: Wire,
@@ -44,6 +48,8 @@ struct Connection {
     resume: bool,
     events: Vec<SessionEvent>,
     heartbeat: Option<Heartbeat>,
+    /// When the token ends, and what waits for it.
+    expiry: Option<(u64, Pin<Box<Sleep>>)>,
     patience: Patience,
 }
 
@@ -68,13 +74,19 @@ struct Heartbeat {
 }
 
 /// Serves an open connection to its end.
-pub(super) async fn run(socket: Wire, opened: Opened, broker: Broker, options: Arc<AmqpOptions>) {
+pub(super) async fn run(
+    socket: Wire,
+    opened: Opened,
+    broker: Broker,
+    (options, oauth): (Arc<AmqpOptions>, Option<Arc<Oauth>>),
+) {
     let Opened { agreed, session, unread } = opened;
-    let core = Core::new(broker, session, options.clone(), &agreed);
+    let core = Core::new(broker, session, (options.clone(), oauth), &agreed);
     let heartbeat = Heartbeat::new(&agreed);
     let resume = !unread.is_empty();
     let patience = Patience::default();
-    let mut this = Connection { socket, core, unread, resume, events: Vec::new(), heartbeat, patience };
+    let (events, expiry) = (Vec::new(), None);
+    let mut this = Connection { socket, core, unread, resume, events, heartbeat, expiry, patience };
     this.core.reply(0, connection::OpenOk::default());
     if this.core.broker.is_draining() {
         this.core.begin_drain();
@@ -114,9 +126,11 @@ impl Connection {
             if !progress {
                 self.core.end_of_drain()?;
                 self.rest();
+                self.poll_expiry(cx)?;
                 return self.poll_heartbeat(cx).map(|()| Poll::Pending);
             }
         }
+        self.poll_expiry(cx)?;
         self.poll_heartbeat(cx)?;
         cx.waker().wake_by_ref();
         Ok(Poll::Pending)
@@ -254,6 +268,22 @@ impl Connection {
                 Ok(true)
             }
         }
+    }
+
+    /// Whether the token still holds that let the client in, if it was one.
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let Some(expires_ms) = self.core.session.login().expires_ms() else { return Ok(()) };
+        if self.expiry.as_ref().is_none_or(|(at_ms, _)| *at_ms != expires_ms) {
+            let left_ms = expires_ms.saturating_sub(self.core.broker.options().clock.now_ms());
+            let timer = Box::pin(tokio::time::sleep(Duration::from_millis(left_ms.min(EXPIRY_MAX_MS))));
+            self.expiry = Some((expires_ms, timer));
+        }
+        let is_over = self.expiry.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_ready());
+        if is_over {
+            let text = "the token has expired: connection.update-secret brings another one";
+            return Err(Fault::new(ReplyCode::NotAllowed, text).into());
+        }
+        Ok(())
     }
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Result<(), End> {

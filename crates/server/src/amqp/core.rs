@@ -6,6 +6,7 @@ use super::consumers::{Consumers, Kind};
 use super::outbox::Outbox;
 use super::publish::{Publisher, Taken, not_open};
 use super::reply::Fault;
+use crate::oauth::Oauth;
 use crate::options::AmqpOptions;
 use millpond_amqp_codec::{Frame, FrameKind, FrameReader, Method, ReplyCode, Sender, basic, channel};
 use millpond_broker::{
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) broker: Broker,
     pub(crate) session: Session,
     pub(crate) options: Arc<AmqpOptions>,
+    oauth: Option<Arc<Oauth>>,
     pub(crate) user: UserName,
     pub(crate) peer: IpAddr,
     pub(crate) name: Box<str>,
@@ -103,7 +105,7 @@ impl Core {
     pub(crate) fn new(
         broker: Broker,
         mut session: Session,
-        options: Arc<AmqpOptions>,
+        (options, oauth): (Arc<AmqpOptions>, Option<Arc<Oauth>>),
         agreed: &Agreed,
     ) -> Self {
         // A full store refuses publishes instead of stopping the reader: acks must come through, they make room.
@@ -115,6 +117,7 @@ impl Core {
             broker,
             session,
             options,
+            oauth,
             user: agreed.user.clone(),
             peer: agreed.peer,
             name: agreed.name.clone(),
@@ -326,14 +329,32 @@ impl Core {
         }
     }
 
+    /// A token in place of one that ends, or the password once more.
     fn update_secret(&mut self, secret: &[u8]) -> Result<(), Fault> {
-        match self.broker.login(self.user.as_str(), secret, Some(self.peer)) {
-            Ok(_) => {
+        let renewed = match &self.oauth {
+            Some(oauth) if Oauth::is_token(secret) => {
+                oauth.verify(&self.broker, secret, self.peer).map_err(|error| error.to_string())
+            }
+            _ => {
+                let login = self.broker.login(self.user.as_str(), secret, Some(self.peer));
+                login.map_err(|error| error.to_string())
+            }
+        };
+        // Rights by a token are not handed to a user of the table, nor the other way round.
+        let same_kind = |it: &millpond_broker::Login| {
+            it.expires_ms().is_some() == self.session.login().expires_ms().is_some()
+        };
+        let fits = |it: &millpond_broker::Login| it.user == self.user && same_kind(it);
+        let renewed =
+            renewed.and_then(|it| if fits(&it) { Ok(it) } else { Err("it is somebody else's".into()) });
+        match renewed {
+            Ok(login) => {
+                self.session.go_on_as(login);
                 self.reply(0, millpond_amqp_codec::connection::UpdateSecretOk {});
                 Ok(())
             }
-            Err(error) => {
-                tracing::warn!(connection = %self.name, reason = %error, "a new secret was refused");
+            Err(reason) => {
+                tracing::warn!(connection = %self.name, reason, "a new secret was refused");
                 Err(Fault::new(ReplyCode::NotAllowed, "new secret was refused"))
             }
         }

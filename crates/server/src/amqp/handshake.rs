@@ -5,6 +5,7 @@ use super::outbox::Outbox;
 use super::reply::Fault;
 use super::{Peer, farewell, sasl};
 use crate::login::log_in;
+use crate::oauth::Oauth;
 use crate::options::AmqpOptions;
 use crate::tls::Wire;
 use millpond_amqp_codec::{
@@ -76,7 +77,7 @@ pub(super) async fn run(
     socket: &mut Wire,
     peer: Peer,
     broker: &Broker,
-    options: &AmqpOptions,
+    (options, oauth): (&AmqpOptions, Option<&Oauth>),
 ) -> Option<Opened> {
     let address = peer.address;
     let mut this = Handshake {
@@ -84,6 +85,7 @@ pub(super) async fn run(
         peer,
         broker,
         options,
+        oauth,
         input: Vec::new(),
         taken: 0,
         frame_max_bytes: FRAME_MAX_BEFORE_TUNE_BYTES,
@@ -105,6 +107,7 @@ struct Handshake<'a> {
     peer: Peer,
     broker: &'a Broker,
     options: &'a AmqpOptions,
+    oauth: Option<&'a Oauth>,
     input: Vec<u8>,
     /// How much of the input is used up.
     taken: usize,
@@ -205,7 +208,7 @@ impl Handshake<'_> {
         })?;
         let checked = match credentials {
             Shown::Password(sasl::Credentials { user, password }) => {
-                let checked = log_in(self.broker, user, password, self.peer.address.ip()).await;
+                let checked = log_in(self.broker, user, password, self.peer.address.ip(), self.oauth).await;
                 checked.map_err(|error| error.to_string())
             }
             Shown::Certificate(user) => user.and_then(|user| {

@@ -28,6 +28,7 @@ mod tally;
 mod transaction;
 mod unacked;
 
+use crate::oauth::Oauth;
 use crate::options::AmqpOptions;
 use crate::tls::{HandshakeError, Secured, Service, Tls, TlsFacts, Wire};
 use millpond_broker::Broker;
@@ -59,11 +60,12 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) options: Arc<AmqpOptions>,
     pub(crate) secured: Arc<Secured>,
+    pub(crate) oauth: Option<Arc<Oauth>>,
 }
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(socket: TcpStream, mut peer: Peer, tls: Option<Arc<Tls>>, shared: Shared) {
-    let Shared { broker, options, secured } = shared;
+    let Shared { broker, options, secured, oauth } = shared;
     let (mut wire, _entry) = match tls {
         None => (Wire::Plain(socket), None),
         // Its state is not needed any more afterwards, and idle connections are many.
@@ -77,9 +79,9 @@ pub(crate) async fn serve(socket: TcpStream, mut peer: Peer, tls: Option<Arc<Tls
         },
     };
     // As above.
-    let handshake = Box::pin(handshake::run(&mut wire, peer, &broker, &options));
+    let handshake = Box::pin(handshake::run(&mut wire, peer, &broker, (&options, oauth.as_deref())));
     let Some(opened) = handshake.await else { return };
-    connection::run(wire, opened, broker, options).await;
+    connection::run(wire, opened, broker, (options, oauth)).await;
 }
 
 fn say(peer: &Peer, error: &HandshakeError) {

@@ -73,7 +73,7 @@ impl Api {
         engine: Option<Arc<dyn EngineDoor>>,
     ) -> Self {
         let login = broker.internal_login();
-        let door = Arc::new(Door::new(broker.clone(), options, facts.http_port()));
+        let door = Arc::new(Door::new(broker.clone(), options, facts.http_port(), None));
         Self { router: management::inside(broker, Arc::new(facts), door, engine), login }
     }
 

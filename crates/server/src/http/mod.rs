@@ -16,6 +16,7 @@ mod serve;
 mod trace;
 
 use crate::engine_door::EngineDoor;
+use crate::oauth::Oauth;
 use crate::options::HttpOptions;
 use crate::stop::StopSignal;
 use axum::Router;
@@ -46,8 +47,9 @@ impl Doors {
         options: &HttpOptions,
         engine: Option<Arc<dyn EngineDoor>>,
         stop: StopSignal,
+        oauth: Option<Arc<Oauth>>,
     ) -> Self {
-        let door = Arc::new(Door::new(broker.clone(), options, facts.http_port()));
+        let door = Arc::new(Door::new(broker.clone(), options, facts.http_port(), oauth));
         let facts = Arc::new(facts);
         Self {
             health: health::router(broker.clone()),

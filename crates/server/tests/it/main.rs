@@ -15,6 +15,7 @@ mod heartbeats;
 mod http;
 mod management;
 mod noise;
+mod oauth;
 mod openapi;
 mod publishing;
 mod store;

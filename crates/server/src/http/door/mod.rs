@@ -1,9 +1,10 @@
-//! Who asks: HTTP Basic (RFC 7617), checked as an AMQP login is, or the cookie that such a login got before.
+//! Who asks: HTTP Basic (RFC 7617) or a token (RFC 6750), checked as an AMQP login is, or the cookie that such a login got before.
 
 mod cookie;
 
 use super::refusal::Refusal;
-use crate::login::log_in;
+use crate::login::{NotLoggedIn, log_in};
+use crate::oauth::Oauth;
 use crate::options::HttpOptions;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
@@ -14,6 +15,7 @@ pub(crate) use cookie::NoRoom;
 use cookie::Sessions;
 use millpond_broker::{Broker, Login, LoginError};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What no other site can make a browser send along: a page that shows itself by it is ours. Without it, somebody who
 /// is logged in could be led to a page that changes things here in their name.
@@ -29,13 +31,19 @@ pub(crate) struct Door {
     broker: Broker,
     sessions: Sessions,
     cookie: String,
+    oauth: Option<Arc<Oauth>>,
 }
 
 impl Door {
     /// `port` is one of ours: browsers know a machine's cookies by their names only, and there may be a second broker.
-    pub(crate) fn new(broker: Broker, options: &HttpOptions, port: Option<u16>) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        options: &HttpOptions,
+        port: Option<u16>,
+        oauth: Option<Arc<Oauth>>,
+    ) -> Self {
         let cookie = format!("millpond_{}", port.unwrap_or_default());
-        Self { broker, sessions: Sessions::new(options.login_idle), cookie }
+        Self { broker, sessions: Sessions::new(options.login_idle), cookie, oauth }
     }
 
     /// The login that a request stands for.
@@ -49,6 +57,9 @@ impl Door {
         {
             return self.by_cookie(token, parts, peer);
         }
+        if let Some(token) = bearer(&parts.headers) {
+            return self.by_token(token, peer).await;
+        }
         let (user, password) = basic(&parts.headers)?;
         self.by_password(user, password, peer).await.map_err(|refusal| challenge(refusal, &parts.headers))
     }
@@ -60,15 +71,29 @@ impl Door {
         password: Vec<u8>,
         peer: SocketAddr,
     ) -> Result<Login, Refusal> {
-        log_in(&self.broker, user, password, peer.ip()).await.map_err(|error| {
+        log_in(&self.broker, user, password, peer.ip(), self.oauth.as_deref()).await.map_err(|error| {
             // As at the AMQP door: the log says why, the client only that.
             tracing::warn!(%peer, %error, "an HTTP request was refused");
             match error {
-                LoginError::TooManyAttempts { retry_after_ms, .. } => {
+                NotLoggedIn::Password(LoginError::TooManyAttempts { retry_after_ms, .. }) => {
                     Refusal::too_fast("too many failed logins").after_ms(retry_after_ms)
                 }
                 _ => unauthorized("user or password is wrong, or this user may not come from there"),
             }
+        })
+    }
+
+    /// The OAuth 2 of this server, if it has one.
+    pub(crate) fn oauth(&self) -> Option<&Oauth> {
+        self.oauth.as_deref()
+    }
+
+    async fn by_token(&self, token: &str, peer: SocketAddr) -> Result<Login, Refusal> {
+        let refuse = || unauthorized("the token is not good here").quietly();
+        let oauth = self.oauth.as_ref().ok_or_else(refuse)?;
+        oauth.log_in(&self.broker, token.as_bytes(), peer.ip()).await.map_err(|error| {
+            tracing::warn!(%peer, %error, "an HTTP request was refused");
+            refuse()
         })
     }
 
@@ -130,6 +155,11 @@ fn unauthorized(reason: &str) -> Refusal {
 /// A page asks for the password itself: the browser must not.
 fn challenge(refusal: Refusal, headers: &HeaderMap) -> Refusal {
     if headers.contains_key(FROM_OUR_PAGE) { refusal.quietly() } else { refusal }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn basic(headers: &HeaderMap) -> Result<(String, Vec<u8>), Refusal> {

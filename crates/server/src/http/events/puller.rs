@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Even a request that does not wait gives a backlog this time to come from the disk.
 const LOOK_MIN: Duration = Duration::from_millis(20);
 
-type Key = (UserName, VhostName, QueueName);
+type Key = (UserName, u64, VhostName, QueueName);
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +107,7 @@ impl Pullers {
         vhost: &VhostName,
         queue: &QueueName,
     ) -> Result<Puller, Refusal> {
-        let key = (login.user.clone(), vhost.clone(), queue.clone());
+        let key = (login.user.clone(), login.identity(), vhost.clone(), queue.clone());
         let mut running = self.running.lock();
         if let Some(puller) = running.get(&key).filter(|puller| !puller.0.is_closed()) {
             return Ok(puller.clone());
@@ -134,7 +134,7 @@ impl Pullers {
     /// The puller of a user and queue, if it runs.
     pub(super) fn known(&self, login: &Login, vhost: &VhostName, queue: &QueueName) -> Option<Puller> {
         let running = self.running.lock();
-        running.get(&(login.user.clone(), vhost.clone(), queue.clone())).cloned()
+        running.get(&(login.user.clone(), login.identity(), vhost.clone(), queue.clone())).cloned()
     }
 }
 

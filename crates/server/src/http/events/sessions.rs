@@ -26,7 +26,8 @@ impl Sessions {
     /// A session of this user on that vhost.
     pub(super) fn take(&self, login: &Login, vhost: &VhostName) -> Result<Session, Refusal> {
         let key = (login.user.clone(), vhost.clone());
-        loop {
+        // Of a token, no session is kept: the next one may say other things of a user of that name.
+        while login.expires_ms().is_none() {
             let kept = self.idle.lock().get_mut(&key).and_then(Vec::pop);
             let Some(mut session) = kept else { break };
             if is_open(&mut session) {
@@ -46,6 +47,9 @@ impl Sessions {
 
     /// Keeps a session whose work has come to its end.
     pub(super) fn put_back(&self, user: &UserName, vhost: &VhostName, session: Session) {
+        if session.login().expires_ms().is_some() {
+            return;
+        }
         let mut idle = self.idle.lock();
         let kept = idle.entry((user.clone(), vhost.clone())).or_default();
         if kept.len() < IDLE_MAX {

@@ -36,9 +36,8 @@ async fn begin(
     let peer = door::peer(&extensions)?;
     let login = shared.door.by_password(user, password, peer).await.map_err(Refusal::quietly)?;
     let operator = shared.broker.operator(login.clone());
-    let broker = operator.may(Operation::Enter)?;
-    let tags = broker.user(&login.user).map(|user| user.tags).unwrap_or_default();
-    let shown = json!({ "name": login.user.as_str(), "tags": tags });
+    operator.may(Operation::Enter)?;
+    let shown = json!({ "name": login.user.as_str(), "tags": operator.tags() });
     let cookie = shared.door.begin(login, is_secure(&extensions, &headers)).map_err(|NoRoom| {
         Refusal::too_fast("too many are logged in: log in again later, or use HTTP Basic")
     })?;

@@ -8,7 +8,7 @@ use crate::http::commit::saved;
 use crate::http::refusal::Refusal;
 use crate::login::hashing;
 use axum::body::Bytes;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -43,15 +43,24 @@ pub(super) fn router() -> Router<Shared> {
 
 async fn whoami(asker: Asker) -> Answer {
     let name = &asker.login().user;
-    // Whoever has just been deleted has no tags.
-    let found = asker.may(Operation::Enter)?.user(name);
-    let tags = found.map(|user| user.tags).unwrap_or_default();
-    Ok(Json(json!({ "name": name.as_str(), "tags": tags })).into_response())
+    asker.may(Operation::Enter)?;
+    Ok(Json(json!({ "name": name.as_str(), "tags": asker.0.tags() })).into_response())
 }
 
-/// Logins are by password.
-async fn auth() -> Answer {
-    Ok(Json(json!({ "oauth_enabled": false })).into_response())
+/// How a page may log somebody in; anybody may ask.
+async fn auth(State(shared): State<Shared>) -> Answer {
+    let Some(oauth) = shared.door.oauth() else {
+        return Ok(Json(json!({ "oauth_enabled": false })).into_response());
+    };
+    let options = oauth.options();
+    let shown = json!({
+        "oauth_enabled": true,
+        "oauth_client_id": options.client_id,
+        "oauth_provider_url": options.issuer,
+        "oauth_resource_id": options.resource_server_id,
+        "oauth_disable_basic_auth": false,
+    });
+    Ok(Json(shown).into_response())
 }
 
 async fn hash_password(_: Asker, Path(password): Path<String>) -> Answer {
