@@ -15,10 +15,10 @@ from test_management import request
 # What RabbitMQ-Overview (dashboard 10991) draws, the present one and that before RabbitMQ 3.9. Of the present one only
 # rabbitmq_message_size_bytes is missing, a panel that says itself that it may be empty.
 DASHBOARD_METRICS = """
-rabbitmq_identity_info rabbitmq_build_info rabbitmq_connections rabbitmq_channels
+rabbitmq_identity_info rabbitmq_build_info rabbitmq_erlang_uptime_seconds rabbitmq_connections rabbitmq_channels
 rabbitmq_consumers rabbitmq_queues rabbitmq_queue_messages_ready rabbitmq_queue_messages_unacked
 rabbitmq_resident_memory_limit_bytes rabbitmq_process_resident_memory_bytes rabbitmq_disk_space_available_bytes
-rabbitmq_process_open_fds rabbitmq_process_max_fds rabbitmq_global_consumers
+rabbitmq_process_open_fds rabbitmq_process_max_fds rabbitmq_global_publishers rabbitmq_global_consumers
 rabbitmq_global_messages_received_total rabbitmq_global_messages_received_confirm_total
 rabbitmq_global_messages_routed_total rabbitmq_global_messages_confirmed_total
 rabbitmq_global_messages_unroutable_dropped_total rabbitmq_global_messages_unroutable_returned_total
@@ -59,7 +59,7 @@ def test_M5_every_metric_of_rabbitmqs_overview_dashboard_is_there(broker):
     for _ in range(3):
         channel.basic_publish("", "q", b"x")
     channel.basic_get("q", auto_ack=True)
-    found = metrics(broker)
+    found = [it for it in metrics(broker) if it[0].startswith("rabbitmq_")]
     values = {name: value for name, _, value in found}
     assert [name for name in DASHBOARD_METRICS if name not in values] == []
     assert len(values) == len(found), "the dashboards join by node: one line a name"
@@ -68,16 +68,19 @@ def test_M5_every_metric_of_rabbitmqs_overview_dashboard_is_there(broker):
         "rabbitmq_global_messages_received_total": 3,
         "rabbitmq_global_messages_confirmed_total": 3,
         "rabbitmq_global_messages_delivered_get_auto_ack_total": 1,
+        "rabbitmq_global_publishers": 1,
         "rabbitmq_queues": 1,
     }
     assert {name: values[name] for name in expected} == expected
 
 
-def test_M5_the_dashboard_can_choose_cluster_and_node(broker):
+def test_M5_the_dashboard_can_choose_cluster_node_and_endpoint(broker):
     labels = {name: labels for name, labels, _ in metrics(broker)}
     identity = labels["rabbitmq_identity_info"]
+    assert identity["rabbitmq_endpoint"] == "aggregated"
     assert identity["rabbitmq_node"].startswith("millpond@")
     assert identity["rabbitmq_cluster"]
+    assert re.match(r"\d+\.\d+", labels["rabbitmq_build_info"]["rabbitmq_version"])
 
 
 def rate(queue):

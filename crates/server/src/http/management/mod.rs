@@ -53,6 +53,7 @@ mod waiting;
 use super::Facts;
 use super::door::Door;
 pub(super) use listing::parameters;
+pub(super) use node::RABBITMQ_VERSION;
 
 use super::refusal::Refusal;
 use crate::engine_door::EngineDoor;

@@ -14,7 +14,7 @@ use millpond_broker::{Operation, Resource};
 use serde_json::{Map, Value, json};
 
 /// The version of RabbitMQ whose management API this is: clients read it to know what they may ask for.
-pub(super) const RABBITMQ_VERSION: &str = "4.1.0";
+pub(in crate::http) const RABBITMQ_VERSION: &str = "4.1.0";
 
 /// Types of exchanges, with what RabbitMQ's page says of them.
 const EXCHANGE_TYPES: [(&str, &str); 11] = [

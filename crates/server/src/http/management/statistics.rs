@@ -10,6 +10,7 @@ use super::listing::parameter;
 use axum::http::Uri;
 use millpond_broker::{Count, Figures, Window};
 use serde_json::{Map, Value, json};
+use std::time::UNIX_EPOCH;
 
 /// A member: its name, and the counts that it is the sum of.
 pub(super) type Member = (&'static str, &'static [Count]);
@@ -156,9 +157,19 @@ pub(super) fn put_lengths(into: &mut Value, figures: Option<&Figures>, window: O
     for (name, counts) in LENGTHS {
         into[format!("{name}_details")] = match figures {
             Some(figures) => details(figures, counts, window),
-            None => json!({ "rate": 0.0 }),
+            None => still(into[*name].clone(), window),
         };
     }
+}
+
+/// The details of a length that has never moved. Who asks for samples gets one: clients take the newest without looking.
+fn still(length: Value, window: Option<Window>) -> Value {
+    let mut shown = json!({ "rate": 0.0 });
+    if window.is_some() {
+        let now_ms = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
+        shown["samples"] = json!([{ "sample": length, "timestamp": now_ms }]);
+    }
+    shown
 }
 
 /// `message_stats`.

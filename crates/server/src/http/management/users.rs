@@ -11,12 +11,12 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{self, get, post};
 use axum::{Json, Router};
 use millpond_broker::{
     Broker, HashAlgorithm, NewPassword, Operation, Permissions, TopicPermission, UserInfo, UserSpec,
 };
-use millpond_model::{UserName, VhostName};
+use millpond_model::{ExchangeName, UserName, VhostName};
 use serde_json::{Value, json};
 
 /// Users deleted by one request.
@@ -38,7 +38,8 @@ pub(super) fn router() -> Router<Shared> {
         .route("/permissions", get(permissions))
         .route("/permissions/{vhost}/{user}", get(permission).put(permit).delete(forbid))
         .route("/topic-permissions", get(topics))
-        .route("/topic-permissions/{vhost}/{user}", get(topic).put(permit_topic).delete(forbid_topic))
+        .route("/topic-permissions/{vhost}/{user}", get(topic).put(permit_topic).delete(forbid_topics))
+        .route("/topic-permissions/{vhost}/{user}/{exchange}", routing::delete(forbid_topic))
 }
 
 async fn whoami(asker: Asker) -> Answer {
@@ -314,13 +315,28 @@ pub(super) fn topic_in(fields: &Fields) -> Result<TopicPermission, Refusal> {
     Ok(TopicPermission { exchange, write: text("write")?.into(), read: text("read")?.into() })
 }
 
-async fn forbid_topic(asker: Asker, Path(path): Path<(String, String)>) -> Answer {
-    let (vhost, user) = pair(path)?;
+async fn forbid_topics(asker: Asker, Path((vhost, user)): Path<(String, String)>) -> Answer {
+    forbid_topics_of(&asker, pair((vhost, user))?, None).await
+}
+
+async fn forbid_topic(asker: Asker, Path((vhost, user, exchange)): Path<(String, String, String)>) -> Answer {
+    forbid_topics_of(&asker, pair((vhost, user))?, Some(exchange_name(&exchange)?)).await
+}
+
+/// Takes away what a user may do with the topic exchange, or with all of them.
+async fn forbid_topics_of(
+    asker: &Asker,
+    (vhost, user): (VhostName, UserName),
+    exchange: Option<ExchangeName>,
+) -> Answer {
     let broker = asker.administer()?;
     let before = broker.user(&user).map_err(|_| missing())?;
-    if before.topic_permissions.iter().all(|(of, _)| *of != vhost) {
+    let is_meant = |of: &VhostName, it: &TopicPermission| {
+        *of == vhost && exchange.as_ref().is_none_or(|exchange| it.exchange == *exchange)
+    };
+    if !before.topic_permissions.iter().any(|(of, it)| is_meant(of, it)) {
         return Err(missing());
     }
-    saved(broker.clear_topic_permissions(&user, &vhost, None)?).await?;
+    saved(broker.clear_topic_permissions(&user, &vhost, exchange.as_ref())?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -307,6 +307,11 @@ pub(super) fn machine(broker: &Broker, facts: &Facts) -> Vec<Single> {
         coarse("process_open_fds", "Open files and sockets", files as u64),
         coarse("process_resident_memory_bytes", "Memory", memory_bytes),
         node("process_max_fds", "How many files may be open", files_max),
+        node(
+            "erlang_uptime_seconds",
+            "Since the start; RabbitMQ's name, without Erlang",
+            facts.uptime_ms() / 1000,
+        ),
         node("millpond_uptime_milliseconds", "Since the start", facts.uptime_ms()),
         node(
             "alarms_memory_used_watermark",
@@ -428,12 +433,17 @@ static GLOBALS: &[Global] = &[
 
 /// Sums over the node since its start, by RabbitMQ's names with its labels. Whatever the door and the kind of queue: it
 /// is not told apart here.
-pub(super) fn global(node: &Figures, consumers: u64) -> Vec<Single> {
+pub(super) fn global(node: &Figures, consumers: u64, channels: &[ChannelInfo]) -> Vec<Single> {
     const FAMILY: &str = "global";
     let counter = |(labels, name, help, counts): &Global| {
         let value = counts.iter().map(|count| node.get(*count)).sum();
         Single::counter(FAMILY, name, help, value).labelled(*labels)
     };
-    let gauge = Single::gauge(FAMILY, "global_consumers", "Consumers", consumers).labelled(PROTOCOL);
-    GLOBALS.iter().map(counter).chain([gauge]).collect()
+    let gauge = |name, help, value| Single::gauge(FAMILY, name, help, value).labelled(PROTOCOL);
+    let publishers = channels.iter().filter(|it| it.figures.get(Count::Publish) > 0).count() as u64;
+    let gauges = [
+        gauge("global_publishers", "Channels that have published", publishers),
+        gauge("global_consumers", "Consumers", consumers),
+    ];
+    GLOBALS.iter().map(counter).chain(gauges).collect()
 }

@@ -15,7 +15,7 @@ mod write;
 
 use super::Facts;
 use super::door::Door;
-use super::management::parameters;
+use super::management::{RABBITMQ_VERSION, parameters};
 use super::refusal::Refusal;
 use crate::engine_door::EngineDoor;
 use axum::Router;
@@ -77,7 +77,7 @@ async fn per_object(State(shared): State<Shared>, request: Request) -> Result<Re
     shared.let_in(request).await?;
     let engine = EngineFigures::of(shared.engine.as_deref()).await;
     let page = Page::new("rabbitmq_", Vec::new());
-    Ok(answer(move || shared.each(page, &Wanted::default(), &engine)).await)
+    Ok(answer(move || shared.each(page, &Wanted::default(), &engine, "per-object")).await)
 }
 
 async fn detailed(State(shared): State<Shared>, request: Request) -> Result<Response, Refusal> {
@@ -91,7 +91,7 @@ async fn detailed(State(shared): State<Shared>, request: Request) -> Result<Resp
     let wanted = Wanted::read(&uri);
     let engine = EngineFigures::of(shared.engine.as_deref()).await;
     let page = Page::new("rabbitmq_detailed_", families);
-    Ok(answer(move || shared.each(page, &wanted, &engine)).await)
+    Ok(answer(move || shared.each(page, &wanted, &engine, "detailed")).await)
 }
 
 async fn answer(text: impl FnOnce() -> String + Send + 'static) -> Response {
@@ -162,7 +162,7 @@ impl Metrics {
         };
         let open = |it: &ConnectionInfo| Connection { channels: it.channels.len() as u64, figures: None };
         let open: Vec<_> = connections.iter().map(open).collect();
-        self.identity(&mut page);
+        self.identity(&mut page, "aggregated");
         page.one("connections", "Connections that are open", false, "", connections.len() as u64);
         page.one("channels", "Channels that are open", false, "", channels.len() as u64);
         page.one("consumers", "Consumers", false, "", totals.consumers);
@@ -171,24 +171,30 @@ impl Metrics {
         page.sums(CHANNELS, &channels, &node);
         page.sums(CONNECTIONS, &open, &node);
         page.singles(churn(&node));
-        page.singles(global(&node, totals.consumers));
+        page.singles(global(&node, totals.consumers, &channels));
         page.singles(machine(broker, &self.facts));
         page.singles(store(broker));
         engine.sums(&mut page);
         page.text()
     }
 
-    fn identity(&self, page: &mut Page) {
+    /// `endpoint` tells the three paths apart, as RabbitMQ does: its dashboards choose among them by it.
+    fn identity(&self, page: &mut Page, endpoint: &str) {
         let cluster = self.facts.cluster_name(&self.broker);
         let (node, cluster) = (label(&self.facts.node), label(&cluster));
-        let identity = format!("rabbitmq_node=\"{node}\",rabbitmq_cluster=\"{cluster}\"");
-        let build = format!("product_name=\"Millpond\",product_version=\"{}\"", env!("CARGO_PKG_VERSION"));
+        let identity = format!(
+            "rabbitmq_node=\"{node}\",rabbitmq_cluster=\"{cluster}\",rabbitmq_endpoint=\"{endpoint}\""
+        );
+        let build = format!(
+            "rabbitmq_version=\"{RABBITMQ_VERSION}\",product_name=\"Millpond\",product_version=\"{}\"",
+            env!("CARGO_PKG_VERSION")
+        );
         page.one("identity_info", "Node and cluster", false, &identity, 1);
         page.one("build_info", "Product and version", false, &build, 1);
     }
 
     /// Thing by thing.
-    fn each(&self, mut page: Page, wanted: &Wanted, engine: &EngineFigures) -> String {
+    fn each(&self, mut page: Page, wanted: &Wanted, engine: &EngineFigures, endpoint: &str) -> String {
         let broker = &self.broker;
         let mut vhosts: Vec<_> = broker.list_vhosts().into_iter().map(|vhost| vhost.name).collect();
         vhosts.retain(|vhost| wanted.vhost(vhost.as_str()));
@@ -204,7 +210,7 @@ impl Metrics {
             let lines = vhosts.iter().map(|vhost| (format!("vhost=\"{}\"", label(vhost.as_str())), 1));
             page.lines("cluster_vhost_status", "1: the vhost runs", lines);
         }
-        self.identity(&mut page);
+        self.identity(&mut page, endpoint);
         page.text()
     }
 

@@ -123,10 +123,12 @@ async fn metrics_are_told_to_anybody_and_name_no_queue() {
         "rabbitmq_queue_messages_published_total 1",
         "millpond_store_writable 1",
         "# TYPE millpond_store_syncs_total counter",
+        "rabbitmq_global_publishers{protocol=\"amqp091\"} 1",
     ] {
         assert!(answer.body.lines().any(|it| it == line), "{line}: {}", answer.body);
     }
     assert!(answer.body.contains("rabbitmq_identity_info{rabbitmq_node=\"millpond@"), "{}", answer.body);
+    assert!(answer.body.contains(",rabbitmq_endpoint=\"aggregated\"} 1\n"), "{}", answer.body);
     assert!(!answer.body.contains("secret"), "{}", answer.body);
     client.close().await;
 }

@@ -44,6 +44,10 @@ const MANAGED: &[Step] = &[
     ("PUT /api/topic-permissions/%2F/u1", r#"{"exchange":"amq.topic","write":"^a","read":".*"}"#, 201, ""),
     ("GET /api/topic-permissions/%2F/u1", "", 200, r#""exchange":"amq.topic""#),
     ("GET /api/users/u1/topic-permissions", "", 200, r#""write":"^a""#),
+    ("DELETE /api/topic-permissions/%2F/u1/amq.direct", "", 404, ""),
+    ("PUT /api/topic-permissions/%2F/u1", r#"{"exchange":"x","write":"^a","read":".*"}"#, 204, ""),
+    ("DELETE /api/topic-permissions/%2F/u1/amq.topic", "", 204, ""),
+    ("GET /api/topic-permissions/%2F/u1", "", 200, r#"[{"exchange":"x""#),
     ("DELETE /api/topic-permissions/%2F/u1", "", 204, ""),
     ("GET /api/topic-permissions/%2F/u1", "", 404, ""),
     (
