@@ -55,7 +55,7 @@ pub(crate) struct LocalSource {
 /// A source that is connected and has its queue, and gets no messages yet.
 pub(crate) enum Ready {
     Remote { source: Box<RemoteSource>, queue: String, length: u64 },
-    Local { session: Session },
+    Local { session: Box<Session> },
 }
 
 impl Ready {
@@ -68,7 +68,7 @@ impl Ready {
     ) -> Result<Self, ShovelError> {
         let uris = &spec.source.uris;
         if uris.is_empty() {
-            return Ok(Self::Local { session: open_session(broker, vhost, name, SOURCE)? });
+            return Ok(Self::Local { session: Box::new(open_session(broker, vhost, name, SOURCE)?) });
         }
         RemoteSource::open(&uris[attempt % uris.len()], &name_of(vhost, name), spec).await
     }
@@ -83,7 +83,7 @@ impl Ready {
             Self::Local { mut session } => {
                 let mut events = Vec::new();
                 let length = consume_locally(&mut session, &mut events, name, spec).await?;
-                let source = LocalSource { session, events, out: VecDeque::new(), first: 1 };
+                let source = LocalSource { session: *session, events, out: VecDeque::new(), first: 1 };
                 Ok((Source::Local(Box::new(source)), length))
             }
         }

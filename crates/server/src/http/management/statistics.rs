@@ -157,13 +157,13 @@ pub(super) fn put_lengths(into: &mut Value, figures: Option<&Figures>, window: O
     for (name, counts) in LENGTHS {
         into[format!("{name}_details")] = match figures {
             Some(figures) => details(figures, counts, window),
-            None => still(into[*name].clone(), window),
+            None => still(&into[*name], window),
         };
     }
 }
 
 /// The details of a length that has never moved. Who asks for samples gets one: clients take the newest without looking.
-fn still(length: Value, window: Option<Window>) -> Value {
+fn still(length: &Value, window: Option<Window>) -> Value {
     let mut shown = json!({ "rate": 0.0 });
     if window.is_some() {
         let now_ms = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
