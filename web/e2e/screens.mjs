@@ -24,6 +24,8 @@ export const SCREENS = [
   ['rule-history', '/rules/receipt?tab=history'],
   ['sources', '/sources'],
   ['source', '/sources/clock'],
+  ['schedules', '/schedules'],
+  ['schedule', '/schedules/%2F/nightly'],
   ['topology-file', '/topology-file', async (page) => {
     const editor = page.getByRole('textbox').last();
     await editor.fill((await editor.inputValue()).replace('orders.charge: {}', 'orders.charge: {}\n  orders.archive: {}'));

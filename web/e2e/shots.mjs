@@ -1,4 +1,5 @@
-// Two shots of every screen for the guide: wide and light, narrow and dark. `npm run shots` writes docs/guide/console/.
+// Two shots of every screen for the guide: wide and light, narrow and dark. `npm run shots` writes docs/guide/console/;
+// `npm run shots NAME...` only those of some screens.
 import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +16,8 @@ const SIZE_MAX = 150 * 1024;
 /** How long the shop is busy before it is looked at, so that charts and rates have something to show. */
 const BUSY_MS = Number(process.env.BUSY_MS ?? 45_000);
 
+const only = process.argv.slice(2);
+const screens = SCREENS.filter(([name]) => only.length === 0 || only.includes(name));
 const LOOKS = [
   ['wide', { viewport: WIDE, locale: 'en-GB', colorScheme: 'light' }],
   ['phone', { viewport: PHONE, locale: 'en-GB', colorScheme: 'dark' }],
@@ -35,11 +38,11 @@ try {
   await traffic.reject(5);
   await new Promise((resolve) => setTimeout(resolve, BUSY_MS));
   mkdirSync(FOLDER, { recursive: true });
-  for (const name of readdirSync(FOLDER)) rmSync(path.join(FOLDER, name));
+  for (const name of only.length === 0 ? readdirSync(FOLDER) : []) rmSync(path.join(FOLDER, name));
   for (const [look, options] of LOOKS) {
     const visitor = await visit(browser, broker, options);
     await login(visitor, broker);
-    for (const [name, route, act] of SCREENS) {
+    for (const [name, route, act] of screens) {
       await visitor.open(route);
       await act?.(visitor.page);
       await visitor.page.locator('[aria-busy=true]').first().waitFor({ state: 'detached' });

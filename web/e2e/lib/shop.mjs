@@ -19,6 +19,16 @@ bindings:
   - {exchange: orders, queue: orders.ledger, key: "order.#"}
   - {exchange: mails, queue: mails.out, key: receipt}
   - {exchange: dead, queue: orders.dead}
+schedules:
+  nightly:
+    cron: "0 2 * * *"
+    zone: Europe/Berlin
+    exchange: orders
+    routing_key: order.report
+    headers: {region: eu}
+    body: {kind: daily, days: 1}
+  heartbeat: {cron: "*/5 * * * * *", exchange: orders, routing_key: order.heartbeat, body: {alive: true}, missed: skip}
+  invoices: {cron: "0 6 L * *", zone: Asia/Shanghai, exchange: orders, routing_key: order.invoices, body: {kind: monthly}, missed: all}
 sources:
   clock:
     timer: {every: 1s}
@@ -47,6 +57,7 @@ export async function furnish(broker) {
   for (const [name, tags] of [['shop', 'management'], ['ada', 'monitoring'], ['billing-service', '']]) {
     await broker.api('PUT', `/users/${name}`, { password: `${name}-secret`, tags });
   }
+  await broker.api('PUT', '/schedules/%2F/invoices/pause');
   const everything = { configure: '.*', write: '.*', read: '.*' };
   await broker.api('PUT', '/permissions/%2F/shop', { configure: '^orders\\.', write: '^orders', read: '.*' });
   await broker.api('PUT', '/permissions/billing/billing-service', everything);
