@@ -26,6 +26,8 @@ export const SCREENS = [
   ['source', '/sources/clock'],
   ['schedules', '/schedules'],
   ['schedule', '/schedules/%2F/nightly'],
+  ['delayed', '/delayed'],
+  ['delayed-messages', '/delayed/%2F/reminders'],
   ['topology-file', '/topology-file', async (page) => {
     const editor = page.getByRole('textbox').last();
     await editor.fill((await editor.inputValue()).replace('orders.charge: {}', 'orders.charge: {}\n  orders.archive: {}'));

@@ -7,6 +7,7 @@ exchanges:
   orders: {type: topic}
   mails: {type: direct}
   dead: {type: fanout}
+  reminders: {type: x-delayed-message, arguments: {x-delayed-type: direct}}
 queues:
   orders.confirm: {arguments: {x-dead-letter-exchange: dead}}
   orders.charge: {}
@@ -18,6 +19,7 @@ bindings:
   - {exchange: orders, queue: orders.charge, key: order.confirmed}
   - {exchange: orders, queue: orders.ledger, key: "order.#"}
   - {exchange: mails, queue: mails.out, key: receipt}
+  - {exchange: reminders, queue: mails.out, key: remind}
   - {exchange: dead, queue: orders.dead}
 schedules:
   nightly:
@@ -58,6 +60,14 @@ export async function furnish(broker) {
     await broker.api('PUT', `/users/${name}`, { password: `${name}-secret`, tags });
   }
   await broker.api('PUT', '/schedules/%2F/invoices/pause');
+  for (const [order, hours] of [['a12', 1], ['a15', 4], ['a19', 26], ['a23', 72]]) {
+    await broker.api('POST', '/exchanges/%2F/reminders/publish', {
+      routing_key: 'remind',
+      payload: JSON.stringify({ order, text: 'Please pay' }),
+      payload_encoding: 'string',
+      properties: { delivery_mode: 2, message_id: `pay-${order}`, headers: { 'x-delay': hours * 3_600_000 } },
+    });
+  }
   const everything = { configure: '.*', write: '.*', read: '.*' };
   await broker.api('PUT', '/permissions/%2F/shop', { configure: '^orders\\.', write: '^orders', read: '.*' });
   await broker.api('PUT', '/permissions/billing/billing-service', everything);

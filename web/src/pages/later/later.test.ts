@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { nextOf, type Schedule, targetOf } from './later';
+import { isOnDisk, moreThan, nextOf, type Schedule, targetOf } from './later';
 
 const schedule: Schedule = {
   name: 'nightly',
@@ -27,5 +27,19 @@ describe('a schedule', () => {
     expect(targetOf(schedule)).toBe('orders → order.report');
     expect(targetOf({ exchange: '', routing_key: 'reports' })).toBe('reports');
     expect(targetOf({ exchange: 'orders', routing_key: '' })).toBe('orders');
+  });
+});
+
+describe('delayed messages', () => {
+  it('are shown by more and more until all are, or the broker tells of no more', () => {
+    expect(moreThan(0, 5)).toBe(100);
+    expect(moreThan(100, 100)).toBeNull();
+    expect([moreThan(100, 1000), moreThan(6400, 1e6), moreThan(10_000, 1e6)]).toEqual([400, 10_000, null]);
+  });
+
+  it('of which no content is known are on disk; an empty one is not', () => {
+    const message = { id: 1, due_ms: 5, routing_key: '', message_id: null, payload_bytes: 0 };
+    expect(isOnDisk(message)).toBe(false);
+    expect(isOnDisk({ ...message, routing_key: null, payload_bytes: null })).toBe(true);
   });
 });
