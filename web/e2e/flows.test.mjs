@@ -141,6 +141,43 @@ it('a rule is tested with an event, paused and started', async () => {
   await page.getByText('Running', { exact: true }).waitFor();
 });
 
+it('a schedule is paused, resumed and removed', async () => {
+  await visitor.open('/schedules/%2F/nightly');
+  await press('Pause');
+  await page.getByText('paused', { exact: true }).waitFor();
+  assert.equal((await broker.api('GET', '/schedules/%2F/nightly')).state, 'paused');
+  await press('Resume');
+  await page.getByText('running', { exact: true }).waitFor();
+  await press('Remove');
+  await press('Remove', dialog());
+  await page.getByRole('heading', { name: 'Schedules' }).waitFor();
+  await page.getByRole('link', { name: 'nightly' }).waitFor({ state: 'detached' });
+  assert.deepEqual((await broker.api('GET', '/schedules/%2F')).map(({ name }) => name).sort(), ['heartbeat', 'invoices']);
+});
+
+it('delayed messages are taken back: one, and those of a message id', async () => {
+  await visitor.open('/delayed');
+  await page.getByRole('link', { name: 'reminders' }).click();
+  await page.getByText('4 waiting').waitFor();
+  await press('Take back: pay-a12');
+  await press('Take back', dialog());
+  await page.getByText('3 waiting').waitFor();
+  await press('Cancel by message id');
+  await field('Message id', dialog()).fill('pay-a19');
+  await press('Take back', dialog());
+  await page.getByText('2 waiting').waitFor();
+  assert.deepEqual((await broker.api('GET', '/delayed/%2F/reminders')).map((one) => one.message_id), ['pay-a15', 'pay-a23']);
+});
+
+it('what a rule gave up is searched, and says why', async () => {
+  await visitor.open('/rules/remind?tab=dead-letters');
+  await page.locator('main ol button').first().click();
+  await page.getByText('x-millpond-error').first().waitFor();
+  await field('Text', page.locator('main form')).fill('no such text');
+  await press('Search', page.locator('main form'));
+  await page.getByText(/None of the .* messages looked at fits/).waitFor();
+});
+
 it('a user is made, let in, given another tag and deleted', async () => {
   await visitor.open('/users');
   await press('Add a user');

@@ -17,6 +17,8 @@ export const engine = {
   'engine.cursor': 'Place',
   'engine.cursorText': 'How far it has come in what it reads; kept in one commit with the events.',
   'engine.deadLetters': 'Given up',
+  'engine.deadLettersText': 'Messages that the rule gave up stand in {queue}, each with its last error. Move or copy them from there.',
+  'engine.toQueue': 'To the queue',
   'engine.definition': 'Definition',
   'engine.differ': '{n} differ',
   'engine.difference': 'Difference',

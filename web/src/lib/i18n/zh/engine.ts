@@ -17,6 +17,8 @@ export const engine = {
   'engine.cursor': '位置',
   'engine.cursorText': '它读到了哪里；与事件在同一次提交中保存。',
   'engine.deadLetters': '已放弃',
+  'engine.deadLettersText': '规则放弃的消息在队列 {queue} 中，并附有最后一次错误。可以在那里移动或复制它们。',
+  'engine.toQueue': '前往队列',
   'engine.definition': '定义',
   'engine.differ': '{n} 条不同',
   'engine.difference': '差异',
