@@ -6,7 +6,7 @@ use crate::alarm::Alarms;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
 use crate::notice::{Listeners, Notice};
-use crate::queue::cell::DeleteIf;
+use crate::queue::end::DeleteIf;
 use crate::queue::{QueueCell, Scratch, Work};
 use crate::session::inbox::Inbox;
 use crate::sessions::{Newcomer, Sessions};

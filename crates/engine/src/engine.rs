@@ -9,6 +9,7 @@
 mod history;
 mod leftovers;
 mod replay;
+mod rule_status;
 mod rules;
 mod sources;
 
@@ -28,8 +29,8 @@ use millpond_broker::{Broker, CommitError, ReadValuesError};
 use millpond_model::VhostName;
 use parking_lot::Mutex;
 pub use replay::{ReplayError, ReplayFrom, ReplayRequest};
+pub use rule_status::{RuleAction, RuleDetail, RuleStatus};
 use rules::{Rest, Running, may_finish_beside, read_resting};
-pub use rules::{RuleAction, RuleDetail, RuleStatus};
 use serde_json::{Value, json};
 use sources::{Gone, Sources};
 pub use sources::{SourceDetail, SourceError, SourceStatus};

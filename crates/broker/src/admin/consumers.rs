@@ -82,7 +82,7 @@ impl Broker {
                 sink.inbox.cancelled(sink.cookie, cell.spec().name.clone());
                 tracing::info!(queue = %cell.spec().name, consumer = %sink.shown.tag, "consumer ended by an operator");
                 if is_unused {
-                    let when = crate::queue::cell::DeleteIf { unused: true, ..Default::default() };
+                    let when = crate::queue::end::DeleteIf { unused: true, ..Default::default() };
                     self.core.delete_queue_if(&cell, when);
                 }
             }

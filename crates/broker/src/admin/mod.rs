@@ -10,6 +10,7 @@ mod error;
 mod exchanges;
 mod explain;
 mod figures;
+mod filter;
 mod limits;
 mod messages;
 mod parameters;
@@ -31,9 +32,9 @@ pub use error::*;
 pub use exchanges::ExchangeInfo;
 pub use explain::{ExplainError, ExplainRequest, Explanation, QueueReason};
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
+pub use filter::MessageFilter;
 pub use messages::{
-    Browse, Browsed, MessageFilter, Transfer, TransferError, TransferOf, TransferReport, TransferRequest,
-    TransferTo,
+    Browse, Browsed, Transfer, TransferError, TransferOf, TransferReport, TransferRequest, TransferTo,
 };
 use millpond_model::VhostName;
 pub(crate) use parameters::Parameters;

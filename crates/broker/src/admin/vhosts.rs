@@ -3,7 +3,7 @@
 use super::{QueueType, VhostError, VhostMissing};
 use crate::broker::DEFAULT_VHOST;
 use crate::definition::{self, VhostDefinition, vhost_key, vhost_prefix};
-use crate::queue::cell::DeleteIf;
+use crate::queue::end::DeleteIf;
 use crate::request::VhostLimits;
 use crate::vhost::Vhost;
 use crate::{Broker, Saved};

@@ -8,6 +8,7 @@ pub(crate) mod cell;
 pub(crate) mod consumers;
 pub(crate) mod dedup;
 mod effective;
+pub(crate) mod end;
 pub(crate) mod get;
 pub(crate) mod grouping;
 pub(crate) mod handle;

@@ -171,20 +171,24 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
         }
         if let Some(alternate) = &exchange.alternate {
             let there = alternate.is_empty() || self.exchanges.contains_key(alternate.as_str());
+            let (code, reason) = to_alternate(alternate, there);
             let facts = vec![("alternate", alternate.to_string())];
-            let (code, reason) = match there {
-                true => (
-                    "alternate",
-                    format!("no binding takes it, so it goes to the alternate exchange '{alternate}'"),
-                ),
-                false => (
-                    "alternate_missing",
-                    format!("no binding takes it, and the alternate exchange '{alternate}' is not there"),
-                ),
-            };
             let destination = there.then(|| Destination::Exchange(alternate.clone()));
             steps.push(RouteStep { destination, ..step(code, there, reason, facts) });
         }
+    }
+}
+
+/// What becomes of a message that no binding takes.
+fn to_alternate(alternate: &ExchangeName, there: bool) -> (&'static str, String) {
+    match there {
+        true => {
+            ("alternate", format!("no binding takes it, so it goes to the alternate exchange '{alternate}'"))
+        }
+        false => (
+            "alternate_missing",
+            format!("no binding takes it, and the alternate exchange '{alternate}' is not there"),
+        ),
     }
 }
 

@@ -4,8 +4,9 @@ use super::arguments::{Filter, ReaderSettings, Retention, Start, StreamSettings}
 use super::machine::{Machine, Terms};
 use crate::definition::{stream_offset_key, stream_offset_value};
 use crate::queue::browse::Looked;
-use crate::queue::cell::{DeleteIf, NotDeleted, QueueSpec};
+use crate::queue::cell::QueueSpec;
 use crate::queue::consumers::{ConsumerChange, Shown, Sink};
+use crate::queue::end::{DeleteIf, NotDeleted};
 use crate::queue::logs::Logs;
 use crate::queue::machine::{ConsumerFigures, ConsumerKey, OwnerKey};
 use crate::queue::{QueueCell, Work};
