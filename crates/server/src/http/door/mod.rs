@@ -58,7 +58,8 @@ impl Door {
             return self.by_cookie(token, parts, peer);
         }
         if let Some(token) = bearer(&parts.headers) {
-            return self.by_token(token, peer).await;
+            let login = self.by_token(token, peer).await;
+            return login.map_err(|refusal| challenge(refusal, &parts.headers));
         }
         let (user, password) = basic(&parts.headers)?;
         self.by_password(user, password, peer).await.map_err(|refusal| challenge(refusal, &parts.headers))
@@ -89,7 +90,7 @@ impl Door {
     }
 
     async fn by_token(&self, token: &str, peer: SocketAddr) -> Result<Login, Refusal> {
-        let refuse = || unauthorized("the token is not good here").quietly();
+        let refuse = || unauthorized("the token is not good here");
         let oauth = self.oauth.as_ref().ok_or_else(refuse)?;
         oauth.log_in(&self.broker, token.as_bytes(), peer.ip()).await.map_err(|error| {
             tracing::warn!(%peer, %error, "an HTTP request was refused");
