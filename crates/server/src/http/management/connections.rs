@@ -289,8 +289,7 @@ pub(super) fn show_consumer(
             details["peer_port"] = peer.port().into();
         }
     }
-    let pace = consumer.pace;
-    json!({
+    let mut shown = json!({
         "consumer_tag": consumer.tag.as_str(),
         "queue": { "name": queue.as_str(), "vhost": vhost.as_str() },
         "ack_required": !consumer.no_ack,
@@ -303,11 +302,19 @@ pub(super) fn show_consumer(
         "arguments": table::of_table(&consumer.arguments),
         "channel_details": details,
         "messages_unacknowledged": consumer.unacked,
-        "rate_promised": pace.map(|pace| pace.promised_per_s),
-        "rate_window_ms": pace.map(|pace| pace.window_ms),
-        "rate_delivered": pace.and_then(|pace| pace.delivered_per_s),
-        "lease_ms": consumer.lease_ms,
-    })
+    });
+    // What a consumer does not have is left out: rabbitmqadmin cannot show a null.
+    if let Some(pace) = consumer.pace {
+        shown["rate_promised"] = pace.promised_per_s.into();
+        shown["rate_window_ms"] = pace.window_ms.into();
+        if let Some(delivered_per_s) = pace.delivered_per_s {
+            shown["rate_delivered"] = delivered_per_s.into();
+        }
+    }
+    if let Some(lease_ms) = consumer.lease_ms {
+        shown["lease_ms"] = lease_ms.into();
+    }
+    shown
 }
 
 fn all_consumers(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
