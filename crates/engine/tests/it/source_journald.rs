@@ -48,8 +48,10 @@ impl Journal {
         let folders = [kept, Path::new("/run/log/journal").join(&journal)];
         in_time("the journal", async {
             loop {
-                let found = folders.iter().find(|dir| dir.join("system.journal").exists());
-                if let (Some(dir), Ok(())) = (found, it.try_write("begun", 6)) {
+                // Not written before the journal is seen: it would keep each of several entries.
+                if let Some(dir) = folders.iter().find(|dir| dir.join("system.journal").exists())
+                    && it.try_write("begun", 6).is_ok()
+                {
                     it.dir = dir.clone();
                     return;
                 }
