@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     reported: u64,
     /// What a consumer waits for.
     pub(crate) wanted: Option<u64>,
+    /// Wanted messages that were read since what lay in memory was last forgotten.
+    pub(crate) wanted_reads: u32,
     /// What readers of a stream wait for.
     pub(crate) reads: Vec<u64>,
     /// Where segment files end; 0: as the options say.
@@ -144,6 +146,7 @@ impl Inner {
             listener: None,
             reported: 0,
             wanted: None,
+            wanted_reads: 0,
             reads: Vec::new(),
             segment_size_bytes: 0,
             ahead: None,

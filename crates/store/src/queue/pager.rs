@@ -2,7 +2,7 @@
 //! consumers; the other writes messages out when queues hold too much.
 
 use super::disk::{Blocks, Files};
-use super::{QueueState, read};
+use super::{Inner, QueueState, read};
 use crate::store::Shared;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -128,6 +128,23 @@ pub(crate) fn run_writes(shared: &Arc<Shared>) {
     }
 }
 
+/// Wanted messages that are in memory together, whatever their size. A queue may need several at once to go on (its
+/// head, to see whether it has expired, the next message of no known group, and one to deliver): if reading one
+/// forgot another, it would never have them all.
+const WANTED_TOGETHER_MAX: u32 = 8;
+
+/// Forgets blocks that many consumers left behind, half taken, when they are large.
+fn forget_left_behind(queue: &QueueState, inner: &mut Inner) {
+    let limit = 4 * queue.shared.options.read_ahead_bytes();
+    let Some(disk) = &mut inner.disk else { return };
+    for files in [&mut disk.durable, &mut disk.spill] {
+        if files.loaded_bytes > limit {
+            files.unload_all();
+            inner.wanted_reads = 1;
+        }
+    }
+}
+
 /// Reads what a consumer waits for, and what it will want next.
 fn read_back(queue: &Arc<QueueState>) {
     let (wanted, from) = {
@@ -135,13 +152,10 @@ fn read_back(queue: &Arc<QueueState>) {
         inner.read_asked = false;
         let wanted = inner.wanted.take();
         let Some(from) = wanted.or(inner.ahead.take()) else { return };
-        // Blocks that many consumers left behind, half taken.
-        let limit = 4 * queue.shared.options.read_ahead_bytes();
-        if let Some(disk) = inner.disk.as_mut().filter(|_| wanted.is_some()) {
-            for files in [&mut disk.durable, &mut disk.spill] {
-                if files.loaded_bytes > limit {
-                    files.unload_all();
-                }
+        if wanted.is_some() {
+            inner.wanted_reads += 1;
+            if inner.wanted_reads > WANTED_TOGETHER_MAX {
+                forget_left_behind(queue, &mut inner);
             }
         }
         (wanted, from)

@@ -3,7 +3,7 @@
 use crate::harness::{
     DIR, Listener, close, commit, fake_disk, message, open_fake, read, read_all, tiny_options,
 };
-use millpond_store::{QueueId, QueueLog, Store};
+use millpond_store::{Fetch, QueueId, QueueLog, Store};
 use std::ops::Range;
 
 const MESSAGES: u64 = 5_000;
@@ -60,6 +60,35 @@ fn a_backlog_over_the_memory_limit_is_read_back_in_order() {
     assert_eq!(bodies(&read_all(&log, 0..MESSAGES)), expected(0..MESSAGES, true));
     assert_eq!(bodies(&read_all(&log, 2500..2600)), expected(2500..2600, true));
     assert_eq!(bodies(&read_all(&log, 0..30)), expected(0..30, true));
+    close(store);
+}
+
+#[test]
+fn messages_far_apart_that_are_wanted_together_come_to_be_in_memory_together() {
+    let fs = fake_disk(1);
+    let (store, _) = open_fake(&tiny_options(DIR), &fs).unwrap();
+    let log = store.create_queue(QueueId(1), true);
+    let listener = Listener::on(&log);
+    for _ in 0..50 {
+        let mut batch = store.begin();
+        log.append(&mut batch, &mut std::iter::once(message(true, "-".repeat(20_000))));
+        commit(&store, batch).unwrap();
+    }
+    listener.wait_relieved(&log);
+    let mut rounds = 0;
+    while [40, 20, 2].into_iter().fold(0, |missing, seq| {
+        let loads = listener.loads();
+        let mut out = Vec::new();
+        let fetch = log.peek(seq..seq + 1, 1, &mut out);
+        if fetch == Fetch::Loading {
+            listener.wait_loaded(loads, &|| false).unwrap();
+        }
+        missing + usize::from(out.is_empty())
+    }) > 0
+    {
+        rounds += 1;
+        assert!(rounds < 10, "each is forgotten when another is read");
+    }
     close(store);
 }
 
