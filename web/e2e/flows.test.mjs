@@ -1,34 +1,29 @@
 // What people do with the console, against a real broker and its clients.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, it } from 'node:test';
-import { Broker } from './lib/broker.mjs';
-import { launch, login, visit } from './lib/browser.mjs';
+import { login } from './lib/browser.mjs';
 import { furnish, TOPOLOGY, Traffic } from './lib/shop.mjs';
+import { begin, hands } from './lib/stage.mjs';
 
+let stage;
 let broker;
-let browser;
 let traffic;
 let visitor;
 let page;
 
 before(async () => {
-  broker = await Broker.start();
-  browser = await launch();
-  visitor = await visit(browser, broker);
-  page = visitor.page;
+  stage = await begin();
+  ({ broker, visitor, page } = stage);
 });
 
 after(async () => {
   await traffic?.stop();
-  await browser?.close();
-  await broker?.stop();
+  await stage?.end();
 });
 
 beforeEach(() => visitor.clean());
 
-const press = (name, within = page) => within.getByRole('button', { name, exact: true }).click();
-const field = (name, within = page) => within.getByLabel(name, { exact: true });
-const dialog = () => page.getByRole('dialog');
+const { press, field, dialog } = hands(() => page);
 
 it('a wrong password is refused in words, the right one opens the console', async () => {
   visitor.expects(401);

@@ -2,37 +2,29 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, it } from 'node:test';
 import amqp from 'amqplib';
-import { Broker } from './lib/broker.mjs';
-import { launch, login, visit } from './lib/browser.mjs';
+import { login } from './lib/browser.mjs';
+import { begin, hands } from './lib/stage.mjs';
 
 const MANY = 10_000;
 /** Declares that are under way at once. */
 const AT_ONCE = 500;
 
+let stage;
 let broker;
-let browser;
 let visitor;
 let page;
 
 before(async () => {
-  broker = await Broker.start();
-  browser = await launch();
-  visitor = await visit(browser, broker);
-  page = visitor.page;
+  stage = await begin();
+  ({ broker, visitor, page } = stage);
   await login(visitor, broker);
 });
 
-after(async () => {
-  await browser?.close();
-  await broker?.stop();
-});
+after(() => stage?.end());
 
 afterEach(() => visitor.clean());
 
-const dialog = () => page.getByRole('dialog');
-const press = (name, within = page) => within.getByRole('button', { name, exact: true }).click();
-const field = (name, within = page) => within.getByLabel(name, { exact: true });
-const told = (text) => page.locator('.toasts').getByText(text).waitFor();
+const { press, field, dialog, told } = hands(() => page);
 const connect = (name) => amqp.connect(`amqp://guest:guest@${broker.amqp}`, { clientProperties: { connection_name: name } });
 
 it('an empty broker leads to the first message, and notices it', async () => {

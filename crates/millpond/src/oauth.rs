@@ -24,6 +24,7 @@ pub(crate) fn load(settings: &Settings) -> Result<Option<Arc<Oauth>>> {
         algorithms: settings.oauth_algorithms.0.clone(),
         clock_skew: settings.oauth_clock_skew,
         client_id: settings.oauth_client_id.0.clone(),
+        login_scopes: settings.oauth_scopes.0.clone(),
     };
     Oauth::new(options).map(Some).context("OAuth 2")
 }

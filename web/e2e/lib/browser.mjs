@@ -14,6 +14,8 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // Pages that a test serves itself come from nowhere, which may not ask this machine.
+  '--disable-features=LocalNetworkAccessChecks',
 ];
 // How long a thing may take to appear: the machine that tests run on may be busy.
 const WAIT_MS = 15_000;
@@ -35,16 +37,18 @@ export async function launch() {
 
 /**
  * A page in a context of its own. `visit.page` is Playwright's; `visit.clean()` fails if the console said an error,
- * a script threw, or anything but the broker was asked. Answers of the API with an error status that a test provokes
+ * a script threw, or anything but the broker and what `visit.allows(url)` names was asked. Answers of the API with an error status that a test provokes
  * are named by `visit.expects(status)`.
  */
 export async function visit(browser, broker, { viewport = WIDE, locale = 'en-GB', colorScheme = 'light' } = {}) {
   const context = await browser.newContext({ viewport, locale, colorScheme, reducedMotion: 'reduce' });
   context.setDefaultTimeout(WAIT_MS);
-  if (FILES) await context.route((url) => !/^\/(api|events|metrics|health)/.test(url.pathname), serveFile);
+  const isPage = (url) => url.origin === broker.url && !/^\/(api|events|metrics|health)/.test(url.pathname);
+  if (FILES) await context.route(isPage, serveFile);
   const page = await context.newPage();
   const faults = [];
   const allowed = new Set();
+  const places = [`${broker.url}/`];
   page.on('console', (message) => {
     if (message.type() !== 'error') return;
     const status = /status of (\d+)/.exec(message.text())?.[1];
@@ -53,12 +57,14 @@ export async function visit(browser, broker, { viewport = WIDE, locale = 'en-GB'
   page.on('pageerror', (error) => faults.push(`script: ${error.stack ?? error}`));
   page.on('request', (request) => {
     const url = request.url();
-    if (!url.startsWith(`${broker.url}/`) && !/^(data|blob):/.test(url)) faults.push(`request to ${url}`);
+    if (!places.some((place) => url.startsWith(place)) && !/^(data|blob):/.test(url)) faults.push(`request to ${url}`);
   });
   return {
     page,
     context,
     expects: (status) => allowed.add(status),
+    /** Another place that may be asked. */
+    allows: (url) => places.push(`${url}/`),
     /** Opens a route, such as `/queues`, and waits for its heading. */
     async open(route) {
       await page.goto(`${broker.url}/#${route}`);
@@ -77,12 +83,12 @@ function serveFile(route) {
   return existsSync(file) ? route.fulfill({ body: readFileSync(file), contentType: TYPES[path.extname(file)] }) : route.abort();
 }
 
-/** Logs in by the form, as a person does. */
-export async function login(visitor, broker, user = 'guest', password = 'guest') {
+/** Logs in by the form, as a person does; with `stay` on the page that is open. */
+export async function login(visitor, broker, user = 'guest', password = 'guest', { stay = false } = {}) {
   const { page } = visitor;
   // The page asks who is logged in; the browser notes that nobody is.
   visitor.expects(401);
-  await page.goto(`${broker.url}/`);
+  if (!stay) await page.goto(`${broker.url}/`);
   await page.locator('input[autocomplete=username]').fill(user);
   await page.locator('input[type=password]').fill(password);
   await page.locator('form button[type=submit]').click();

@@ -90,6 +90,11 @@ export function absolute(at: number, locale: string): string {
   return new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' }).format(at);
 }
 
+/** The time of day, to the second. */
+export function clockTime(at: number, locale: string): string {
+  return new Intl.DateTimeFormat(locale, { timeStyle: 'medium' }).format(at);
+}
+
 /** A value of a table of arguments, short. */
 export function value(given: unknown): string {
   if (given === null || given === undefined) return '–';

@@ -1,6 +1,7 @@
 // Who is logged in, and which vhost is looked at.
 
 import { ApiError, ask, get, onLoggedOut } from './api';
+import { arrive, type Grant, isBack, renewed } from './oauth';
 
 export interface Whoami {
   name: string;
@@ -8,6 +9,10 @@ export interface Whoami {
 }
 
 const VHOST = 'millpond.vhost';
+/** A token is renewed when so much of its time is over. */
+const RENEW_AT = 0.75;
+/** The longest time that a timer of a browser can be set to. Milliseconds. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 class Session {
   user = $state.raw<Whoami | null>(null);
@@ -15,12 +20,26 @@ class Session {
   unreachable = $state(false);
   /** The vhost that lists are about; empty for all. */
   vhost = $state('');
+  /** Somebody was logged in, and the broker no longer knows them. */
+  hasEnded = $state(false);
+  /** Why signing in at the provider came to nothing. */
+  refused = $state.raw<unknown>(null);
+  #renewal: ReturnType<typeof setTimeout> | undefined;
 
   async start(): Promise<void> {
     this.vhost = localStorage.getItem(VHOST) ?? '';
     onLoggedOut(() => {
-      this.user = null;
+      this.hasEnded ||= this.user !== null;
+      this.#forget();
     });
+    if (isBack(location.search)) {
+      try {
+        await this.#enter(await arrive(location.search));
+        return;
+      } catch (error) {
+        this.refused = error;
+      }
+    }
     try {
       this.user = await get<Whoami>('/whoami');
       this.unreachable = false;
@@ -35,11 +54,31 @@ class Session {
     await ask('POST', '/login', { username, password });
     this.user = await get<Whoami>('/whoami');
     this.unreachable = false;
+    this.hasEnded = false;
+    this.refused = null;
   }
 
   async logout(): Promise<void> {
     await ask('DELETE', '/login').catch(() => undefined);
+    this.#forget();
+  }
+
+  #forget(): void {
+    clearTimeout(this.#renewal);
     this.user = null;
+  }
+
+  /** With a token in place of a password, and with another one before it ends. */
+  async #enter({ token, refreshToken, expiresIn }: Grant): Promise<void> {
+    await this.login('', token);
+    clearTimeout(this.#renewal);
+    if (!refreshToken || expiresIn <= 0) return;
+    const renew = async () => {
+      // If it fails, the login ends with its token, and the page says so then.
+      const grant = await renewed(refreshToken).catch(() => null);
+      if (grant && this.user) await this.#enter(grant).catch(() => undefined);
+    };
+    this.#renewal = setTimeout(() => void renew(), Math.min(expiresIn * 1000 * RENEW_AT, TIMER_MAX_MS));
   }
 
   chooseVhost(vhost: string): void {

@@ -125,8 +125,10 @@ settings! {
     oauth_algorithms: Words = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
     /// How far the clocks of the issuer and of this machine may be apart.
     oauth_clock_skew: Duration = ["60s"];
-    /// What a page calls itself when it sends somebody to the issuer to log in.
+    /// What the console calls itself when it sends somebody to the issuer to sign in; without it, the console asks for passwords alone.
     oauth_client_id: Word = [];
+    /// Scopes that the console asks the issuer for.
+    oauth_scopes: Words = ["openid", "profile"];
     /// HTTP connections at once; further ones are closed at once.
     http_connections_max: usize = ["4096"];
     /// How long an HTTP connection may idle, or take for the head of a request.

@@ -11,9 +11,11 @@
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
+use std::future::ready;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
@@ -22,8 +24,15 @@ struct Files;
 /// Where the build puts what is served.
 const ROOT: &str = "www";
 
-/// Nothing from elsewhere, nothing inline, in nobody's frame.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Nothing from elsewhere, nothing inline, in nobody's frame. The page may ask this broker, and `connects_to`: the
+/// provider that people sign in with, if there is one.
+fn content_security_policy(connects_to: Option<&str>) -> HeaderValue {
+    let also = connects_to.map(|origin| format!(" {origin}")).unwrap_or_default();
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{also}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
 
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const ASK_EACH_TIME: &str = "no-cache";
@@ -40,11 +49,14 @@ const NOT_BUILT: &str = "<!doctype html>
 </html>
 ";
 
-pub(super) fn router() -> Router {
+/// `connects_to` is an origin that the page may ask besides this one.
+pub(super) fn router(connects_to: Option<&str>) -> Router {
+    let policy = content_security_policy(connects_to);
     Router::new()
         .route("/", get(index))
         .route("/favicon.svg", get(|headers: HeaderMap| async move { serve("favicon.svg", &headers) }))
         .route("/assets/{*file}", get(asset))
+        .layer(map_response(move |response| ready(guarded(response, policy.clone()))))
 }
 
 async fn index(headers: HeaderMap) -> Response {
@@ -52,7 +64,7 @@ async fn index(headers: HeaderMap) -> Response {
         return serve("index.html", &headers);
     }
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    guarded(([content_type], NOT_BUILT).into_response())
+    ([content_type], NOT_BUILT).into_response()
 }
 
 async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
@@ -96,13 +108,13 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-fn guarded(mut response: Response) -> Response {
+fn guarded(mut response: Response, policy: HeaderValue) -> Response {
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, value);
     }
     response
 }
@@ -128,7 +140,7 @@ fn serve(name: &str, headers: &HeaderMap) -> Response {
     if let Some(encoding) = encoding {
         answered.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    guarded(response)
+    response
 }
 
 /// From the first half of the content's hash, in quotes.

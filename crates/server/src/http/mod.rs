@@ -38,6 +38,7 @@ pub(crate) struct Doors {
     metrics: Router,
     /// Of a listener for nothing else.
     prometheus: Router,
+    console: Router,
 }
 
 impl Doors {
@@ -49,9 +50,11 @@ impl Doors {
         stop: StopSignal,
         oauth: Option<Arc<Oauth>>,
     ) -> Self {
+        let console = console::router(oauth.as_ref().and_then(|it| it.login_origin()).as_deref());
         let door = Arc::new(Door::new(broker.clone(), options, facts.http_port(), oauth));
         let facts = Arc::new(facts);
         Self {
+            console,
             health: health::router(broker.clone()),
             events: events::router(broker.clone(), door.clone()).layer(from_fn(trace::traced)),
             management: management::router(broker.clone(), facts.clone(), door.clone(), engine.clone(), stop)

@@ -1,6 +1,6 @@
 //! Connections of HTTP: how many, how slow, with TLS or without.
 
-use super::{Doors, console};
+use super::Doors;
 use crate::options::HttpOptions;
 use crate::stop::StopSignal;
 use crate::tls::{Service, Tls, Wire};
@@ -51,7 +51,7 @@ impl Host {
             .merge(doors.events)
             .merge(doors.management)
             .merge(doors.metrics)
-            .merge(console::router())
+            .merge(doors.console)
             .fallback(|| async { (StatusCode::NOT_FOUND, NOT_FOUND) });
         let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         Self { router, options: Arc::new(options), slots }

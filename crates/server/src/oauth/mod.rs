@@ -40,8 +40,10 @@ pub struct OauthOptions {
     pub algorithms: Vec<String>,
     /// How far clocks may be apart.
     pub clock_skew: Duration,
-    /// What the console calls itself with the provider.
+    /// What the console calls itself with the provider; `None`: nobody signs in there.
     pub client_id: Option<String>,
+    /// Scopes that the console asks the provider for.
+    pub login_scopes: Vec<String>,
 }
 
 /// Verifies tokens.
@@ -97,6 +99,14 @@ impl Oauth {
     /// What it was made with.
     pub fn options(&self) -> &OauthOptions {
         &self.options
+    }
+
+    /// Where the console sends people to sign in, as an origin (`https://id.example.com`); `None` if it does not: there
+    /// is no name to go by, or the issuer's is no address.
+    pub(crate) fn login_origin(&self) -> Option<String> {
+        self.options.client_id.as_ref()?;
+        let issuer = reqwest::Url::parse(self.options.issuer.as_deref()?).ok()?;
+        matches!(issuer.scheme(), "https" | "http").then(|| issuer.origin().ascii_serialization())
     }
 
     /// Fetches the provider's keys now and from time to time, until the task is dropped.

@@ -31,6 +31,7 @@ async fn the_page_is_there_without_a_login_and_may_load_nothing_from_elsewhere()
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.contains("content-type: text/html"), "{head}");
     assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self';"), "{head}");
+    assert!(head.contains("connect-src 'self'; base-uri"), "{head}");
     assert!(String::from_utf8(body).unwrap().contains("Millpond"));
 }
 

@@ -72,6 +72,7 @@ fn options() -> OauthOptions {
         algorithms: ["RS256", "ES256"].map(String::from).to_vec(),
         clock_skew: Duration::ZERO,
         client_id: Some("console".into()),
+        login_scopes: ["openid", "profile"].map(String::from).to_vec(),
     }
 }
 
@@ -189,6 +190,13 @@ async fn good_tokens_let_in_and_others_do_not() {
     assert_eq!(answer.body, r#"{"name":"shop","tags":["management"]}"#);
     let auth = receive(send(&server, "GET /api/auth", &[], "").await).await.json();
     assert_eq!((&auth["oauth_enabled"], &auth["oauth_client_id"]), (&json!(true), &json!("console")));
+    assert_eq!(
+        (&auth["oauth_provider_url"], &auth["oauth_scopes"]),
+        (&json!("https://issuer"), &json!("openid profile"))
+    );
+    let page = receive(send(&server, "GET /", &[], "").await).await;
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("connect-src 'self' https://issuer; base-uri"), "{policy}");
 }
 
 #[tokio::test]

@@ -54,13 +54,16 @@ async fn auth(State(shared): State<Shared>) -> Answer {
         return Ok(Json(json!({ "oauth_enabled": false })).into_response());
     };
     let options = oauth.options();
-    let shown = json!({
+    let mut shown = json!({
         "oauth_enabled": true,
-        "oauth_client_id": options.client_id,
-        "oauth_provider_url": options.issuer,
         "oauth_resource_id": options.resource_server_id,
         "oauth_disable_basic_auth": false,
     });
+    if oauth.login_origin().is_some() {
+        shown["oauth_client_id"] = json!(options.client_id);
+        shown["oauth_provider_url"] = json!(options.issuer);
+        shown["oauth_scopes"] = json!(options.login_scopes.join(" "));
+    }
     Ok(Json(shown).into_response())
 }
 

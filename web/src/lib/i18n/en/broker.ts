@@ -12,6 +12,7 @@ export const broker = {
   'attention.none': 'Nothing needs attention',
   'attention.other': '{kind}: {name}',
   'attention.queue_growing': '{name} grows by {rate}; {messages} messages wait',
+  'attention.queue_growing_alone': '{name} grows by {rate}, and nobody consumes; {messages} messages wait',
   'attention.queue_stuck': '{name} has messages and consumers, and nothing moves',
   'attention.queue_without_consumers': '{messages} {messages|message waits|messages wait} in {name}, and nobody consumes',
   'attention.rule_failing': 'The rule {name} waits because of errors: {reason}',

@@ -14,6 +14,7 @@ export const broker: Record<keyof typeof en, string> = {
   'attention.none': '一切正常，没有需要处理的事项',
   'attention.other': '{kind}：{name}',
   'attention.queue_growing': '{name} 正以 {rate} 的速度增长，已积压 {messages} 条消息',
+  'attention.queue_growing_alone': '{name} 正以 {rate} 的速度增长且没有消费者，已积压 {messages} 条消息',
   'attention.queue_stuck': '{name} 有消息也有消费者，但没有任何进展',
   'attention.queue_without_consumers': '{name} 中有 {messages} 条消息等待，但没有消费者',
   'attention.rule_failing': '规则 {name} 因错误而等待：{reason}',
