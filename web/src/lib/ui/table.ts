@@ -12,8 +12,8 @@ export interface Column<T> {
   text?: (row: T) => string;
   /** What rows in the browser are sorted by, if it is not the member. */
   value?: (row: T) => string | number | boolean | null | undefined;
-  /** Left out where there is little room: below 1100 pixels, or on a phone. */
-  hide?: 'narrow' | 'phone';
+  /** Left out where there is little room: below 1360 pixels, below 1100, or on a phone. */
+  hide?: 'wide' | 'narrow' | 'phone';
 }
 
 /** A member of a row by its path. */

@@ -23,6 +23,6 @@ export function consumerColumns(): Column<Consumer>[] {
     { key: 'messages_unacknowledged', title: t('figure.unacked'), num: true, text: (row) => count(row.messages_unacknowledged) },
     { key: 'rate_promised', title: t('consumer.promised'), num: true, text: (row) => rate(row.rate_promised) },
     { key: 'rate_delivered', title: t('consumer.delivered'), num: true, text: (row) => rate(row.rate_delivered) },
-    { key: 'lease_ms', title: t('consumer.lease'), num: true, hide: 'narrow', text: (row) => duration(row.lease_ms) },
+    { key: 'lease_ms', title: t('consumer.lease'), num: true, hide: 'wide', text: (row) => duration(row.lease_ms) },
   ];
 }

@@ -29,6 +29,17 @@ export function wordsKey(item: Attention): Key {
   return known(key) ? key : 'attention.other';
 }
 
+/** A queue that grows because nobody consumes is one thing, not two. */
+export function merged(items: Attention[]): Attention[] {
+  const queue = (item: Attention) => `${item.vhost}/${item.name}`;
+  const of = (kind: string) => new Set(items.filter((item) => item.kind === kind).map(queue));
+  const growing = of('queue_growing');
+  const alone = of('queue_without_consumers');
+  return items
+    .filter((item) => item.kind !== 'queue_without_consumers' || !growing.has(queue(item)))
+    .map((item) => (item.kind === 'queue_growing' && alone.has(queue(item)) ? { ...item, kind: 'queue_growing_alone' } : item));
+}
+
 const ABOUT_RULES = ['rule_stopped', 'rule_failing'];
 
 /** Where it is looked into. */

@@ -4,13 +4,14 @@
 import { Graph as Dagre, layout as runDagre } from '@dagrejs/dagre';
 import { labelOf, type GraphNode, type Line } from './graph';
 
-export const NODE_WIDTH = 188;
-export const NODE_HEIGHT = 46;
+export const NODE_WIDTH = 190;
+export const NODE_HEIGHT = 50;
 const GAP = 18;
-const RANK_GAP = 70;
+const RANK_GAP = 56;
 const LABEL_CHARACTER = 6.2;
 const LABEL_MAX = 130;
-const LABEL_HEIGHT = 14;
+/** Its words above the line, the rate below. */
+const LABEL_HEIGHT = 30;
 const PART_GAP = 48;
 
 export interface Point {
@@ -45,6 +46,14 @@ export function partsOf(nodes: GraphNode[], lines: Line[]): string[][] {
   return [...parts.values()].filter((part) => part.length > 1).sort((one, other) => other.length - one.length);
 }
 
+/** From the middle of one node's side to that of the other's, by the points that dagre found between them. */
+function between(from: Point | undefined, points: Point[], to: Point | undefined): Point[] {
+  if (!from || !to) return points;
+  const [out, into] = from.x <= to.x ? [NODE_WIDTH, 0] : [0, NODE_WIDTH];
+  const at = ({ x, y }: Point, side: number): Point => ({ x: x + side, y: y + NODE_HEIGHT / 2 });
+  return [at(from, out), ...points.slice(1, -1), at(to, into)];
+}
+
 function drawPart(ids: string[], lines: Line[]): Drawing {
   const graph = new Dagre({ multigraph: false });
   graph.setGraph({ rankdir: 'LR', nodesep: GAP, ranksep: RANK_GAP, edgesep: 8, marginx: 0, marginy: 0 });
@@ -64,7 +73,8 @@ function drawPart(ids: string[], lines: Line[]): Drawing {
   for (const line of lines) {
     const edge = graph.edge(line.from, line.to) as { points: Point[] } & Partial<Point>;
     const middle = edge.points[Math.floor(edge.points.length / 2)] as Point;
-    routes.set(line.id, { points: edge.points, label: { x: edge.x ?? middle.x, y: edge.y ?? middle.y } });
+    const points = line.from === line.to ? edge.points : between(places.get(line.from), edge.points, places.get(line.to));
+    routes.set(line.id, { points, label: { x: edge.x ?? middle.x, y: edge.y ?? middle.y } });
   }
   const { width, height } = graph.graph() as { width: number; height: number };
   return { places, routes, width, height };
@@ -134,19 +144,18 @@ export function drawingOf(nodes: GraphNode[], lines: Line[], aspect: number): Dr
   return whole;
 }
 
-/** The points as a smooth path for SVG. */
+/** The points as a smooth path for SVG, level at each of them. */
 export function curve(points: Point[]): string {
   const [first, ...rest] = points;
   if (!first) return '';
-  const middles = rest.map((point, index) => {
-    const before = points[index] as Point;
-    return { x: (before.x + point.x) / 2, y: (before.y + point.y) / 2 };
-  });
+  let from = first;
   let path = `M${round(first)}`;
-  for (let index = 1; index < points.length - 1; index += 1) {
-    path += ` Q${round(points[index] as Point)} ${round(middles[index] as Point)}`;
+  for (const to of rest) {
+    const half = (to.x - from.x) / 2;
+    path += ` C${round({ x: from.x + half, y: from.y })} ${round({ x: to.x - half, y: to.y })} ${round(to)}`;
+    from = to;
   }
-  return `${path} L${round(points[points.length - 1] as Point)}`;
+  return path;
 }
 
 const round = ({ x, y }: Point) => `${x.toFixed(1)},${y.toFixed(1)}`;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { headersOf, litBy, type Explanation } from './explain';
-import { find, gatherConsumers, labelOf, linesOf, neighbourhood, prune, shapeOf, type Graph } from './graph';
+import { find, gatherConsumers, labelOf, linesOf, neighbourhood, prune, shapeOf, type Graph, type Kind } from './graph';
 import { NODE_HEIGHT, NODE_WIDTH, curve, drawingOf, next } from './layout';
+import { withRates } from './rates';
 import { fit, first, reveal, zoom } from './viewport';
 
 const node = (kind: 'exchange' | 'queue' | 'consumer', name: string) => ({ id: `${kind}:/:${name}`, kind, name, vhost: '/' });
@@ -100,8 +101,36 @@ describe('a drawing', () => {
   });
 
   it('draws lines from the first point to the last', () => {
-    expect(curve([{ x: 0, y: 0 }, { x: 5, y: 9 }, { x: 10, y: 0 }])).toBe('M0.0,0.0 Q5.0,9.0 7.5,4.5 L10.0,0.0');
+    expect(curve([{ x: 0, y: 0 }, { x: 4, y: 9 }, { x: 10, y: 0 }])).toBe('M0.0,0.0 C2.0,0.0 2.0,9.0 4.0,9.0 C7.0,9.0 7.0,0.0 10.0,0.0');
     expect(curve([])).toBe('');
+  });
+});
+
+describe('rates', () => {
+  const edges = (of: Graph) => Object.fromEntries(of.edges.map(({ from, to, rate }) => [`${from} ${to}`, rate]));
+
+  it('are those of an edge where there is no other, or as the broker tells', () => {
+    const graph: Graph = {
+      nodes: (['exchange:/:x', 'queue:/:one', 'queue:/:two', 'rule:/:r'] as const).map((id) => ({
+        id,
+        kind: id.split(':')[0] as Kind,
+        name: id,
+      })),
+      edges: [
+        { from: 'exchange:/:x', to: 'queue:/:one' },
+        { from: 'exchange:/:x', to: 'queue:/:two' },
+        { from: 'exchange:/:y', to: 'queue:/:two', rate: 7 },
+        { from: 'queue:/:one', to: 'rule:/:r' },
+      ],
+    };
+    const stats = { publish_details: { rate: 3 }, deliver_get_details: { rate: 2 } };
+    const items = ['one', 'two'].map((name) => ({ name, vhost: '/', message_stats: stats }));
+    expect(edges(withRates(graph, { items }, undefined))).toEqual({
+      'exchange:/:x queue:/:one': 3,
+      'exchange:/:x queue:/:two': undefined,
+      'exchange:/:y queue:/:two': 7,
+      'queue:/:one rule:/:r': 2,
+    });
   });
 });
 
@@ -116,7 +145,7 @@ describe('a view', () => {
 
   it('shows all of it, unless that could not be read', () => {
     expect(fit({ width: 100, height: 100 }, screen)).toEqual({ scale: 1, x: 450, y: 200 });
-    expect(first({ width: 9000, height: 9000 }, screen).scale).toBe(0.55);
+    expect(first({ width: 9000, height: 9000 }, screen).scale).toBe(0.58);
   });
 
   it('moves as little as it takes', () => {

@@ -18,7 +18,7 @@ export interface Size {
 export const SCALE_MIN = 0.1;
 export const SCALE_MAX = 2.5;
 /** Below this, names cannot be read: the first view does not go there. */
-const SCALE_READABLE = 0.55;
+const SCALE_READABLE = 0.58;
 const MARGIN = 24;
 
 const within = (value: number, least: number, most: number) => Math.min(most, Math.max(least, value));
