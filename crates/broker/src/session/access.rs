@@ -10,38 +10,44 @@ use millpond_model::properties::RawProperties;
 use millpond_model::table::RawValue;
 
 impl Session {
-    /// Declaring needs configure; naming an alternate exchange is publishing to it what comes here.
+    /// Declaring needs configure, whether there is one already or not.
     pub(super) fn may_declare_exchange(&self, request: &DeclareExchange) -> Result<(), AccessRefused> {
-        if request.passive {
-            return Ok(());
+        match request.passive {
+            true => Ok(()),
+            false => self.may(Right::Configure, Thing::Exchange(request.name.as_str())),
         }
-        let exchange = Thing::Exchange(request.name.as_str());
-        self.may(Right::Configure, exchange)?;
-        if let Some(alternate) = request.arguments.get("alternate-exchange").and_then(|value| value.as_str())
-        {
-            self.may(Right::Read, exchange)?;
-            self.may(Right::Write, Thing::Exchange(alternate))?;
-        }
-        Ok(())
     }
 
-    /// Declaring needs configure; naming a dead-letter exchange is publishing to it what is read here.
+    /// A new exchange that names an alternate one publishes to it what comes here.
+    pub(super) fn may_name_alternate(&self, request: &DeclareExchange) -> Result<(), AccessRefused> {
+        let named = request.arguments.get("alternate-exchange").and_then(|value| value.as_str());
+        let Some(alternate) = named else { return Ok(()) };
+        self.may(Right::Read, Thing::Exchange(request.name.as_str()))?;
+        self.may(Right::Write, Thing::Exchange(alternate))
+    }
+
+    /// Declaring needs configure, whether there is one already or not.
     pub(super) fn may_declare_queue(
         &self,
         name: &QueueName,
         request: &DeclareQueue,
     ) -> Result<(), AccessRefused> {
-        if request.passive {
-            return Ok(());
+        match request.passive {
+            true => Ok(()),
+            false => self.may(Right::Configure, Thing::Queue(name.as_str())),
         }
-        let queue = Thing::Queue(name.as_str());
-        self.may(Right::Configure, queue)?;
-        let dead = request.arguments.get("x-dead-letter-exchange").and_then(|value| value.as_str());
-        if let Some(dead) = dead {
-            self.may(Right::Read, queue)?;
-            self.may(Right::Write, Thing::Exchange(dead))?;
-        }
-        Ok(())
+    }
+
+    /// A new queue that names a dead-letter exchange publishes to it what is read here.
+    pub(super) fn may_dead_letter(
+        &self,
+        name: &QueueName,
+        request: &DeclareQueue,
+    ) -> Result<(), AccessRefused> {
+        let named = request.arguments.get("x-dead-letter-exchange").and_then(|value| value.as_str());
+        let Some(dead) = named else { return Ok(()) };
+        self.may(Right::Read, Thing::Queue(name.as_str()))?;
+        self.may(Right::Write, Thing::Exchange(dead))
     }
 
     /// Binding, and its undoing, writes to the destination and reads from the source.

@@ -48,8 +48,11 @@ impl Session {
             return Err(DeclareExchangeError::Missing { exchange, vhost });
         }
         let is_new = router.exchange(request.name.as_str()).is_none();
-        if is_new && request.durable && !request.passive {
-            self.core.check_writable()?;
+        if is_new && !request.passive {
+            self.may_name_alternate(request)?;
+            if request.durable {
+                self.core.check_writable()?;
+            }
         }
         if !router.declare_exchange(request)? {
             return Ok(Durability::Now);
@@ -122,6 +125,7 @@ impl Session {
         if request.passive || vhost.is_deleted() {
             return Err(self.missing(name).into());
         }
+        self.may_dead_letter(name, request).map_err(QueueError::from)?;
         self.check_new_queue(&request.name, request)?;
         self.check_room(name, router.queues().len() as u64)?;
         let name = name.clone();
@@ -158,8 +162,7 @@ impl Session {
         self.tell_created(&cell);
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
-        let durability = self.commit(batch);
-        Ok((QueueDeclared { name, ready: 0, consumers: 0 }, durability))
+        Ok((QueueDeclared { name, ready: 0, consumers: 0 }, self.commit(batch)))
     }
 
     fn tell_created(&self, cell: &QueueCell) {

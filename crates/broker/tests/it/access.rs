@@ -161,9 +161,10 @@ const REFUSED: [Case; 5] = [
 
 #[test]
 fn every_operation_asks_for_its_permissions() {
-    let broker = topology();
-    add(&broker, "u", &[]);
     for (permissions, refused) in REFUSED {
+        // What is there already asks for less.
+        let broker = topology();
+        add(&broker, "u", &[]);
         permit(&broker, "u", permissions);
         for (name, operation) in OPERATIONS {
             let answer = operation(&mut client(&broker, "u"));
@@ -177,9 +178,29 @@ fn every_operation_asks_for_its_permissions() {
         }
     }
     // The process itself may do everything.
+    let broker = topology();
     for (name, operation) in OPERATIONS {
         assert_eq!(operation(&mut broker.session()), "ok", "{name}");
     }
+}
+
+#[test]
+fn what_is_there_is_declared_again_by_whoever_may_configure_it() {
+    let broker = topology();
+    let queue = DeclareQueue { arguments: with("x-dead-letter-exchange", "y"), ..queue_request("dead", "d") };
+    let exchange = DeclareExchange {
+        arguments: with("alternate-exchange", "y"),
+        ..exchange_request("z", "fanout", "d")
+    };
+    let declare = |mut client: Client| {
+        [told(client.session.declare_queue(&queue)), told(client.session.declare_exchange(&exchange))]
+    };
+    assert_eq!(declare(broker.session()), ["ok", "ok"]);
+    add(&broker, "u", &[]);
+    permit(&broker, "u", [".*", "", ""]);
+    assert_eq!(declare(client(&broker, "u")), ["ok", "ok"]);
+    permit(&broker, "u", ["", ".*", ".*"]);
+    assert!(declare(client(&broker, "u")).iter().all(|told| told.starts_with("configure access")));
 }
 
 #[test]
