@@ -110,7 +110,7 @@ fn show_tls(shown: &mut Value, tls: Option<&TlsFacts>) {
 }
 
 /// Everybody's for those who see all, else one's own.
-fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
+pub(super) fn seen(asker: &Asker) -> Result<Vec<ConnectionInfo>, Refusal> {
     let mut all = asker.may(Operation::Enter)?.list_connections();
     if !asker.can(Operation::SeeAll) {
         all.retain(|it| asker.can(Operation::Connections(&it.user)));

@@ -41,10 +41,11 @@ async fn set_paused(asker: &Asker, vhost: &str, queue: &str, paused: bool) -> An
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What RabbitMQ has for mirrors of classic queues: there are none here, so nothing has to be done.
+/// What RabbitMQ has for mirrors of classic queues: there are none here, so nothing has to be done. An administrator's,
+/// as it is there.
 async fn actions(asker: Asker, Path((vhost, queue)): Path<(String, String)>, body: Bytes) -> Answer {
     let (vhost, queue) = (vhost_name(&vhost)?, queue_name(&queue)?);
-    let found = asker.see(&vhost)?.queue(&vhost, &queue)?.ok_or_else(missing)?;
+    let found = asker.administer()?.queue(&vhost, &queue)?.ok_or_else(missing)?;
     let fields = Fields::read(&body)?;
     fields.need(&["action"])?;
     match fields.text("action")? {
@@ -156,8 +157,8 @@ fn prefetch_of(fields: &Fields) -> Result<Option<u32>, Refusal> {
 pub(super) async fn change_channel(asker: Asker, Path(name): Path<String>, body: Bytes) -> Answer {
     let prefetch = prefetch_of(&Fields::read(&body)?)?
         .ok_or_else(|| Refusal::bad_request("prefetch: a number is expected"))?;
-    let broker = asker.may(Operation::Enter)?;
-    let found = broker.list_connections().into_iter().find_map(|it| {
+    // Others' connections are not there for those who do not see them.
+    let found = connections::seen(&asker)?.into_iter().find_map(|it| {
         let number = name.strip_prefix(&*it.name)?.strip_prefix(" (")?.strip_suffix(')')?.parse().ok()?;
         it.channels.contains(&number).then_some((it, number))
     });

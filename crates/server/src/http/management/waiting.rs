@@ -108,9 +108,16 @@ async fn schedule(asker: Asker, Path((vhost, name)): Path<(String, String)>) -> 
         .take(NEXT_SHOWN)
         .map(|at_ms| json!({ "at_ms": at_ms, "text": found.calendar.show(at_ms) }))
         .collect();
-    shown["payload"] = String::from_utf8_lossy(&found.spec.body).into();
-    shown["headers"] = broker_json::of_table(&found.spec.properties.headers).into();
+    if asker.can(seeing(&vhost, found.spec.exchange.as_str())) {
+        shown["payload"] = String::from_utf8_lossy(&found.spec.body).into();
+        shown["headers"] = broker_json::of_table(&found.spec.properties.headers).into();
+    }
     Ok(Json(shown).into_response())
+}
+
+/// Whoever may bind to an exchange could see what is published to it.
+fn seeing<'a>(vhost: &'a VhostName, exchange: &'a str) -> Operation<'a> {
+    Operation::Use(vhost, Right::Read, Thing::Exchange(exchange))
 }
 
 async fn set_paused(asker: &Asker, vhost: &str, name: &str, paused: bool) -> Answer {
@@ -161,7 +168,9 @@ fn show_delayed(one: &DelayedMessage) -> Value {
 async fn delayed_of(asker: Asker, Path((vhost, exchange)): Path<(String, String)>, uri: Uri) -> Answer {
     let (vhost, exchange) = (vhost_name(&vhost)?, exchange_name(&exchange)?);
     let count = parameter(&uri, "count").and_then(|count| count.parse().ok()).unwrap_or(COUNT_DEFAULT);
-    let found = asker.see(&vhost)?.list_delayed(&vhost, &exchange, count.min(COUNT_MAX))?;
+    asker.see(&vhost)?;
+    let broker = asker.may(seeing(&vhost, exchange.as_str()))?;
+    let found = broker.list_delayed(&vhost, &exchange, count.min(COUNT_MAX))?;
     Ok(Json(found.iter().map(show_delayed).collect::<Value>()).into_response())
 }
 
