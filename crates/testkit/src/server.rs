@@ -2,7 +2,9 @@
 
 use millpond_broker::{Broker, BrokerOptions};
 use millpond_model::UserName;
-use millpond_server::{AmqpOptions, HttpOptions, Oauth, Server, ServerOptions, StopHandle, Tls, stop_pair};
+use millpond_server::{
+    AmqpOptions, Api, EngineDoor, HttpOptions, Oauth, Server, ServerOptions, StopHandle, Tls, stop_pair,
+};
 use millpond_store::fs::FileSystem;
 use millpond_store::{Recovery, Store, StoreOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,8 +25,18 @@ pub struct TestServer {
     /// With TLS: AMQP, HTTP.
     secure: Option<(SocketAddr, SocketAddr)>,
     stop: StopHandle,
+    api: Api,
     running: JoinHandle<()>,
     dir: Option<TempDir>,
+}
+
+/// What a server may have besides.
+#[derive(Debug, Default)]
+struct Besides {
+    tls: Option<Arc<Tls>>,
+    oauth: Option<Arc<Oauth>>,
+    engine: Option<Arc<dyn EngineDoor>>,
+    http: HttpOptions,
 }
 
 /// The store as tests want it: small, and as durable as in earnest.
@@ -68,27 +80,28 @@ impl TestServer {
             ..store_options(dir.path())
         };
         let opened = Store::open(options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), (None, None)).await
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), Besides::default()).await
     }
 
     /// Starts one with default settings on this file system, which may fail.
     pub async fn start_on(fs: Arc<dyn FileSystem>) -> Self {
         let options = StoreOptions { wal_segment_size_bytes: 64 << 10, ..store_options(Path::new("/data")) };
         let opened = Store::open_on(fs, options).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, None, (None, None)).await
+        Self::start_on_store(AmqpOptions::default(), opened, None, Besides::default()).await
     }
 
     async fn start_in(amqp: AmqpOptions, dir: TempDir) -> Self {
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(amqp, opened, Some(dir), (None, None)).await
+        Self::start_on_store(amqp, opened, Some(dir), Besides::default()).await
     }
 
     async fn start_on_store(
         amqp: AmqpOptions,
         opened: (Store, Recovery),
         dir: Option<TempDir>,
-        (tls, oauth): (Option<Arc<Tls>>, Option<Arc<Oauth>>),
+        besides: Besides,
     ) -> Self {
+        let Besides { tls, oauth, engine, http } = besides;
         let (store, recovery) = opened;
         let broker = Broker::open(store.clone(), recovery, broker_options()).unwrap();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -101,29 +114,53 @@ impl TestServer {
             https_listen: vec![any_port],
             tls,
             oauth,
-            http: HttpOptions::default(),
+            http,
             stop_timeout: Duration::from_secs(5),
         });
-        let server = server.await.unwrap();
+        let mut server = server.await.unwrap();
+        if let Some(engine) = engine {
+            server = server.with_engine(engine);
+        }
+        let api = server.api(&broker);
         let (amqp, http) = (server.amqp_addresses()[0], server.http_addresses()[0]);
         let secure = server.amqps_addresses().first().copied().zip(server.https_addresses().first().copied());
         let (stop, stopped) = stop_pair();
         let running = tokio::spawn(server.run(broker.clone(), stopped));
-        Self { broker, store, amqp, http, secure, stop, running, dir }
+        Self { broker, store, amqp, http, secure, stop, api, running, dir }
     }
 
     /// Starts one that has TLS too.
     pub async fn start_secure(amqp: AmqpOptions, tls: Arc<Tls>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(amqp, opened, Some(dir), (Some(tls), None)).await
+        Self::start_on_store(amqp, opened, Some(dir), Besides { tls: Some(tls), ..Besides::default() }).await
     }
 
     /// Starts one that takes tokens.
     pub async fn start_with_tokens(oauth: Arc<Oauth>) -> Self {
+        Self::start_besides(Besides { oauth: Some(oauth), ..Besides::default() }).await
+    }
+
+    /// Starts one that takes tokens and shows this engine.
+    pub async fn start_with_engine(oauth: Arc<Oauth>, engine: Arc<dyn EngineDoor>) -> Self {
+        let (oauth, engine) = (Some(oauth), Some(engine));
+        Self::start_besides(Besides { oauth, engine, ..Besides::default() }).await
+    }
+
+    /// Starts one whose HTTP has these limits.
+    pub async fn start_with_http(http: HttpOptions) -> Self {
+        Self::start_besides(Besides { http, ..Besides::default() }).await
+    }
+
+    async fn start_besides(besides: Besides) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let opened = Store::open(store_options(dir.path())).unwrap();
-        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), (None, Some(oauth))).await
+        Self::start_on_store(AmqpOptions::default(), opened, Some(dir), besides).await
+    }
+
+    /// The management API from inside the process, as the control socket has it.
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
     /// Where AMQP and HTTP are served with TLS.

@@ -4,7 +4,7 @@ use crate::http::{Answer, receive, send};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use millpond_amqp_codec::{PROTOCOL_HEADER, connection, queue};
-use millpond_server::{Oauth, OauthOptions};
+use millpond_server::{EngineDoor, Oauth, OauthOptions};
 use millpond_testkit::{Client, Event, TestServer};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-struct Signer {
+pub(crate) struct Signer {
     key: EncodingKey,
     algorithm: Algorithm,
     kid: Option<&'static str>,
@@ -22,7 +22,7 @@ struct Signer {
 }
 
 impl Signer {
-    fn ec(kid: Option<&'static str>) -> Self {
+    pub(crate) fn ec(kid: Option<&'static str>) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         Self { key, algorithm: Algorithm::ES256, kid, pem: pair.public_key_pem() }
@@ -40,7 +40,7 @@ impl Signer {
         serde_json::to_value(jwk).unwrap()
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = self.kid.map(str::to_owned);
         encode(&header, claims, &self.key).unwrap()
@@ -57,6 +57,13 @@ fn claims() -> Value {
 fn with(name: &str, value: impl Into<Value>) -> Value {
     let mut claims = claims();
     claims[name] = value.into();
+    claims
+}
+
+/// Of this user, with these scopes.
+pub(crate) fn with_scopes(user: &str, scopes: &str) -> Value {
+    let mut claims = with("sub", user);
+    claims["scope"] = scopes.into();
     claims
 }
 
@@ -96,12 +103,26 @@ async fn provider(sets: Vec<Value>) -> (String, Arc<AtomicUsize>) {
     (url, asked)
 }
 
-async fn serve_with(signer: &Signer) -> (TestServer, tempfile::TempDir) {
+/// Takes what it has signed; the directory has its key.
+fn trusting(signer: &Signer) -> (Arc<Oauth>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key.pem");
     std::fs::write(&path, &signer.pem).unwrap();
-    let oauth = Oauth::new(OauthOptions { signing_keys: vec![path], ..options() }).unwrap();
+    (Oauth::new(OauthOptions { signing_keys: vec![path], ..options() }).unwrap(), dir)
+}
+
+async fn serve_with(signer: &Signer) -> (TestServer, tempfile::TempDir) {
+    let (oauth, dir) = trusting(signer);
     (TestServer::start_with_tokens(oauth).await, dir)
+}
+
+/// A server that takes its tokens and shows that engine.
+pub(crate) async fn start_with_engine(
+    signer: &Signer,
+    engine: Arc<dyn EngineDoor>,
+) -> (TestServer, tempfile::TempDir) {
+    let (oauth, dir) = trusting(signer);
+    (TestServer::start_with_engine(oauth, engine).await, dir)
 }
 
 async fn ask(server: &TestServer, line: &str, token: &str) -> Answer {

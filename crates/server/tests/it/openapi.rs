@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// `GET /api/queues/{}`: which names the parameters have does not matter.
-fn line(method: &str, path: &str) -> String {
+pub(crate) fn line(method: &str, path: &str) -> String {
     let parts: Vec<_> = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect();
     format!("{} {}", method.to_uppercase(), parts.join("/"))
 }
@@ -58,7 +58,7 @@ fn routes(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-async fn document(server: &TestServer) -> Value {
+pub(crate) async fn document(server: &TestServer) -> Value {
     let answer = ask(server, "GET /api/openapi.json", &[], "").await;
     assert_eq!(answer.status, 200);
     answer.json()

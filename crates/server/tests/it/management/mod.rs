@@ -9,7 +9,6 @@ mod login;
 mod messages;
 mod node;
 mod operations;
-mod permits;
 mod statistics;
 mod topology;
 mod users;
