@@ -9,6 +9,7 @@ use crate::routing::{ExchangeKind, ExchangeSpec, Router};
 use crate::vhost::Vhost;
 use millpond_model::table::Table;
 use millpond_model::{ExchangeName, QueueName, VhostName};
+use std::ops::Range;
 
 /// An exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,25 @@ impl ExchangeInfo {
     /// Whether every vhost has it from the start.
     pub fn is_built_in(&self) -> bool {
         self.name.is_empty() || self.name.as_str().starts_with("amq.")
+    }
+}
+
+/// A page of bindings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BindingPage {
+    /// All bindings.
+    pub total: usize,
+    /// Those asked for, each with its vhost.
+    pub bindings: Vec<(VhostName, Binding)>,
+}
+
+impl BindingPage {
+    /// Which of so many further bindings are in a range of all.
+    fn cut(&mut self, range: &Range<usize>, count: usize) -> Range<usize> {
+        let before = self.total;
+        self.total += count;
+        let within = |place: usize| place.saturating_sub(before).min(count);
+        within(range.start)..within(range.end)
     }
 }
 
@@ -66,13 +86,49 @@ impl Broker {
     /// Every binding of a vhost, by source, destination and key; first those that every queue has to the default
     /// exchange, by its name.
     pub fn list_bindings(&self, vhost: &VhostName) -> Result<Vec<Binding>, VhostMissing> {
+        Ok(self
+            .page_bindings(std::slice::from_ref(vhost), 0..usize::MAX)?
+            .bindings
+            .into_iter()
+            .map(|it| it.1)
+            .collect())
+    }
+
+    /// The bindings that clients made, by source, destination and key.
+    pub fn list_made_bindings(&self, vhost: &VhostName) -> Result<Vec<Binding>, VhostMissing> {
         let vhost = self.vhost(vhost)?;
         let router = vhost.read();
         let mut names = router.exchange_names();
         names.sort();
-        let mut all = of_default_exchange(&router);
-        all.extend(names.iter().flat_map(|name| router.bindings_from(name.as_str())));
-        Ok(all)
+        Ok(names.iter().flat_map(|name| router.bindings_from(name.as_str())).collect())
+    }
+
+    /// Of the bindings of these vhosts, in the order of [`Self::list_bindings`], those in `range`. One behind the end
+    /// is empty.
+    pub fn page_bindings(
+        &self,
+        vhosts: &[VhostName],
+        range: Range<usize>,
+    ) -> Result<BindingPage, VhostMissing> {
+        let mut page = BindingPage { total: 0, bindings: Vec::new() };
+        for name in vhosts {
+            let vhost = self.vhost(name)?;
+            let router = vhost.read();
+            let named = |binding| (name.clone(), binding);
+            let own = page.cut(&range, router.queues().len());
+            page.bindings
+                .extend(router.queue_names().skip(own.start).take(own.len()).filter_map(by_name).map(named));
+            let mut names = router.exchange_names();
+            names.sort();
+            for exchange in names {
+                let wanted = page.cut(&range, router.binding_count(exchange.as_str()));
+                if !wanted.is_empty() {
+                    let found = router.bindings_from(exchange.as_str());
+                    page.bindings.extend(found.into_iter().skip(wanted.start).take(wanted.len()).map(named));
+                }
+            }
+        }
+        Ok(page)
     }
 
     /// Bindings whose source is that exchange.
@@ -136,9 +192,7 @@ fn default_exchange() -> Option<ExchangeInfo> {
 }
 
 fn of_default_exchange(router: &Router<QueueHandle>) -> Vec<Binding> {
-    let mut names: Vec<_> = router.queues().map(|queue| queue.0.spec().name.clone()).collect();
-    names.sort();
-    names.iter().filter_map(by_name).collect()
+    router.queue_names().filter_map(by_name).collect()
 }
 
 fn by_name(queue: &QueueName) -> Option<Binding> {

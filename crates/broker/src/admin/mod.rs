@@ -13,6 +13,7 @@ mod figures;
 mod filter;
 mod limits;
 mod messages;
+mod pages;
 mod parameters;
 mod policies;
 mod queues;
@@ -29,7 +30,7 @@ pub use connections::{ClientFacts, ConnectionInfo};
 pub use consumers::{ConsumerChange, ConsumersMeant};
 pub use delayed::DelayedExchange;
 pub use error::*;
-pub use exchanges::ExchangeInfo;
+pub use exchanges::{BindingPage, ExchangeInfo};
 pub use explain::{ExplainError, ExplainRequest, Explanation, QueueReason};
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use filter::MessageFilter;
@@ -37,9 +38,10 @@ pub use messages::{
     Browse, Browsed, Transfer, TransferError, TransferOf, TransferReport, TransferRequest, TransferTo,
 };
 use millpond_model::VhostName;
+pub use pages::{QueueOrder, QueueOrderBy, QueuePage};
 pub(crate) use parameters::Parameters;
 pub use parameters::{CLUSTER_NAME, Keeper, Parameter, ParameterError};
-pub use queues::{QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, Totals};
+pub use queues::{QueueInfo, QueueType, Totals};
 pub use replay::{Remembered, ReplayPeriod};
 pub use schedules::ScheduleError;
 use std::sync::Arc;

@@ -6,13 +6,11 @@ use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
 use crate::queue::retained::RetainedFigures;
 use crate::queue::settings::is_paused;
-use crate::stats::{Count, Figures, Meter};
+use crate::stats::Figures;
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, VhostName};
-use std::cmp::Ordering;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What kind of queue (`x-queue-type`).
@@ -83,90 +81,6 @@ pub struct QueueInfo {
     pub policy_definition: Table,
 }
 
-/// What queues are sorted by; those that are equal in it by vhost and name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueOrderBy {
-    /// Vhost and name.
-    Vhost,
-    /// Name.
-    Name,
-    /// All messages.
-    Messages,
-    /// Messages to be delivered.
-    Ready,
-    /// Messages delivered and not settled.
-    Unacked,
-    /// Consumers.
-    Consumers,
-    /// What these have come to since the broker began, together.
-    Counts(&'static [Count]),
-    /// How fast these move, together.
-    Rates(&'static [Count]),
-}
-
-impl QueueOrderBy {
-    fn key(self, cell: &QueueCell) -> u64 {
-        let counted = |each: &dyn Fn(&Meter) -> f64| cell.counted().map_or(0.0, |meter| each(meter));
-        match self {
-            Self::Counts(counts) => {
-                cell.counted().map_or(0, |meter| counts.iter().map(|count| meter.get(*count)).sum())
-            }
-            Self::Rates(counts) => {
-                let rate = |meter: &Meter| {
-                    let stats = meter.stats();
-                    stats.map_or(0.0, |stats| counts.iter().map(|count| stats.rate(meter, *count)).sum())
-                };
-                ordered(counted(&rate))
-            }
-            Self::Vhost | Self::Name => 0,
-            Self::Messages => cell.counts().0 + cell.waiting_count() + cell.unacked_count(),
-            Self::Ready => cell.counts().0,
-            Self::Unacked => cell.unacked_count(),
-            Self::Consumers => cell.counts().1,
-        }
-    }
-}
-
-/// Numbers in the order of these rates; they may be negative.
-fn ordered(rate: f64) -> u64 {
-    let bits = rate.to_bits();
-    if rate.is_sign_negative() { !bits } else { bits | 1 << 63 }
-}
-
-/// An order of queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueOrder {
-    /// By what.
-    pub by: QueueOrderBy,
-    /// The other way round.
-    pub reverse: bool,
-}
-
-/// A queue to be sorted: its key, the place of its vhost, itself.
-type Sorted = (u64, usize, Arc<QueueCell>);
-
-impl QueueOrder {
-    fn compare(self, a: &Sorted, b: &Sorted) -> Ordering {
-        let by_name = || a.2.spec().name.cmp(&b.2.spec().name);
-        let ordering = match self.by {
-            QueueOrderBy::Name => by_name().then(a.1.cmp(&b.1)),
-            _ => a.0.cmp(&b.0).then(a.1.cmp(&b.1)).then_with(by_name),
-        };
-        if self.reverse { ordering.reverse() } else { ordering }
-    }
-}
-
-/// A page of queues.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QueuePage {
-    /// All queues.
-    pub total: usize,
-    /// Those whose names fit.
-    pub fitting: usize,
-    /// Those asked for, each with its vhost.
-    pub queues: Vec<(VhostName, QueueInfo)>,
-}
-
 /// What there is in a vhost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -188,8 +102,7 @@ impl Broker {
     /// Every queue of a vhost, by name.
     pub fn list_queues(&self, vhost: &VhostName) -> Result<Vec<QueueInfo>, VhostMissing> {
         let vhost = self.vhost(vhost)?;
-        let mut cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
-        cells.sort_by(|a, b| a.spec().name.cmp(&b.spec().name));
+        let cells: Vec<_> = vhost.read().queues().map(|queue| queue.0.clone()).collect();
         Ok(cells.iter().map(describe).collect())
     }
 
@@ -200,49 +113,12 @@ impl Broker {
         Ok(cell.as_ref().map(describe))
     }
 
-    /// Those queues of these vhosts whose names `fits` says yes to, in this order, of which `range` is described: of
-    /// many queues, only these cost more than a look at their names and counts. A range behind the end is empty.
-    pub fn page_queues(
-        &self,
-        vhosts: &[VhostName],
-        fits: &dyn Fn(&str) -> bool,
-        order: QueueOrder,
-        range: Range<usize>,
-    ) -> Result<QueuePage, VhostMissing> {
-        let (mut total, mut found) = (0, Vec::new());
-        for (at, vhost) in vhosts.iter().enumerate() {
-            let vhost = self.vhost(vhost)?;
-            let router = vhost.read();
-            total += router.queues().len();
-            let fitting = router.queues().filter(|it| fits(it.0.spec().name.as_str()));
-            found.extend(fitting.map(|it| (0, at, it.0.clone())));
-        }
-        found.iter_mut().for_each(|(key, _, cell)| *key = order.by.key(cell));
-        let fitting = found.len();
-        let (start, end) = (range.start.min(fitting), range.end.min(fitting));
-        let compare = |a: &_, b: &_| order.compare(a, b);
-        if end < fitting {
-            found.select_nth_unstable_by(end, compare);
-            found.truncate(end);
-        }
-        if start > 0 && start < end {
-            found.select_nth_unstable_by(start, compare);
-        }
-        let page = found.get_mut(start..end).unwrap_or_default();
-        page.sort_unstable_by(compare);
-        let queues = page.iter().map(|(_, at, cell)| (vhosts[*at].clone(), describe(cell))).collect();
-        Ok(QueuePage { total, fitting, queues })
-    }
-
     /// The queues of a vhost that somebody consumes from, by name.
     pub fn queues_with_consumers(&self, vhost: &VhostName) -> Result<Vec<QueueName>, VhostMissing> {
         let vhost = self.vhost(vhost)?;
         let router = vhost.read();
         let consumed = router.queues().filter(|queue| queue.0.counts().1 > 0);
-        let mut names: Vec<_> = consumed.map(|queue| queue.0.spec().name.clone()).collect();
-        drop(router);
-        names.sort();
-        Ok(names)
+        Ok(consumed.map(|queue| queue.0.spec().name.clone()).collect())
     }
 
     /// The sums over all queues of a vhost.
@@ -251,11 +127,11 @@ impl Broker {
         let router = vhost.read();
         let mut totals = Totals { exchanges: router.exchanges().count() as u64 + 1, ..Totals::default() };
         for cell in router.queues().map(|queue| &queue.0) {
-            let (ready, consumers) = cell.counts();
+            let [ready, unacked, waiting, consumers] = cell.levels();
             totals.queues += 1;
             totals.ready += ready;
-            totals.waiting += cell.waiting_count();
-            totals.unacked += cell.unacked_count();
+            totals.waiting += waiting;
+            totals.unacked += unacked;
             totals.consumers += consumers;
         }
         Ok(totals)
@@ -350,10 +226,10 @@ fn check(changes: &Table) -> Result<(), AlterError> {
     Ok(())
 }
 
-fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
+pub(super) fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
     let spec = cell.spec();
     let effective = cell.effective();
-    let (ready, consumers) = cell.counts();
+    let [ready, unacked, waiting, consumers] = cell.levels();
     let (policy, operator) = (effective.policy.as_deref(), effective.operator_policy.as_deref());
     let said = |vhost: Arc<Vhost>| vhost.policies().said(policy, operator);
     let has_policy = policy.is_some() || operator.is_some();
@@ -366,8 +242,8 @@ fn describe(cell: &Arc<QueueCell>) -> QueueInfo {
         exclusive: spec.exclusive.is_some(),
         auto_delete: spec.auto_delete,
         ready,
-        waiting: cell.waiting_count(),
-        unacked: cell.unacked_count(),
+        waiting,
+        unacked,
         retained: cell.retained_figures(),
         counts: cell.counted().and_then(|meter| Some(meter.stats()?.figures(meter))),
         consumers,

@@ -349,19 +349,6 @@ impl QueueCell {
         (state.machine.ready_count(), state.sinks.len() as u64)
     }
 
-    /// Messages that wait out a delay before they are ready again.
-    pub(crate) fn waiting_count(&self) -> u64 {
-        self.state.lock().machine.waiting_count()
-    }
-
-    /// Messages handed out and not settled.
-    pub(crate) fn unacked_count(&self) -> u64 {
-        if let Some(stream) = &self.stream {
-            return stream.unacked_count();
-        }
-        self.state.lock().machine.unacked_count()
-    }
-
     /// Whether publishers are to be held back.
     pub(crate) fn is_over(&self, clock: &Clock) -> bool {
         self.log.is_over() || self.is_intake_shut(clock)

@@ -154,18 +154,31 @@ pub(crate) struct Router<Q> {
     vhost: VhostName,
     exchanges: HashMap<ExchangeName, Exchange<Q>>,
     queues: HashMap<QueueName, Q>,
+    /// The same by name: pages of very many are cut out of it.
+    in_order: BTreeMap<QueueName, Q>,
     incoming: BTreeSet<(Destination, ExchangeName)>,
 }
 
 impl<Q: Clone + Eq + Hash> Router<Q> {
     /// With the default exchange only, which is never listed nor found by `exchange`.
     pub(crate) fn new(vhost: VhostName) -> Self {
-        Self { vhost, exchanges: HashMap::new(), queues: HashMap::new(), incoming: BTreeSet::new() }
+        Self {
+            vhost,
+            exchanges: HashMap::new(),
+            queues: HashMap::new(),
+            in_order: BTreeMap::new(),
+            incoming: BTreeSet::new(),
+        }
     }
 
-    /// All queues, in no order.
+    /// All queues, by name.
     pub(crate) fn queues(&self) -> impl ExactSizeIterator<Item = &Q> {
-        self.queues.values()
+        self.in_order.values()
+    }
+
+    /// Their names, in order.
+    pub(crate) fn queue_names(&self) -> impl ExactSizeIterator<Item = &QueueName> {
+        self.in_order.keys()
     }
 
     // ---- exchanges
@@ -286,6 +299,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// Makes a queue known under its name, and so reachable through the default exchange. An earlier one of that
     /// name must have been removed.
     pub(crate) fn add_queue(&mut self, name: QueueName, handle: Q) {
+        self.in_order.insert(name.clone(), handle.clone());
         let before = self.queues.insert(name, handle);
         debug_assert!(before.is_none(), "a queue took the name of another");
     }
@@ -293,6 +307,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// Removes a queue and its bindings; auto-delete exchanges may follow. `None`: there is no such queue.
     pub(crate) fn remove_queue(&mut self, name: &str) -> Option<(Q, Removed)> {
         let (name, handle) = self.queues.remove_entry(name)?;
+        self.in_order.remove(name.as_str());
         let mut removed = Removed::default();
         self.drop_bindings_to(Destination::Queue(name), Target::Queue(handle.clone()), &mut removed);
         Some((handle, removed))
@@ -373,6 +388,11 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<Binding> {
         let Some((name, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
         exchange.bindings.iter().map(|(slot, arguments)| show_binding(name, slot, arguments)).collect()
+    }
+
+    /// How many bindings have that exchange as their source.
+    pub(crate) fn binding_count(&self, exchange: &str) -> usize {
+        self.exchanges.get(exchange).map_or(0, |exchange| exchange.bindings.len())
     }
 
     /// Bindings that lead there, ordered by source and key.

@@ -101,7 +101,7 @@ fn queues(broker: &Broker, vhosts: &[VhostName]) -> Vec<Value> {
     let mut found = Vec::new();
     let look = |by| {
         let order = QueueOrder { by, reverse: true };
-        broker.page_queues(vhosts, &|_| true, order, 0..LOOKED_AT).map(|page| page.queues).unwrap_or_default()
+        broker.page_queues(vhosts, None, order, 0..LOOKED_AT).map(|page| page.queues).unwrap_or_default()
     };
     for stuck in broker.stuck_queues().now.iter().filter(|it| vhosts.contains(&it.vhost)) {
         let (vhost, name) = (stuck.vhost.as_str(), stuck.queue.as_str());

@@ -18,7 +18,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use millpond_broker::{Binding, Destination, json};
+use millpond_broker::{Binding, Destination, Operation, json};
 use millpond_model::VhostName;
 use millpond_model::table::Table;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -93,12 +93,31 @@ fn answer(bindings: &[Binding], vhost: &VhostName, uri: &Uri) -> Answer {
 }
 
 fn all(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
-    let mut shown = Vec::new();
-    for vhost in asker.vhosts_meant(vhost)? {
-        let bindings = asker.see(&vhost)?.list_bindings(&vhost).map_err(|_| missing())?;
-        shown.extend(bindings.iter().map(|binding| show(binding, &vhost)));
+    let listing = Listing::read(uri)?;
+    let vhosts = asker.vhosts_meant(vhost)?;
+    let broker = asker.may(Operation::Enter)?;
+    let is_plain = listing.sorted_by().is_none() && !listing.is_reversed() && !listing.is_filtered();
+    let range = listing.range().filter(|_| is_plain);
+    let page =
+        broker.page_bindings(&vhosts, range.clone().unwrap_or(0..usize::MAX)).map_err(|_| missing())?;
+    let show = |(vhost, binding): &(VhostName, Binding)| show(binding, vhost);
+    match range {
+        Some(_) => listing.answer_page(page.bindings.iter().map(show).collect(), page.total, page.total),
+        None => listing.answer_of(page.bindings, column, show),
     }
-    Listing::read(uri)?.answer(shown)
+}
+
+fn column((vhost, binding): &(VhostName, Binding), name: &str) -> Option<String> {
+    let (destination, destination_type) = ends(binding);
+    Some(match name {
+        "vhost" => vhost.to_string(),
+        "source" => binding.source.to_string(),
+        "destination" => destination.to_owned(),
+        "destination_type" => destination_type.to_owned(),
+        "routing_key" => String::from_utf8_lossy(&binding.key).into_owned(),
+        "properties_key" => properties_key(binding),
+        _ => return None,
+    })
 }
 
 async fn list(asker: Asker, uri: Uri) -> Answer {

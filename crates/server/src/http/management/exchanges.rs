@@ -3,7 +3,7 @@
 use super::fields::Fields;
 use super::listing::{Listing, parameter};
 use super::statistics::{EXCHANGE, Windows, message_stats};
-use super::{Answer, Asker, Shared, exchange_name, missing, put_status, vhost_name};
+use super::{Answer, Asker, Shared, aside, exchange_name, missing, put_status, vhost_name};
 use crate::http::commit::durable;
 use crate::http::refusal::Refusal;
 use axum::body::Bytes;
@@ -12,7 +12,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, DeclareExchange, ExchangeInfo, json};
+use millpond_broker::{Broker, DeclareExchange, ExchangeInfo, Operation, json};
 use millpond_model::{ExchangeName, VhostName};
 use serde_json::{Value, json};
 
@@ -51,22 +51,32 @@ fn show(broker: &Broker, exchange: &ExchangeInfo, vhost: &VhostName, windows: Wi
 }
 
 fn all(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
-    let mut shown = Vec::new();
+    let mut found = Vec::new();
     let windows = Windows::read(uri);
+    let broker = asker.may(Operation::Enter)?;
     for vhost in asker.vhosts_meant(vhost)? {
-        let broker = asker.see(&vhost)?;
         let exchanges = broker.list_exchanges(&vhost).map_err(|_| missing())?;
-        shown.extend(exchanges.iter().map(|exchange| show(broker, exchange, &vhost, windows)));
+        found.extend(exchanges.into_iter().map(|exchange| (vhost.clone(), exchange)));
     }
-    Listing::read(uri)?.answer(shown)
+    let show = |(vhost, exchange): &(VhostName, ExchangeInfo)| show(broker, exchange, vhost, windows);
+    Listing::read(uri)?.answer_of(found, column, show)
+}
+
+fn column((vhost, exchange): &(VhostName, ExchangeInfo), name: &str) -> Option<String> {
+    Some(match name {
+        "name" => exchange.name.to_string(),
+        "vhost" => vhost.to_string(),
+        "type" => exchange.kind.to_owned(),
+        _ => return None,
+    })
 }
 
 async fn list(asker: Asker, uri: Uri) -> Answer {
-    all(&asker, None, &uri)
+    aside(move || all(&asker, None, &uri)).await
 }
 
 async fn list_of(asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
-    all(&asker, Some(&vhost), &uri)
+    aside(move || all(&asker, Some(&vhost), &uri)).await
 }
 
 /// An exchange that is there.

@@ -10,7 +10,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, Destination, Operation, QueueType};
+use millpond_broker::{Broker, Destination, Operation, QueueOrder, QueueOrderBy, QueueType};
 use millpond_model::{QueueName, VhostName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -52,14 +52,16 @@ async fn graph(shared: Shared, asker: Asker, vhost: Option<String>, uri: Uri) ->
     };
     aside(move || {
         let mut graph = Graph::default();
+        let around = parameter(&uri, "around").filter(|around| !around.is_empty());
+        let is_whole = around.is_none();
         for vhost in &vhosts {
             let broker = asker.see(vhost)?;
             broker.totals(vhost).map_err(|_| missing())?;
-            graph.add_vhost(broker, vhost);
+            let queues_max = if is_whole { NODES_MAX.saturating_sub(graph.nodes.len()) } else { usize::MAX };
+            graph.add_vhost(broker, vhost, queues_max);
         }
         graph.add_engine(&rules, &sources);
         let depth = parameter(&uri, "depth").and_then(|depth| depth.parse().ok()).unwrap_or(DEPTH_DEFAULT);
-        let around = parameter(&uri, "around").filter(|around| !around.is_empty());
         Ok(Json(graph.answer(around.as_deref(), depth.min(DEPTH_MAX))?).into_response())
     })
     .await
@@ -71,6 +73,8 @@ struct Graph {
     at: HashMap<String, usize>,
     /// From, to, label.
     edges: Vec<(String, String, String)>,
+    /// Queues that nobody looked at, for there are more than can be shown.
+    left_out: usize,
 }
 
 fn id(kind: &str, vhost: &str, name: &str) -> String {
@@ -96,7 +100,7 @@ impl Graph {
         self.edges.push((from.to_owned(), to.to_owned(), label.to_owned()));
     }
 
-    fn add_vhost(&mut self, broker: &Broker, vhost: &VhostName) {
+    fn add_vhost(&mut self, broker: &Broker, vhost: &VhostName, queues_max: usize) {
         let place = vhost.as_str();
         for exchange in broker.list_exchanges(vhost).unwrap_or_default() {
             let name = exchange.name.as_str();
@@ -105,7 +109,12 @@ impl Graph {
             self.add(id("exchange", place, name), node);
         }
         let mut kinds = HashMap::new();
-        for queue in broker.list_queues(vhost).unwrap_or_default() {
+        let order = QueueOrder { by: QueueOrderBy::Vhost, reverse: false };
+        let Ok(page) = broker.page_queues(std::slice::from_ref(vhost), None, order, 0..queues_max) else {
+            return;
+        };
+        self.left_out += page.total - page.queues.len();
+        for (_, queue) in page.queues {
             let kind = if queue.queue_type == QueueType::Stream { "stream" } else { "queue" };
             let name = queue.name.as_str();
             let node = json!({"kind": kind, "name": name, "vhost": place,
@@ -126,11 +135,8 @@ impl Graph {
                 }
             }
         }
-        for binding in broker.list_bindings(vhost).unwrap_or_default() {
-            // The default exchange leads everywhere, which tells nothing.
-            if binding.source.is_empty() {
-                continue;
-            }
+        // Without those of the default exchange: it leads everywhere, which tells nothing.
+        for binding in broker.list_made_bindings(vhost).unwrap_or_default() {
             let to = match &binding.destination {
                 Destination::Queue(queue) => kinds.get(queue).cloned().unwrap_or_default(),
                 Destination::Exchange(exchange) => id("exchange", place, exchange.as_str()),
@@ -203,8 +209,8 @@ impl Graph {
 
     /// Those that are left of more than fit: a node and what is near it, or the first ones.
     fn answer(self, around: Option<&str>, depth: usize) -> Result<Value, Refusal> {
-        let Self { nodes, at, edges } = self;
-        let total = nodes.len();
+        let Self { nodes, at, edges, left_out } = self;
+        let total = nodes.len() + left_out;
         let known = |id: &str| at.contains_key(id);
         let edges: Vec<_> = edges.into_iter().filter(|(from, to, _)| known(from) && known(to)).collect();
         let kept: HashSet<String> = match around {

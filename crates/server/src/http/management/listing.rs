@@ -98,6 +98,11 @@ impl Listing {
         self.search.as_ref().is_none_or(|search| search.finds(name))
     }
 
+    /// Whether there are items that are not wanted.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.search.is_some()
+    }
+
     /// Which of the items that are wanted are on the page, if there are pages.
     pub(super) fn range(&self) -> Option<Range<usize>> {
         self.page.map(Page::range)
@@ -126,23 +131,54 @@ impl Listing {
         if self.reverse {
             items.reverse();
         }
-        let Some(page) = self.page else {
-            return Ok(Json(self.pick_all(items)).into_response());
-        };
         let fitting = items.len();
-        let range = page.range();
-        let items = items.into_iter().skip(range.start).take(range.len()).collect();
+        if let Some(range) = self.range() {
+            items = items.into_iter().skip(range.start).take(range.len()).collect();
+        }
         self.answer_page(items, fitting, total)
     }
 
-    /// The answer, out of the items of the page: `fitting` are wanted of `total`.
+    /// The answer, out of what can be shown: only what is on the page is. `text` is a column of texts, if an item has
+    /// one of that name; by other columns is sorted what was shown.
+    pub(super) fn answer_of<T>(
+        &self,
+        mut items: Vec<T>,
+        text: impl Fn(&T, &str) -> Option<String>,
+        show: impl Fn(&T) -> Value,
+    ) -> Result<Response, Refusal> {
+        let Some(range) = self.range() else { return self.answer(items.iter().map(show).collect()) };
+        let column = match self.sort.as_deref() {
+            None => None,
+            Some([column]) if items.first().is_none_or(|it| text(it, column).is_some()) => Some(column),
+            Some(_) => return self.answer(items.iter().map(show).collect()),
+        };
+        let total = items.len();
+        if self.is_filtered() {
+            items.retain(|it| self.wants(&text(it, "name").unwrap_or_default()));
+        }
+        let key = |at: usize| column.and_then(|column| text(&items[at], column));
+        // The place in the list keeps those in order that are equal.
+        let mut places: Vec<_> = (0..items.len()).map(|at| (key(at), at)).collect();
+        let fitting = places.len();
+        let range = range.start.min(fitting)..range.end.min(fitting);
+        let compare = |a: &(_, usize), b: &(_, usize)| if self.reverse { b.cmp(a) } else { a.cmp(b) };
+        if range.end < fitting {
+            places.select_nth_unstable_by(range.end, compare);
+            places.truncate(range.end);
+        }
+        places.sort_unstable_by(compare);
+        let shown = places[range].iter().map(|(_, at)| show(&items[*at])).collect();
+        self.answer_page(shown, fitting, total)
+    }
+
+    /// The answer, out of the items of the page, or of all if none is asked for: `fitting` are wanted of `total`.
     pub(super) fn answer_page(
         &self,
         items: Vec<Value>,
         fitting: usize,
         total: usize,
     ) -> Result<Response, Refusal> {
-        let page = self.page.unwrap_or(Page { number: 1, size: PAGE_SIZE_DEFAULT });
+        let Some(page) = self.page else { return Ok(Json(self.pick_all(items)).into_response()) };
         let page_count = fitting.div_ceil(page.size).max(1);
         if page.number > page_count {
             let (number, size) = (page.number, page.size);

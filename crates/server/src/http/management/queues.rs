@@ -14,7 +14,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use millpond_broker::{
-    Broker, DeclareQueue, Operation, QueueInfo, QueueOrder, QueueOrderBy, QueuePage, QueueType, json,
+    Broker, DeclareQueue, Operation, QueueInfo, QueueOrder, QueueOrderBy, QueueType, json,
 };
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
@@ -80,44 +80,48 @@ fn show(queue: &QueueInfo, vhost: &VhostName, node: &str, windows: Windows) -> V
     shown
 }
 
-/// The order that a list of queues is to have, if the broker can sort by it.
-fn order_of(listing: &Listing) -> Option<QueueOrder> {
+/// The order that a list of queues is to have; what no queue has sorts nothing.
+fn order_of(listing: &Listing) -> QueueOrder<'_> {
     let by = match listing.sorted_by() {
-        None => QueueOrderBy::Vhost,
         Some([column]) => match column.as_str() {
-            "vhost" => QueueOrderBy::Vhost,
             "name" => QueueOrderBy::Name,
+            "type" => QueueOrderBy::Type,
+            "state" => QueueOrderBy::State,
+            "durable" => QueueOrderBy::Durable,
+            "exclusive" => QueueOrderBy::Exclusive,
+            "auto_delete" => QueueOrderBy::AutoDelete,
+            "policy" => QueueOrderBy::Policy,
+            "operator_policy" => QueueOrderBy::OperatorPolicy,
             "messages" => QueueOrderBy::Messages,
             "messages_ready" => QueueOrderBy::Ready,
             "messages_unacknowledged" => QueueOrderBy::Unacked,
+            "messages_delayed" => QueueOrderBy::Waiting,
             "consumers" => QueueOrderBy::Consumers,
-            _ => return None,
+            _ => QueueOrderBy::Vhost,
         },
-        Some(path) => match statistics::column(path)? {
-            (counts, true) => QueueOrderBy::Rates(counts),
-            (counts, false) => QueueOrderBy::Counts(counts),
+        Some([arguments, name]) if arguments == "arguments" => QueueOrderBy::Argument(name),
+        Some(path) => match statistics::column(path) {
+            Some((counts, true)) => QueueOrderBy::Rates(counts),
+            Some((counts, false)) => QueueOrderBy::Counts(counts),
+            None => QueueOrderBy::Vhost,
         },
+        None => QueueOrderBy::Vhost,
     };
-    Some(QueueOrder { by, reverse: listing.is_reversed() })
+    QueueOrder { by, reverse: listing.is_reversed() }
 }
 
-/// All queues of these vhosts; of a page in an order that the broker knows only the queues on it are looked at.
+/// All queues of these vhosts; of a page only the queues on it are looked at.
 fn all(shared: &Shared, asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
     let listing = Listing::read(uri)?;
     let vhosts = asker.vhosts_meant(vhost)?;
     let broker = asker.may(Operation::Enter)?;
     let windows = Windows::read(uri);
-    let shown = |page: &QueuePage| -> Vec<Value> {
-        page.queues.iter().map(|(vhost, queue)| show(queue, vhost, &shared.facts.node, windows)).collect()
-    };
-    if let (Some(order), Some(range)) = (order_of(&listing), listing.range()) {
-        let fits = |name: &str| listing.wants(name);
-        let page = broker.page_queues(&vhosts, &fits, order, range).map_err(|_| missing())?;
-        return listing.answer_page(shown(&page), page.fitting, page.total);
-    }
-    let order = QueueOrder { by: QueueOrderBy::Vhost, reverse: false };
-    let page = broker.page_queues(&vhosts, &|_| true, order, 0..usize::MAX).map_err(|_| missing())?;
-    listing.answer(shown(&page))
+    let fits = |name: &str| listing.wants(name);
+    let fits: Option<&dyn Fn(&str) -> bool> = if listing.is_filtered() { Some(&fits) } else { None };
+    let range = listing.range().unwrap_or(0..usize::MAX);
+    let page = broker.page_queues(&vhosts, fits, order_of(&listing), range).map_err(|_| missing())?;
+    let show = |(vhost, queue): &(VhostName, QueueInfo)| show(queue, vhost, &shared.facts.node, windows);
+    listing.answer_page(page.queues.iter().map(show).collect(), page.fitting, page.total)
 }
 
 async fn list(State(shared): State<Shared>, asker: Asker, uri: Uri) -> Answer {

@@ -221,7 +221,7 @@ impl Metrics {
         let order = QueueOrder { by: QueueOrderBy::Vhost, reverse: false };
         let fits = |name: &str| wanted.queue(name);
         // A vhost that has just gone is gone with the next scrape.
-        let Ok(found) = self.broker.page_queues(vhosts, &fits, order, 0..OBJECTS_MAX) else { return };
+        let Ok(found) = self.broker.page_queues(vhosts, Some(&fits), order, 0..OBJECTS_MAX) else { return };
         let QueuePage { fitting, queues, .. } = found;
         let show = |(vhost, queue): (VhostName, millpond_broker::QueueInfo)| {
             let labels =

@@ -89,6 +89,115 @@ const PAGES: &[Step] = &[
     ("GET /api/exchanges/%2F?page=1&name=TOPIC&columns=name", "", 200, r#""items":[{"name":"amq.topic"}]"#),
 ];
 
+/// Orders of queues: name, `type`, `state`, arguments, what there is none of; and what is equal in them by name.
+const ORDERS: &[Step] = &[
+    ("PUT /api/vhosts/v", "", 201, ""),
+    ("PUT /api/queues/v/a", r#"{"durable":true,"arguments":{"x-max-length":10}}"#, 201, ""),
+    ("PUT /api/queues/v/b", r#"{"durable":true,"arguments":{"x-queue-type":"stream"}}"#, 201, ""),
+    ("PUT /api/queues/v/c", r#"{"auto_delete":true,"arguments":{"x-max-length":9}}"#, 201, ""),
+    ("PUT /api/queues/v/d", r#"{"durable":true,"arguments":{"x-queue-type":"quorum"}}"#, 201, ""),
+    ("PUT /api/policies/v/p", r#"{"pattern":"^b","definition":{"max-age":"7D"}}"#, 201, ""),
+    ("PUT /api/queues/v/d/pause", "", 204, ""),
+    ("GET /api/queues/v?sort=name&sort_reverse=true&columns=name", "", 200, NAMES_DCBA),
+    (
+        "GET /api/queues/v?sort=type&columns=name",
+        "",
+        200,
+        r#"[{"name":"a"},{"name":"c"},{"name":"d"},{"name":"b"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=state&columns=name",
+        "",
+        200,
+        r#"[{"name":"d"},{"name":"a"},{"name":"b"},{"name":"c"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=durable&columns=name",
+        "",
+        200,
+        r#"[{"name":"c"},{"name":"a"},{"name":"b"},{"name":"d"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=policy&sort_reverse=true&columns=name&page=1&page_size=1",
+        "",
+        200,
+        r#"[{"name":"b"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=auto_delete&sort_reverse=true&columns=name&page=1&page_size=1",
+        "",
+        200,
+        r#"[{"name":"c"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=arguments.x-max-length&columns=name",
+        "",
+        200,
+        r#"[{"name":"b"},{"name":"d"},{"name":"c"},{"name":"a"}]"#,
+    ),
+    (
+        "GET /api/queues/v?sort=arguments.x-max-length&sort_reverse=true&columns=name&page=2&page_size=2",
+        "",
+        200,
+        r#""items":[{"name":"d"},{"name":"b"}]"#,
+    ),
+    ("GET /api/queues/v?sort=memory&sort_reverse=true&columns=name", "", 200, NAMES_DCBA),
+    ("GET /api/queues/v?sort=a.b.c.d&columns=name&page=4&page_size=1", "", 200, r#""items":[{"name":"d"}]"#),
+    (
+        "GET /api/queues/v?page=2&page_size=3&sort_reverse=true&columns=name",
+        "",
+        200,
+        r#""items":[{"name":"a"}]"#,
+    ),
+    ("POST /api/bindings/v/e/amq.topic/q/a", r#"{"routing_key":"z"}"#, 201, ""),
+    ("POST /api/bindings/v/e/amq.direct/q/b", r#"{"routing_key":"k"}"#, 201, ""),
+    (
+        "GET /api/bindings/v?page=2&page_size=3&columns=source,destination",
+        "",
+        200,
+        r#""items":[{"destination":"d","source":""},{"destination":"b","source":"amq.direct"},{"destination":"a","source":"amq.topic"}]"#,
+    ),
+    (
+        "GET /api/bindings?page=3&page_size=2&columns=source,vhost",
+        "",
+        200,
+        r#"{"source":"amq.direct","vhost":"v"}"#,
+    ),
+    (
+        "GET /api/bindings/v?page=1&page_size=2&sort=routing_key&sort_reverse=true&columns=routing_key",
+        "",
+        200,
+        r#""items":[{"routing_key":"z"},{"routing_key":"k"}]"#,
+    ),
+    ("GET /api/bindings/v?page=4&page_size=2", "", 400, "page_out_of_range"),
+    ("GET /api/bindings/v?page=1&name=x", "", 200, r#""filtered_count":0"#),
+    (
+        "GET /api/exchanges/v?page=1&page_size=1&sort=name&sort_reverse=true&columns=name",
+        "",
+        200,
+        r#""items":[{"name":"amq.topic"}]"#,
+    ),
+    (
+        "GET /api/exchanges/v?page=1&page_size=2&sort=durable&columns=name",
+        "",
+        200,
+        r#""items":[{"name":""},{"name":"amq.direct"}]"#,
+    ),
+    (
+        "GET /api/exchanges/v?page=1&page_size=2&sort=type&columns=name",
+        "",
+        200,
+        r#""items":[{"name":""},{"name":"amq.direct"}]"#,
+    ),
+];
+
+const NAMES_DCBA: &str = r#"[{"name":"d"},{"name":"c"},{"name":"b"},{"name":"a"}]"#;
+
+#[tokio::test]
+async fn pages_are_cut_out_of_every_order() {
+    walk(&TestServer::start().await, ORDERS).await;
+}
+
 #[tokio::test]
 async fn lists_have_pages_filters_order_and_columns() {
     let server = TestServer::start().await;
