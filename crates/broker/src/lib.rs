@@ -51,7 +51,9 @@ pub use event::*;
 pub use millpond_store::{CommitError, OnCommit, ReadValuesError, StoreFigures, StoreStatus};
 pub use notice::{Notice, Noticed, Notices};
 pub use pattern::{BadPattern, NameSearch};
-pub use policy::{ApplyTo, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value};
+pub use policy::{
+    ApplyTo, Meaningless, PolicyDefinition, PolicyError, PolicyKind, PolicySpec, argument_value,
+};
 pub use request::*;
 pub use routing::{RouteStep, check_event_conditions};
 pub use saved::Saved;

@@ -68,7 +68,10 @@ impl BootDefinitions {
             return Ok(());
         }
         for (path, text) in &self.files {
-            load_definitions(broker, text).await.with_context(|| of(path))?;
+            let warnings = load_definitions(broker, text).await.with_context(|| of(path))?;
+            for warning in warnings {
+                tracing::warn!(file = %path.display(), "definitions: {warning}");
+            }
             tracing::info!(file = %path.display(), "definitions imported");
         }
         std::fs::write(&hash_path, hash + "\n").with_context(|| hash_path.display().to_string())

@@ -10,7 +10,31 @@ use serde_json::Value as Json;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyDefinition(Table);
 
+/// A key of a definition that does nothing here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meaningless {
+    /// The key.
+    pub key: Box<str>,
+    /// Why, as a clause.
+    pub why: &'static str,
+    /// A policy may have it all the same; if not, it is refused.
+    pub is_kept: bool,
+}
+
 impl PolicyDefinition {
+    /// Which keys of a definition that was made for a RabbitMQ do nothing here. Those that nobody knows are none of
+    /// them.
+    pub fn meaningless(entries: &serde_json::Map<String, Json>) -> Vec<Meaningless> {
+        let of = |key: &String| match (keys::elsewhere(key), keys::find(key)) {
+            (Some(why), _) => Some(Meaningless { key: key.as_str().into(), why, is_kept: false }),
+            (None, Some(Key { argument: None, .. })) => {
+                Some(Meaningless { key: key.as_str().into(), why: "it has no effect here", is_kept: true })
+            }
+            _ => None,
+        };
+        entries.keys().filter_map(of).collect()
+    }
+
     /// Takes keys and values as typed fields.
     pub fn new(table: &Table) -> Result<Self, PolicyError> {
         if table.is_empty() {
@@ -74,6 +98,9 @@ impl PolicyDefinition {
 }
 
 fn unknown(name: &str) -> PolicyError {
+    if let Some(why) = keys::elsewhere(name) {
+        return PolicyError::Elsewhere { key: name.to_owned(), why };
+    }
     PolicyError::UnknownKey { key: name.to_owned(), known: list(keys::KEYS.iter().map(|key| key.name)) }
 }
 

@@ -144,6 +144,17 @@ pub(crate) const KEYS: &[Key] = &[
     key("group-window", "x-group-window", Shape::Integer(1, GROUP_WINDOW_MAX), Merge::Argument, false),
 ];
 
+/// Beginnings of keys of features that are not here, with why. Definitions of a RabbitMQ have them.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("ha-", "queues have no mirrors: there is one node, and its disk keeps what it confirmed"),
+    ("federation-upstream", "there is no federation: a shovel moves messages between brokers"),
+];
+
+/// Why a key that RabbitMQ knows means nothing here.
+pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, why)| *why)
+}
+
 /// The key of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)

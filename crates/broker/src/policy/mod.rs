@@ -11,7 +11,7 @@ mod merge;
 mod tests;
 
 use crate::pattern::{BadPattern, compile, is_match};
-pub use definition::PolicyDefinition;
+pub use definition::{Meaningless, PolicyDefinition};
 use fancy_regex::Regex;
 pub(crate) use keys::On;
 pub use merge::argument_value;
@@ -149,6 +149,14 @@ pub enum PolicyError {
         key: String,
         /// Those there are.
         known: String,
+    },
+    /// A key of a feature of RabbitMQ that is not here.
+    #[error("'{key}' means nothing here: {why}")]
+    Elsewhere {
+        /// As given.
+        key: String,
+        /// Why.
+        why: &'static str,
     },
     /// A value that does not fit its key.
     #[error("'{key}' {reason}")]

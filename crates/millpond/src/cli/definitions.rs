@@ -101,7 +101,10 @@ fn import(matches: &ArgMatches) -> Result<()> {
     let given: Value = serde_json::from_str(&read(file)?).with_context(|| file.display().to_string())?;
     let done = format!("imported {}", counted(&given));
     let ask = ApiAsk { method: "POST".into(), path: place_of(matches), body: Some(given), reason: None };
-    api::answer(matches, ask)?;
+    let answer = api::answer(matches, ask)?;
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        eprintln!("millpond: warning: {}", warning.as_str().unwrap_or_default());
+    }
     print(&done)
 }
 

@@ -1,10 +1,11 @@
 //! `/api/definitions`: everything that was defined, out and in, in RabbitMQ's JSON (M4).
 //!
 //! Import adds and changes, and removes nothing. What cannot be taken is left out and named in the answer; the rest
-//! is imported all the same. What is in a vhost is imported with the permissions of an administrator, who could give
+//! is imported all the same. What a RabbitMQ's definitions say of features that are not here is a warning. What is in a vhost is imported with the permissions of an administrator, who could give
 //! themselves any.
 
 use super::fields::Fields;
+use super::imported::{DefinitionsError, Imported};
 use super::node::RABBITMQ_VERSION;
 use super::{
     Answer, Asker, Shared, aside, bindings, exchange_name, exchanges, missing, parameters, policies,
@@ -15,11 +16,13 @@ use crate::http::refusal::Refusal;
 use crate::progress::Progress;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use millpond_broker::{Broker, Destination, Durability, OpenSession, PolicyKind, Saved, Session, UserLimits};
+use millpond_broker::{
+    Broker, Destination, Durability, Meaningless, OpenSession, PolicyDefinition, PolicyKind, Saved, Session,
+    UserLimits,
+};
 use millpond_model::VhostName;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -28,8 +31,8 @@ use std::collections::HashMap;
 const AT_ONCE: usize = 100;
 /// A parameter that RabbitMQ exports, and each node has its own of.
 const INTERNAL_CLUSTER_ID: &str = "internal_cluster_id";
-/// Errors that an answer names.
-const ERRORS_MAX: usize = 20;
+/// Beginning of the components of RabbitMQ's federation.
+const FEDERATION: &str = "federation-upstream";
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()
@@ -131,29 +134,14 @@ fn topology(
 // ---- import
 
 async fn import(asker: Asker, progress: Option<Extension<Progress>>, body: Bytes) -> Answer {
-    let refused = import_all(&asker, progress, &body).await?;
-    refused.map_or_else(|| Ok(StatusCode::NO_CONTENT.into_response()), |them| Err(them.into()))
-}
-
-/// What of definitions could not be taken.
-#[derive(Debug)]
-struct Left {
-    errors: Vec<String>,
-    more: usize,
-}
-
-impl From<Left> for Refusal {
-    fn from(Left { errors, more }: Left) -> Self {
-        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-        Self::bad_request(format!("imported but for {}{more}", errors.join("; ")))
-    }
+    import_all(&asker, progress, &body).await?.answer()
 }
 
 async fn import_all(
     asker: &Asker,
     progress: Option<Extension<Progress>>,
     text: &[u8],
-) -> Result<Option<Left>, Refusal> {
+) -> Result<Imported, Refusal> {
     let mut given = Fields::read(text)?;
     let mut import = Import::new(asker, None, progress)?;
     import.users(&mut given).await?;
@@ -176,37 +164,15 @@ async fn import_vhost(
     let mut given = Fields::read(&body)?;
     let mut import = Import::new(&asker, Some(vhost), progress)?;
     import.in_vhosts(&mut given).await?;
-    let refused = import.end().await?;
-    refused.map_or_else(|| Ok(StatusCode::NO_CONTENT.into_response()), |them| Err(them.into()))
+    import.end().await?.answer()
 }
 
-/// Why definitions are not taken at the start.
-#[derive(Debug, thiserror::Error)]
-pub enum DefinitionsError {
-    /// Not JSON, not an object, or the store takes no writes.
-    #[error("{0}")]
-    Refused(String),
-    /// Some of them; the others were taken.
-    #[error("{}", shown(.errors, *.more))]
-    Left {
-        /// Place, name and reason of each, at most 20.
-        errors: Vec<String>,
-        /// How many more there are.
-        more: usize,
-    },
-}
-
-fn shown(errors: &[String], more: usize) -> String {
-    let more = if more == 0 { String::new() } else { format!("\n  and {more} more") };
-    format!("{} of the definitions cannot be taken:\n  {}{more}", errors.len(), errors.join("\n  "))
-}
-
-/// Imports definitions (JSON, as RabbitMQ exports them) as the broker's own user. What is there and not in them stays.
-pub async fn load_definitions(broker: &Broker, json: &[u8]) -> Result<(), DefinitionsError> {
+/// Imports definitions (JSON, as RabbitMQ exports them) as the broker's own user; what in them does nothing here. What
+/// is there and not in them stays.
+pub async fn load_definitions(broker: &Broker, json: &[u8]) -> Result<Vec<String>, DefinitionsError> {
     let asker = Asker(broker.operator(broker.internal_login()));
     match import_all(&asker, None, json).await {
-        Ok(None) => Ok(()),
-        Ok(Some(Left { errors, more })) => Err(DefinitionsError::Left { errors, more }),
+        Ok(imported) => imported.at_the_start(),
         Err(refusal) => Err(DefinitionsError::Refused(refusal.reason().to_owned())),
     }
 }
@@ -220,8 +186,7 @@ struct Import<'a> {
     /// With what was declared last, for whose end it waits last: the log keeps the order.
     sessions: HashMap<VhostName, (Session, Durability)>,
     saved: Option<Saved>,
-    errors: Vec<String>,
-    more_errors: usize,
+    imported: Imported,
     /// In objects.
     progress: Progress,
 }
@@ -235,9 +200,9 @@ impl<'a> Import<'a> {
         progress: Option<Extension<Progress>>,
     ) -> Result<Self, Refusal> {
         let broker = asker.administer()?;
-        let (sessions, errors) = (HashMap::new(), Vec::new());
         let progress = progress.map(|Extension(progress)| progress).unwrap_or_default();
-        Ok(Self { asker, broker, into, sessions, saved: None, errors, more_errors: 0, progress })
+        let (sessions, imported) = (HashMap::new(), Imported::default());
+        Ok(Self { asker, broker, into, sessions, saved: None, imported, progress })
     }
 
     async fn in_vhosts(&mut self, given: &mut Fields) -> Result<(), Refusal> {
@@ -275,16 +240,34 @@ impl<'a> Import<'a> {
     }
 
     fn note(&mut self, list: &str, at: usize, fields: Option<&Fields>, error: &Refusal) {
-        if self.errors.len() >= ERRORS_MAX {
-            self.more_errors += 1;
-            return;
-        }
         let text = |name| fields.and_then(|fields| fields.text(name).ok().flatten());
-        let named: Vec<_> = ["name", "user", "source", "destination", "vhost"]
-            .into_iter()
-            .filter_map(|name| Some(format!("{name} '{}'", text(name)?)))
-            .collect();
-        self.errors.push(format!("{list}[{at}] ({}): {}", named.join(", "), error.reason()));
+        self.imported.errors.add(|| {
+            let named: Vec<_> = ["name", "user", "source", "destination", "vhost"]
+                .into_iter()
+                .filter_map(|name| Some(format!("{name} '{}'", text(name)?)))
+                .collect();
+            format!("{list}[{at}] ({}): {}", named.join(", "), error.reason())
+        });
+    }
+
+    /// A policy without the keys that it could not have here; `None` if nothing is left of it. What does nothing is
+    /// named.
+    fn sifted(&mut self, (what, name, vhost): (&str, &str, &VhostName), fields: &Fields) -> Option<Fields> {
+        let Some(Value::Object(definition)) = fields.get("definition") else { return Some(fields.clone()) };
+        let mut kept = definition.clone();
+        for found in PolicyDefinition::meaningless(definition) {
+            let Meaningless { key, why, is_kept } = found;
+            if !is_kept {
+                kept.remove(&*key);
+            }
+            let whole =
+                if kept.is_empty() { ", and the policy with it, for it says nothing else" } else { "" };
+            let fate = if is_kept { "kept" } else { "left out" };
+            self.imported
+                .warnings
+                .add(|| format!("{what} '{name}' in vhost '{vhost}': '{key}' is {fate}{whole}: {why}"));
+        }
+        (!kept.is_empty() || definition.is_empty()).then(|| fields.with("definition", kept.into()))
     }
 
     /// One at a time, because a password may have to be hashed.
@@ -351,9 +334,22 @@ impl<'a> Import<'a> {
     fn parameter(&mut self, fields: &Fields) -> Result<(), Refusal> {
         fields.need(&["component", "name"])?;
         let text = |name| -> Result<&str, Refusal> { Ok(fields.text(name)?.unwrap_or_default()) };
-        let vhost = self.vhost_of(fields)?;
-        let place = (text("component")?, &vhost, text("name")?);
-        self.saved = Some(parameters::set_in(self.broker, place, fields.get("value"))?);
+        let (vhost, component, name) = (self.vhost_of(fields)?, text("component")?, text("name")?);
+        let mut value = fields.get("value").cloned();
+        if component == parameters::OPERATOR_POLICY
+            && let Some(given @ Value::Object(_)) = &value
+        {
+            let Some(kept) = self.sifted(("operator policy", name, &vhost), &Fields::of(given.clone())?)
+            else {
+                return Ok(());
+            };
+            value = Some(kept.into());
+        }
+        if component.starts_with(FEDERATION) {
+            let why = "it is kept and does nothing: there is no federation, a shovel moves messages between brokers";
+            self.imported.warnings.add(|| format!("{component} '{name}' in vhost '{vhost}': {why}"));
+        }
+        self.saved = Some(parameters::set_in(self.broker, (component, &vhost, name), value.as_ref())?);
         Ok(())
     }
 
@@ -369,8 +365,11 @@ impl<'a> Import<'a> {
 
     fn policy(&mut self, fields: &Fields) -> Result<(), Refusal> {
         fields.need(&["name"])?;
-        let spec = policies::spec_of(fields.text("name")?.unwrap_or_default(), fields)?;
-        self.saved = Some(self.broker.set_policy(&self.vhost_of(fields)?, PolicyKind::User, spec)?);
+        let (name, vhost) = (fields.text("name")?.unwrap_or_default(), self.vhost_of(fields)?);
+        if let Some(fields) = self.sifted(("policy", name, &vhost), fields) {
+            let spec = policies::spec_of(name, &fields)?;
+            self.saved = Some(self.broker.set_policy(&vhost, PolicyKind::User, spec)?);
+        }
         Ok(())
     }
 
@@ -425,14 +424,13 @@ impl<'a> Import<'a> {
         self.with_session(fields, |session| Ok(session.bind(&binding)?))
     }
 
-    async fn end(self) -> Result<Option<Left>, Refusal> {
+    async fn end(self) -> Result<Imported, Refusal> {
         for (mut session, last) in self.sessions.into_values() {
             durable(&mut session, last).await?;
         }
         if let Some(last) = self.saved {
             saved(last).await?;
         }
-        let left = Left { errors: self.errors, more: self.more_errors };
-        Ok(Some(left).filter(|left| !left.errors.is_empty()))
+        Ok(self.imported)
     }
 }

@@ -6,7 +6,7 @@ use millpond_model::table::Table;
 use serde_json::{Map, Value};
 
 /// See the module. Members nobody asks for are ignored, as RabbitMQ does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -27,6 +27,13 @@ impl Fields {
             Value::Object(members) => Ok(Self(members)),
             other => Err(Refusal::bad_request(format!("a JSON object is expected, not {}", kind(&other)))),
         }
+    }
+
+    /// The same with another value of a member.
+    pub(super) fn with(&self, name: &str, value: Value) -> Self {
+        let mut members = self.0.clone();
+        members.insert(name.to_owned(), value);
+        Self(members)
     }
 
     /// Whether all of them are there; those missing are named as RabbitMQ names them.
@@ -128,6 +135,12 @@ impl Fields {
             Some(Value::Array(items)) => Ok(items),
             Some(other) => Err(expected(name, "a list", &other)),
         }
+    }
+}
+
+impl From<Fields> for Value {
+    fn from(fields: Fields) -> Self {
+        fields.0.into()
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `shovels` | shovels: how they are |
 //! | `exchanges`, `queues`, `messages`, `bindings` | what is in a vhost; publish, get, purge |
 //! | `connections` | connections, channels, consumers |
-//! | `definitions` | export and import |
+//! | `definitions`, `imported` | export and import; what came of it |
 //! | `operations`, `transfers` | queues paused, browsed and emptied into others; consumers changed and ended |
 //! | `explain`, `graph` | where a message would go and why; what there is and how it hangs together |
 //! | `waiting` | schedules, delayed messages |
@@ -33,6 +33,7 @@ mod explain;
 mod fields;
 mod graph;
 mod health;
+pub(crate) mod imported;
 mod limits;
 mod listing;
 mod live;

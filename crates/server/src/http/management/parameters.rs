@@ -26,7 +26,7 @@ const VHOST_LIMITS: &str = "vhost-limits";
 /// Their name, of which there is one a vhost.
 const LIMITS: &str = "limits";
 /// Component of the parameters that are operator policies.
-const OPERATOR_POLICY: &str = "operator_policy";
+pub(super) const OPERATOR_POLICY: &str = "operator_policy";
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()

@@ -108,12 +108,12 @@ async fn what_cannot_be_imported_is_named_and_the_rest_is_there() {
         {"name": "good", "vhost": "/", "durable": true, "arguments": {}},
         {"name": "homeless", "vhost": "none", "durable": true},
         {"name": "odd", "vhost": "/", "durable": true, "arguments": {"x-max-length": "many"}}],
-        "policies": [{"name": "ha", "vhost": "/", "pattern": "", "definition": {"ha-mode": "all"}}]}"#;
+        "policies": [{"name": "odd", "vhost": "/", "pattern": "", "definition": {"no-such-key": 1}}]}"#;
     let answer = ask(&server, "POST /api/definitions", &[], broken).await;
     assert_eq!(answer.status, 400, "{}", answer.body);
     let reason = answer.json()["reason"].as_str().unwrap().to_owned();
     let named =
-        ["policies[0] (name 'ha'", "queues[1] (name 'homeless', vhost 'none')", "queues[2] (name 'odd'"];
+        ["policies[0] (name 'odd'", "queues[1] (name 'homeless', vhost 'none')", "queues[2] (name 'odd'"];
     assert!(named.iter().all(|it| reason.contains(it)), "{reason}");
     assert_eq!(names(&get(&server, "/queues").await), ["good"]);
     let steps: &[Step] = &[
@@ -122,5 +122,52 @@ async fn what_cannot_be_imported_is_named_and_the_rest_is_there() {
         ("POST /api/definitions/none", "{}", 404, "not_found"),
         ("GET /api/definitions/none", "", 404, "Object Not Found"),
     ];
+    walk(&server, steps).await;
+}
+
+/// What a RabbitMQ with mirrors and federation exports.
+const OF_A_CLUSTER: &str = r#"{
+  "policies": [
+    {"name": "all", "vhost": "/", "pattern": "^q", "definition": {"ha-mode": "all", "ha-sync-mode": "automatic", "message-ttl": 60000}},
+    {"name": "ha", "vhost": "/", "pattern": "^h", "definition": {"ha-mode": "exactly", "ha-params": 2}},
+    {"name": "fed", "vhost": "/", "pattern": "^f", "definition": {"federation-upstream-set": "all"}},
+    {"name": "lazy", "vhost": "/", "pattern": "^l", "definition": {"queue-mode": "lazy"}}],
+  "parameters": [
+    {"vhost": "/", "component": "federation-upstream", "name": "up", "value": {"uri": "amqp://elsewhere"}},
+    {"vhost": "/", "component": "operator_policy", "name": "op", "value": {"pattern": "", "apply-to": "queues", "definition": {"ha-mode": "all", "expires": 9000}}}]
+}"#;
+
+#[tokio::test]
+async fn what_means_nothing_here_is_left_out_with_a_warning_and_the_rest_of_a_policy_is_taken() {
+    let server = TestServer::start().await;
+    let imported = ask(&server, "POST /api/definitions", &[], OF_A_CLUSTER).await;
+    assert_eq!(imported.status, 200, "{}", imported.body);
+    let warnings = imported.json()["warnings"].to_string();
+    for named in [
+        "policy 'all' in vhost '/': 'ha-mode' is left out: queues have no mirrors",
+        "'ha-sync-mode' is left out",
+        "'ha-params' is left out, and the policy with it",
+        "'federation-upstream-set' is left out, and the policy with it, for it says nothing else: there is no federation",
+        "policy 'lazy' in vhost '/': 'queue-mode' is kept: it has no effect here",
+        "federation-upstream 'up' in vhost '/': it is kept and does nothing",
+        "operator policy 'op' in vhost '/': 'ha-mode' is left out",
+    ] {
+        assert!(warnings.contains(named), "{named}: {warnings}");
+    }
+    let policies = get(&server, "/policies?columns=name,definition").await;
+    let expected = json!([
+        {"name": "all", "definition": {"message-ttl": 60000}}, {"name": "lazy", "definition": {"queue-mode": "lazy"}},
+    ]);
+    assert_eq!(policies, expected);
+    assert_eq!(
+        get(&server, "/operator-policies?columns=definition").await,
+        json!([{"definition": {"expires": 9000}}])
+    );
+    let steps: &[Step] = &[(
+        "PUT /api/policies/%2F/p",
+        r#"{"pattern":"","definition":{"ha-mode":"all"}}"#,
+        400,
+        "'ha-mode' means nothing here: queues have no mirrors",
+    )];
     walk(&server, steps).await;
 }
