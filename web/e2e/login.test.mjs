@@ -80,6 +80,20 @@ it('a token without a right here is refused in words', async () => {
   await page.getByRole('alert').getByText('does not take the token').waitFor();
 });
 
+it('a broker that stops is missed on the page, and found again', async () => {
+  visitor.expects('net::ERR_');
+  await login(visitor, broker);
+  await page.getByRole('link', { name: 'Queues', exact: true }).first().click();
+  await page.getByText('Live', { exact: true }).waitFor();
+  await broker.halt();
+  await page.getByRole('alert').getByText('No connection to the broker').waitFor();
+  await broker.again();
+  // Logins are kept in memory: after its restart the broker asks who this is.
+  await page.getByText('Your login has ended.').waitFor();
+  await login(visitor, broker, 'guest', 'guest', { stay: true });
+  await heading('Queues and streams').waitFor();
+});
+
 it('the page may ask the provider, and nobody else', async () => {
   const answer = await fetch(`${broker.url}/`);
   assert.match(answer.headers.get('content-security-policy'), new RegExp(`connect-src 'self' ${issuer.url};`));

@@ -18,30 +18,44 @@ export function binary() {
 
 export class Broker {
   #process;
+  #flags = [];
   #log = '';
 
   /** Starts one; `flags` go behind those of the ports and the data directory. */
   static async start(flags = []) {
     const broker = new Broker();
     broker.data = mkdtempSync(path.join(tmpdir(), 'millpond-console-'));
-    const listen = ['--amqp-listen', '127.0.0.1:0', '--http-listen', '127.0.0.1:0'];
-    broker.#process = spawn(binary(), ['serve', '--data-dir', broker.data, ...listen, ...flags], {
+    broker.#flags = flags;
+    await broker.#run('127.0.0.1:0', '127.0.0.1:0');
+    return broker;
+  }
+
+  /** The same one again after `halt`: its data, its addresses. */
+  again() {
+    return this.#run(this.amqp, this.url.replace('http://', ''));
+  }
+
+  #run(amqp, http) {
+    const listen = ['--amqp-listen', amqp, '--http-listen', http];
+    this.#log = '';
+    this.#process = spawn(binary(), ['serve', '--data-dir', this.data, ...listen, ...this.#flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    await broker.#banner();
-    return broker;
+    return this.#banner();
   }
 
   /** Reads what the broker prints at its start: its addresses. */
   #banner() {
     return new Promise((resolve, reject) => {
+      let isReady = false;
       const gone = () => reject(new Error(`the broker did not start:\n${this.#log}`));
       const timer = setTimeout(gone, START_MS);
       const read = (chunk) => {
         this.#log = (this.#log + chunk).slice(-20_000);
         const amqp = /AMQP 0-9-1\s+(127\.0\.0\.1:\d+)/.exec(this.#log);
         const http = /http:\/\/(127\.0\.0\.1:\d+)\//.exec(this.#log);
-        if (!amqp || !http || this.url) return;
+        if (!amqp || !http || isReady) return;
+        isReady = true;
         clearTimeout(timer);
         this.amqp = amqp[1];
         this.url = `http://${http[1]}`;
@@ -91,6 +105,12 @@ export class Broker {
 
   /** Stops it as a service manager would and removes its data. */
   async stop() {
+    await this.halt();
+    rmSync(this.data, { recursive: true, force: true });
+  }
+
+  /** Stops it as a service manager would. */
+  async halt() {
     const child = this.#process;
     if (child.exitCode === null && child.signalCode === null) {
       const ended = new Promise((resolve) => child.once('exit', resolve));
@@ -99,6 +119,5 @@ export class Broker {
       await ended;
       clearTimeout(timer);
     }
-    rmSync(this.data, { recursive: true, force: true });
   }
 }

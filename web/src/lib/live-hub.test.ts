@@ -17,7 +17,9 @@ class Broker {
     if (url.startsWith('/api/live')) {
       if (!this.hasLive) return Promise.resolve(json({ error: 'Object Not Found', reason: 'Not Found' }, 404));
       const body = new ReadableStream<Uint8Array>({ start: (stream) => void this.streams.push(stream) });
-      init.signal?.addEventListener('abort', () => this.streams.splice(0));
+      init.signal?.addEventListener('abort', () => {
+        for (const stream of this.streams.splice(0)) stream.error(new Error('aborted'));
+      });
       return Promise.resolve(new Response(body));
     }
     const path = url.slice('/api'.length);
@@ -77,6 +79,18 @@ describe('the live hub', () => {
     await vi.advanceTimersByTimeAsync(50);
     expect(broker.streams).toHaveLength(0);
     expect(modes).toEqual(['stream', 'idle']);
+  });
+
+  it('notices that the other end has gone without a word, and asks again', async () => {
+    hub.subscribe('/a', listen);
+    await vi.advanceTimersByTimeAsync(30_000);
+    broker.say('/a', 1);
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(modes).toEqual(['stream']);
+    await vi.advanceTimersByTimeAsync(11_000);
+    expect(modes).toEqual(['stream', 'lost']);
+    await vi.advanceTimersByTimeAsync(2100);
+    expect(modes).toEqual(['stream', 'lost', 'stream']);
   });
 
   it('polls a broker that has no stream', async () => {

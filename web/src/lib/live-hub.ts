@@ -20,6 +20,8 @@ const POLL_MS = 2000;
 /** Pages change their paths in bursts: all of one burst make one stream. */
 const SETTLE_MS = 15;
 const RETRY_MS = 2000;
+/** The broker says something each 15 seconds. A stream that is silent for longer has lost its other end, unnoticed. */
+const SILENT_MS = 40_000;
 
 interface Watch {
   listeners: Set<Listener>;
@@ -95,14 +97,22 @@ export class LiveHub {
 
   async #stream(paths: string[], signal: AbortSignal): Promise<void> {
     const query = paths.map((path) => `path=${encodeURIComponent(path)}`).join('&');
+    const silence = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const listen = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENT_MS);
+    };
+    listen();
     try {
-      const response = await request('GET', `/live?${query}`, undefined, { signal });
+      const response = await request('GET', `/live?${query}`, undefined, { signal: AbortSignal.any([signal, silence.signal]) });
       this.#enter('stream');
       const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new EventParser();
       while (reader) {
         const { done, value } = await reader.read();
         if (done) break;
+        listen();
         for (const event of parser.push(value)) this.#hear(JSON.parse(event.data) as Heard);
       }
       if (!signal.aborted) this.#later(signal);
@@ -116,6 +126,8 @@ export class LiveHub {
         this.#enter('lost');
         this.#later(signal);
       }
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -17,13 +17,21 @@ export interface MessageStats {
   publish_out_details?: Rate;
 }
 
+/** A thing that a node knows, with its description. */
+export interface Described {
+  name: string;
+  description: string;
+}
+
 export interface Listener {
   protocol: string;
   ip_address?: string;
   port: number;
+  tls?: boolean;
 }
 
 export interface Overview {
+  product_name: string;
   product_version: string;
   rabbitmq_version: string;
   node: string;
@@ -31,12 +39,15 @@ export interface Overview {
   queue_totals: { messages?: number; messages_ready?: number; messages_unacknowledged?: number };
   object_totals: { channels: number; connections: number; consumers: number; exchanges: number; queues: number };
   message_stats?: MessageStats;
-  exchange_types?: { name: string; description: string }[];
+  exchange_types?: Described[];
   listeners?: Listener[];
 }
 
 export interface Node {
   name: string;
+  running: boolean;
+  auth_mechanisms: Described[];
+  exchange_types: Described[];
   uptime: number;
   mem_used: number;
   mem_limit?: number;

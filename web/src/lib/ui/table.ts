@@ -1,5 +1,7 @@
 // What tables of the console are told.
 
+import type { Snippet } from 'svelte';
+
 export interface Column<T> {
   /** The member of the row; `a.b` is a member of a member. Cells are given it. */
   key: string;
@@ -14,6 +16,26 @@ export interface Column<T> {
   value?: (row: T) => string | number | boolean | null | undefined;
   /** Left out where there is little room: below 1360 pixels, below 1100, or on a phone. */
   hide?: 'wide' | 'narrow' | 'phone';
+}
+
+/** What every table is given. */
+export interface TableProps<T> {
+  rows: T[];
+  columns: Column<T>[];
+  key: (row: T) => string;
+  /** What the table is of, for those who do not see it. */
+  label: string;
+  /** Draws a cell, given the row and the column's key; else the column's text. */
+  cell?: Snippet<[T, Column<T>]>;
+  /** Buttons at the end of a row. */
+  actions?: Snippet<[T]>;
+  /** Where a row leads: the first cell is a link, and the whole row is pressed. */
+  href?: (row: T) => string;
+  /** Instead of rows, if there are none. */
+  empty?: Snippet;
+  /** The column that the rows are in the order of. */
+  sort?: string;
+  reverse?: boolean;
 }
 
 /** A member of a row by its path. */

@@ -1,11 +1,20 @@
 import { describe, expect, it } from 'vitest';
-import { actionsFor, exampleEvent, lineOf, planIsEmpty, rateBetween, stateKind } from './engine';
+import { actionsFor, exampleEvent, type Failure, gathered, lineOf, planIsEmpty, rateBetween, stateKind } from './engine';
 
 describe('a rule', () => {
   it('that runs can be stopped, one that rests can be started', () => {
     expect(actionsFor('running')).toEqual(['pause', 'drain', 'stop']);
     expect(actionsFor('paused')).toEqual(['start']);
     expect([stateKind('running'), stateKind('waiting'), stateKind('paused')]).toEqual(['ok', 'danger', 'plain']);
+  });
+
+  it('tells the same failure once, the latest first', () => {
+    const of = (at_ms: number, reason: string) => ({ at_ms, reason }) as Failure;
+    const told = gathered([of(3, 'refused'), of(2, 'no host'), of(1, 'refused'), of(5, 'no host')]);
+    expect(told.map(({ latest, times, since }) => [latest.reason, latest.at_ms, times, since])).toEqual([
+      ['no host', 5, 2, 2],
+      ['refused', 3, 2, 1],
+    ]);
   });
 
   it('has an example of an event out of its own definition', () => {

@@ -126,11 +126,29 @@ export function stateKind(state: string): StateKind {
   return state === 'pausing' || state === 'draining' ? 'warn' : 'plain';
 }
 
+export type Action = 'start' | 'stop' | 'pause' | 'drain';
+
 /** What can be done with a rule in this state. */
-export function actionsFor(state: string): ('start' | 'stop' | 'pause' | 'drain')[] {
+export function actionsFor(state: string): Action[] {
   if (state === 'running' || state.startsWith('waiting')) return ['pause', 'drain', 'stop'];
   if (state === 'pausing' || state === 'draining') return ['start', 'stop'];
   return ['start'];
+}
+
+/** The same failure many times is told once: the latest of them, how many, and when the first of these was. */
+export function gathered(failures: Failure[]): { latest: Failure; times: number; since: number }[] {
+  const found = new Map<string, { latest: Failure; times: number; since: number }>();
+  for (const failure of failures) {
+    const key = `${failure.parked ?? ''} ${failure.reason}`;
+    const known = found.get(key);
+    if (!known) found.set(key, { latest: failure, times: 1, since: failure.at_ms });
+    else {
+      known.times += 1;
+      known.since = Math.min(known.since, failure.at_ms);
+      if (failure.at_ms > known.latest.at_ms) known.latest = failure;
+    }
+  }
+  return [...found.values()].sort((one, other) => other.latest.at_ms - one.latest.at_ms);
 }
 
 /** Events per second between two looks at a counter; null if that cannot be said. */

@@ -1,4 +1,6 @@
 export const engine = {
+  'engine.since': 'since',
+  'engine.times': '{n} times',
   'nav.rules': 'Rules',
   'nav.rule': 'Rule',
   'nav.sources': 'Sources',

@@ -1,4 +1,6 @@
 export const engine = {
+  'engine.since': '最早',
+  'engine.times': '{n} 次',
   'nav.rules': '规则',
   'nav.rule': '规则',
   'nav.sources': '事件源',
