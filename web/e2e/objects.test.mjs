@@ -1,5 +1,6 @@
 // What people do with queues, exchanges and connections, and ten thousand queues.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, afterEach, before, it } from 'node:test';
 import amqp from 'amqplib';
 import { login } from './lib/browser.mjs';
@@ -120,6 +121,10 @@ it('of ten thousand queues a page is there at once, and one is found by keyboard
   assert.ok((await page.locator('tbody tr').count()) <= 50);
   await page.getByRole('searchbox').fill('many.0420');
   await page.getByText(/^10 of/).waitFor();
+  const [file] = await Promise.all([page.waitForEvent('download'), press('Save as CSV')]);
+  const lines = readFileSync(await file.path(), 'utf8').trim().split('\r\n');
+  assert.equal(lines.length, 11);
+  assert.match(lines[1], /^many\.04200,\/,classic/);
   await page.getByRole('searchbox').blur();
   for (const key of ['j', 'j', 'Enter']) await page.keyboard.press(key);
   await page.getByRole('heading', { name: 'many.04201' }).waitFor();

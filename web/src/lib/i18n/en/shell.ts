@@ -72,5 +72,6 @@ export const shell = {
   'table.page': 'Page {page} of {pages}',
   'table.pages': 'Pages of the table',
   'table.previous': 'Previous page',
+  'table.save': 'Save as CSV',
   'table.total': '{n} in all',
 };

@@ -74,5 +74,6 @@ export const shell: Record<keyof typeof en, string> = {
   'table.page': '第 {page} 页，共 {pages} 页',
   'table.pages': '表格分页',
   'table.previous': '上一页',
+  'table.save': '保存为 CSV',
   'table.total': '共 {n} 项',
 };
