@@ -29,6 +29,9 @@ const NOT_FOUND: &str = "not found: health checks are at /health, /health/ready 
 /// After a failed accept (no descriptors left, mostly): time for others to close some.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Longest head of a request, more or less (up to twice that passes if it comes at once). A token has up to 32 KiB. Bytes.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
 /// What was sent and is not taken for so long ends the connection, in the kernel.
 const UNACKED_MAX: Duration = Duration::from_secs(60);
 
@@ -129,6 +132,7 @@ impl Host {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.header_timeout)
+            .max_buf_size(HEAD_MAX_BYTES)
             .serve_connection(TokioIo::new(wire), service)
             .await;
         if let Err(error) = served {

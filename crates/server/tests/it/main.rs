@@ -14,6 +14,7 @@ mod handshake;
 mod health;
 mod heartbeats;
 mod http;
+mod http_limits;
 mod management;
 mod noise;
 mod oauth;
