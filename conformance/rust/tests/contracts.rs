@@ -41,6 +41,21 @@ async fn c10_update_secret_is_acknowledged() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_token_is_a_password_with_the_rights_of_its_scopes() -> Outcome {
+    let (Some(url), Ok(dir)) = (address("tokens"), std::env::var("TLS_DIR")) else { return Ok(()) };
+    let token = std::fs::read_to_string(format!("{dir}/token"))?;
+    let connection = connect(&url.replacen("guest:guest@", &format!("any:{token}@"), 1)).await?;
+    let channel = confirm_channel(&connection).await?;
+    let name = queue(&channel).await?;
+    publish(&channel, "", &name, b"hello").await?;
+    assert_eq!(drain(&channel, &name).await?, ["hello"]);
+    let refused =
+        channel.queue_declare("of-somebody-else".into(), Default::default(), FieldTable::default()).await;
+    assert_eq!(reply_code(&refused), Some(403));
+    Ok(())
+}
+
+#[tokio::test]
 async fn c12_fifty_connections_with_four_channels_each_work_at_once() -> Outcome {
     let Some(url) = address("C12") else { return Ok(()) };
     let mut work = Vec::new();
