@@ -3,7 +3,7 @@
 use super::{DirEntry, File, FileLock, FileSystem, OpenMode};
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -35,7 +35,8 @@ impl FileLock for RealLock {}
 
 impl FileSystem for RealFs {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        // Messages are nobody else's on the machine.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {

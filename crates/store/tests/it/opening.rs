@@ -3,6 +3,7 @@
 use crate::harness::{DIR, close, commit, message, open_fake, read_all, tiny_options};
 use millpond_store::fs::{FakeFs, FileSystem, OpenMode};
 use millpond_store::{OpenError, QueueId, Store};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -14,6 +15,17 @@ fn a_directory_is_opened_once_at_a_time() {
     assert!(e.to_string().contains("in use by another process"), "{e}");
     close(store);
     let (store, _) = Store::open(tiny_options(dir.path())).unwrap();
+    close(store);
+}
+
+#[test]
+fn a_data_directory_that_is_made_is_its_users_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("new/data");
+    let (store, _) = Store::open(tiny_options(&data)).unwrap();
+    for made in [dir.path().join("new"), data.clone(), data.join("queues"), data.join("wal")] {
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "{}", made.display());
+    }
     close(store);
 }
 
