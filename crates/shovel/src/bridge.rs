@@ -27,7 +27,15 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 struct Slot {
     /// At the source.
     tag: u64,
-    is_done: bool,
+    state: State,
+}
+
+/// What became of a message on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unsettled,
+    Safe,
+    GivenBack,
 }
 
 struct Bridge<'j> {
@@ -119,7 +127,7 @@ impl Bridge<'_> {
         self.dest.put(batch, &job.spec.to, &job.painter, job.now_ms())?;
         match job.spec.ack_mode {
             AckMode::OnConfirm => {
-                self.slots.extend(batch.iter().map(|taken| Slot { tag: taken.tag, is_done: false }));
+                self.slots.extend(batch.iter().map(|taken| Slot { tag: taken.tag, state: State::Unsettled }));
                 self.unsettled += count;
                 job.status.set_pending(self.unsettled);
             }
@@ -139,22 +147,27 @@ impl Bridge<'_> {
         let range = if settled.multiple { 0..last } else { last.saturating_sub(1)..last };
         let mut safe = 0;
         for slot in self.slots.range_mut(range) {
-            if std::mem::replace(&mut slot.is_done, true) {
+            if slot.state != State::Unsettled {
                 continue;
             }
             self.unsettled -= 1;
             if settled.is_safe {
+                slot.state = State::Safe;
                 safe += 1;
             } else {
+                slot.state = State::GivenBack;
                 self.source.give_back(slot.tag)?;
                 self.paused_until = Some(Instant::now() + REFUSED_PAUSE);
             }
         }
         let mut up_to = None;
-        while self.slots.front().is_some_and(|slot| slot.is_done)
+        while self.slots.front().is_some_and(|slot| slot.state != State::Unsettled)
             && let Some(slot) = self.slots.pop_front()
         {
-            up_to = Some(slot.tag);
+            // The source does not know a tag any more that was given back: an ack that names it costs the channel.
+            if slot.state == State::Safe {
+                up_to = Some(slot.tag);
+            }
             self.first += 1;
         }
         if let Some(tag) = up_to {
