@@ -375,32 +375,28 @@ impl Transfer {
         }
         let ((), batch) = self.broker.core.with_batch(|work| {
             for (Browsed { place, .. }, cells, message) in going {
-                if source.as_ref().is_some_and(|source| !source.take_ready(*place, work)) {
+                if source.as_ref().is_some_and(|source| !source.hold_ready(*place)) {
                     *report.stayed.entry("a consumer took it first".to_owned()).or_default() += 1;
                     continue;
                 }
-                let mut taken = false;
                 let mut full = None;
+                let mut taken = false;
                 for cell in &cells {
-                    work.scratch.refused = 0;
-                    cell.put(&mut std::iter::once(message.clone()), work);
-                    match std::mem::take(&mut work.scratch.refused) {
-                        0 => {
-                            taken = true;
-                            went(report, cell);
-                        }
-                        _ => full = Some(cell),
+                    if cell.offer(message.clone(), work) {
+                        taken = true;
+                        went(report, cell);
+                    } else {
+                        full = Some(cell);
                     }
                 }
                 if taken {
                     report.went += 1;
-                    continue;
+                } else {
+                    let full = full.map_or_else(String::new, |cell| cell.spec().name.to_string());
+                    *report.stayed.entry(format!("queue '{full}' is full")).or_default() += 1;
                 }
-                // The target is full. What was taken goes back, behind the others.
-                let full = full.map_or_else(String::new, |cell| cell.spec().name.to_string());
-                *report.stayed.entry(format!("queue '{full}' is full")).or_default() += 1;
                 if let Some(source) = &source {
-                    source.put(&mut std::iter::once(message), work);
+                    source.let_go(*place, taken, work);
                 }
             }
         });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 impl State {
     /// Whether one more message with a body of this size may come.
-    fn has_room(&self, size_bytes: usize) -> bool {
+    pub(super) fn has_room(&self, size_bytes: usize) -> bool {
         let settings = &self.settings;
         settings.max_length.is_none_or(|max| self.machine.ready_count() < max)
             && settings

@@ -1,6 +1,7 @@
 //! Ready messages as an operator looks at them and takes some out: nothing is delivered, counted or marked.
 
 use super::cell::QueueCell;
+use super::machine::{OwnerKey, Return};
 use super::pump::Work;
 use crate::admin::Browsed;
 use millpond_model::Message;
@@ -88,14 +89,24 @@ impl QueueCell {
         }));
     }
 
-    /// Takes a message out for good, if it is still ready.
-    pub(crate) fn take_ready(self: &Arc<Self>, seq: u64, work: &mut Work<'_>) -> bool {
+    /// Has nobody else take a message that is ready; [`Self::let_go`] follows. `false`: it is not ready any more.
+    pub(crate) fn hold_ready(&self, seq: u64) -> bool {
+        self.state.lock().machine.hold(OwnerKey::TRANSFERS, seq)
+    }
+
+    /// A message that was held is elsewhere now, or ready again where it was.
+    pub(crate) fn let_go(self: &Arc<Self>, seq: u64, is_elsewhere: bool, work: &mut Work<'_>) {
+        let (owner, one) = (OwnerKey::TRANSFERS, seq..seq + 1);
         let mut state = self.state.lock();
-        let gone = state.machine.remove_ready(seq..seq + 1);
-        self.log.settle(work.batch, &gone);
-        self.look_on(&mut state, work);
+        if is_elsewhere {
+            let mut gone = Vec::new();
+            state.machine.settle(owner, one, &mut gone);
+            self.log.settle(work.batch, &gone);
+        } else {
+            state.machine.requeue(owner, one, Return::Untouched);
+        }
+        self.pump(&mut state, work);
         drop(state);
         work.scratch.wake();
-        !gone.is_empty()
     }
 }

@@ -194,6 +194,25 @@ impl QueueCell {
         self.bring(false, messages, work)
     }
 
+    /// As [`Self::put`], of a message that is elsewhere: it is taken, or (`false`) nothing becomes of it here.
+    pub(crate) fn offer(self: &Arc<Self>, message: Message, work: &mut Work<'_>) -> bool {
+        let size_bytes = message.body_size_bytes();
+        let mut one = std::iter::once(message);
+        if let Some(stream) = &self.stream {
+            return !stream.publish(self, &mut one, work).is_empty();
+        }
+        let meter = self.meter(work.core);
+        let mut state = self.state.lock();
+        if state.deleted || state.care.refuses && !state.has_room(size_bytes) {
+            return false;
+        }
+        self.append(&mut state, &mut one, work);
+        meter.add(Count::Publish, 1);
+        drop(state);
+        work.scratch.wake();
+        true
+    }
+
     /// `look_back`: drops what came before, if the queue remembers it.
     #[inline]
     fn bring(

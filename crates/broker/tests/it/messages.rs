@@ -139,6 +139,27 @@ fn a_full_target_takes_what_it_has_room_for_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_a_full_target_does_not_take_stays_in_its_place_and_dies_nowhere() {
+    let broker = TestBroker::new();
+    let mut client = broker.session();
+    declare(&mut client, "a", &[("x-max-length", 4i64.into()), ("x-overflow", "reject-publish".into())]);
+    client.declare("grave", "d");
+    let bounded = [
+        ("x-max-length", 1i64.into()),
+        ("x-overflow", "reject-publish-dlx".into()),
+        ("x-dead-letter-exchange", "".into()),
+        ("x-dead-letter-routing-key", "grave".into()),
+    ];
+    declare(&mut client, "b", &bounded);
+    client.publish("", "a", &["1", "2", "3", "4"]);
+    let report = transfer(&broker, moving("a", "b"));
+    assert_eq!((report.moved_count(), report.stayed["queue 'b' is full"]), (1, 3));
+    assert_eq!(client.drain("grave"), Vec::<String>::new());
+    assert_eq!(client.drain("b"), ["1"]);
+    assert_eq!(client.drain("a"), ["2", "3", "4"]);
+}
+
+#[test]
 fn a_transfer_that_cannot_be_says_why() {
     let broker = TestBroker::new();
     let mut client = broker.session();

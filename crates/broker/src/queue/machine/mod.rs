@@ -58,6 +58,11 @@ pub(crate) use timed::{LeaseEnd, TimedSettings};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct OwnerKey(pub(crate) u64);
 
+impl OwnerKey {
+    /// Who brings messages to other queues; no session comes to have this number.
+    pub(crate) const TRANSFERS: Self = Self(u64::MAX);
+}
+
 /// A consumer of this queue; a key is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConsumerKey(pub(crate) u64);
@@ -298,6 +303,18 @@ impl Machine {
             }
         }
         Some(Taken { seq, past: piece.past })
+    }
+
+    /// One that is ready is held by `owner` from now on, whatever consumers there are; `false`: it is not ready.
+    pub(crate) fn hold(&mut self, owner: OwnerKey, seq: u64) -> bool {
+        let Some(piece) = self.ready.from(seq).filter(|piece| piece.start <= seq) else { return false };
+        self.ready.take(seq..seq + 1);
+        if let Some(groups) = &mut self.groups {
+            groups.removed(seq..seq + 1);
+        }
+        let slot = self.holders.got(owner);
+        self.unacked.insert(seq..seq + 1, slot, piece.past);
+        true
     }
 
     /// Accept or reject: those of `seqs` that `owner` holds are done with. They are added to `settled` (ascending,

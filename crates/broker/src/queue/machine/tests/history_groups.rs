@@ -215,10 +215,32 @@ impl History {
     fn purge(&mut self, seqs: Range<u64>) {
         let all = self.random.random_bool(0.2);
         let seqs = if all { 0..u64::MAX } else { seqs };
+        if !all && self.random.random_bool(0.5) {
+            return self.transfer(seqs);
+        }
         let gone = if all { self.machine.purge() } else { self.machine.remove_ready(seqs.clone()) };
         let n: u64 = gone.iter().map(|range| range.end - range.start).sum();
         let there = |place: &Place| matches!(place, Place::Ready | Place::Waiting);
         assert_eq!(n, self.changed(&seqs, there, Place::Gone));
+    }
+
+    /// Those that are ready go elsewhere, or stay where they are for want of room there.
+    fn transfer(&mut self, seqs: Range<u64>) {
+        let is_elsewhere = self.random.random_bool(0.5);
+        let held: Vec<u64> =
+            seqs.clone().filter(|seq| self.machine.hold(OwnerKey::TRANSFERS, *seq)).collect();
+        let ready = self.list.iter().filter(|one| seqs.contains(&one.seq) && one.place == Place::Ready);
+        assert!(ready.map(|one| one.seq).eq(held.iter().copied()));
+        for seq in held {
+            if is_elsewhere {
+                self.machine.settle(OwnerKey::TRANSFERS, seq..seq + 1, &mut Vec::new());
+            } else {
+                self.machine.requeue(OwnerKey::TRANSFERS, seq..seq + 1, Return::Untouched);
+            }
+        }
+        if is_elsewhere {
+            self.changed(&seqs, |place| *place == Place::Ready, Place::Gone);
+        }
     }
 
     fn advance(&mut self) {
