@@ -13,7 +13,7 @@ CRASH_POSTGRES ?= $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),--postgres
 SOAK_RATE ?= 2000
 ARGS ?=
 
-.PHONY: run build web test rust house fuzz crash crash-long store-long conformance browser examples bench soak fmt lint deny deb clean help
+.PHONY: run build web static static-check deb-check test rust house fuzz crash crash-long store-long conformance browser examples bench soak fmt lint deny deb clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,6 +100,19 @@ deb: build $(CARGO_DEB) ## Build the Debian package in target/debian
 	$(MILLPOND) completions zsh >target/completions/_millpond
 	$(MILLPOND) completions fish >target/completions/millpond.fish
 	$(CARGO_DEB) --package millpond --no-build --strip
+
+# musl-gcc is of Debian's musl-tools; the C libraries in the binary are built with it.
+STATIC_TARGET := $(shell uname -m)-unknown-linux-musl
+static: web ## Build a binary that needs no library, as the Dockerfile does (rustup target add $(STATIC_TARGET), musl-tools)
+	CC_$(subst -,_,$(STATIC_TARGET))=musl-gcc $(CARGO) build $(PROFILE) --locked --package millpond --bin millpond \
+		--target $(STATIC_TARGET)
+	objcopy --strip-debug target/$(STATIC_TARGET)/release/millpond
+
+deb-check: deb ## Install the package in a Debian of its own and start, crash, hang and stop it by systemd (root)
+	bash packaging/check-package
+
+static-check: static ## Run the static binary as the image does: nothing else in its root, not as root itself (root)
+	bash packaging/check-image target/$(STATIC_TARGET)/release/millpond
 
 # Each of these has a folder a language, and its packages are installed there.
 SUITES := conformance $(wildcard examples/*)
