@@ -23,6 +23,7 @@ fn options() -> BrokerOptions {
         default_user_loopback_only: true,
         statistics_interval_ms: 5000,
         clock: Clock::system(),
+        audit: Default::default(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The broker itself: start, logins, sessions, other rooms' values, the end.
 
 mod found;
+mod logins;
 mod users;
 
 use crate::access::{Bearer, Known, Operator, Origin, PasswordHash, TokenScopes, User};
 use crate::admin::{NewPassword, UserSpec};
+use crate::audit::{Actor, AuditObject, Credential};
 use crate::core::Core;
 use crate::session::Session;
 use crate::session::inbox::Inbox;
@@ -25,6 +27,8 @@ use users::StoredUsers;
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) core: Arc<Core>,
+    /// In whose hands it is: what is changed through it is theirs to answer for.
+    pub(crate) actor: Arc<Actor>,
 }
 
 impl Broker {
@@ -58,7 +62,8 @@ impl Broker {
             vhost.delays.all().iter().for_each(|(_, cell)| cell.start(&core));
             vhost.schedules.start(vhost, &core);
         }
-        let broker = Self { core };
+        let broker = Self { core, actor: Arc::new(Actor::inside()) };
+        broker.audit("broker.started", AuditObject::named("broker", ""), "");
         if !had_users && !broker.core.options.default_password.is_empty() {
             broker.ensure_default_user();
         }
@@ -101,10 +106,22 @@ impl Broker {
             let now_ms = self.core.options.clock.now_ms();
             self.core.access.note_attempt(user, peer, answer.is_ok(), now_ms);
         }
-        let version = answer?.version;
+        let login = answer.and_then(|found| self.login_of(user, found.version, Credential::Password, peer));
+        self.note_login(login, user, Credential::Password, peer)
+    }
+
+    /// Somebody of the table, if they may come from there.
+    fn login_of(
+        &self,
+        user: &str,
+        version: u64,
+        credential: Credential,
+        peer: Option<IpAddr>,
+    ) -> Result<Login, LoginError> {
         let unknown = |_| LoginError::UnknownUser { user: user.to_owned() };
-        let login =
-            Login { user: UserName::new(user).map_err(unknown)?, peer, origin: Origin::Table { version } };
+        let actor = self.newcomer(user, credential, peer).into();
+        let user = UserName::new(user).map_err(unknown)?;
+        let login = Login { user, peer, origin: Origin::Table { version }, actor };
         self.may_come_from(&login)?;
         Ok(login)
     }
@@ -112,11 +129,9 @@ impl Broker {
     /// Lets in who has shown otherwise than by a password who they are: by a certificate.
     pub fn login_proven(&self, user: &str, peer: Option<IpAddr>) -> Result<Login, LoginError> {
         let unknown = || LoginError::UnknownUser { user: user.to_owned() };
-        let user = UserName::new(user).map_err(|_| unknown())?;
-        let version = self.core.access.get(&user).ok_or_else(unknown)?.version;
-        let login = Login { user, peer, origin: Origin::Table { version } };
-        self.may_come_from(&login)?;
-        Ok(login)
+        let found = UserName::new(user).ok().and_then(|name| self.core.access.get(&name)).ok_or_else(unknown);
+        let login = found.and_then(|it| self.login_of(user, it.version, Credential::Certificate, peer));
+        self.note_login(login, user, Credential::Certificate, peer)
     }
 
     /// Lets in who has come with a token that somebody has verified.
@@ -129,7 +144,10 @@ impl Broker {
     ) -> Login {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Login { user, peer, origin: Origin::Token(Arc::new(Bearer { scopes, expires_ms, number })) }
+        let actor = self.newcomer(user.as_str(), Credential::Token, peer).into();
+        let origin = Origin::Token(Arc::new(Bearer { scopes, expires_ms, number }));
+        self.note_token(user.as_str(), peer, None);
+        Login { user, peer, origin, actor }
     }
 
     /// A login of before, for another request from `peer`: as long as the user is there, with the password and the tags
@@ -145,7 +163,8 @@ impl Broker {
         {
             return Err(LoginError::Ended { user: login.user.clone() });
         }
-        let login = Login { peer, ..login.clone() };
+        let actor = Actor { peer, front_end: self.actor.front_end, ..(*login.actor).clone() };
+        let login = Login { peer, actor: actor.into(), ..login.clone() };
         self.may_come_from(&login)?;
         Ok(login)
     }
@@ -167,7 +186,7 @@ impl Broker {
         let is_outdated = found.hash.as_ref().is_some_and(PasswordHash::is_outdated);
         let Some(name) = UserName::new(name).ok().filter(|_| is_outdated) else { return found };
         let password = NewPassword::Plain(password.into());
-        match self.set_user(&UserSpec { name: name.clone(), password, tags: None }) {
+        match self.put_user(&UserSpec { name: name.clone(), password, tags: None }) {
             Ok(_) => self.core.access.get(&name).unwrap_or(found),
             Err(error) => {
                 tracing::debug!(user = %name, %error, "an imported password stays hashed as it was");
@@ -178,7 +197,8 @@ impl Broker {
 
     /// A login for in-process clients (engine, control socket): the default user.
     pub fn internal_login(&self) -> Login {
-        Login { user: self.core.options.default_user.clone(), peer: None, origin: Origin::Inside }
+        let (user, actor) = (self.core.options.default_user.clone(), self.actor.clone());
+        Login { user, peer: None, origin: Origin::Inside, actor }
     }
 
     /// What a user may ask of the management side.
@@ -192,6 +212,9 @@ impl Broker {
             return Err(OpenSessionError::VhostMissing { vhost: request.vhost });
         };
         if !self.core.access.may_enter(&request.login, &request.vhost) {
+            let object = AuditObject::named("vhost", request.vhost.as_str());
+            let reason = "the user has no permissions there";
+            self.core.audit.refused(&request.login.actor, "vhost.open", object, ("", reason));
             let (user, vhost) = (request.login.user, request.vhost);
             return Err(OpenSessionError::Forbidden { user, vhost });
         }
@@ -282,6 +305,7 @@ impl Broker {
     pub fn shut_down(&self) {
         self.core.announce_shutdown();
         self.core.timer.close();
+        self.core.audit.close();
         self.core.store.close();
     }
 }

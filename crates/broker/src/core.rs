@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::admin::Parameters;
 use crate::alarm::Alarms;
+use crate::audit::Audit;
 use crate::dead_letter;
 use crate::definition::{QUEUE_IDS, encode_queue_ids};
 use crate::notice::{Listeners, Notice};
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) access: Access,
     pub(crate) alarms: Alarms,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) parameters: Parameters,
     pub(crate) listeners: Listeners,
     pub(crate) timer: Timer,
@@ -80,11 +82,11 @@ impl Core {
             stats: Stats::new(options.statistics_interval_ms, this.clone()),
             this,
             store,
-            options,
             vhosts: RwLock::new(vhosts),
             sessions: Sessions::default(),
             access: Access::default(),
             alarms: Alarms::default(),
+            audit: Audit::open(&options.audit, &options.clock),
             parameters: Parameters::default(),
             listeners: Listeners::default(),
             watchdog: Watchdog::default(),
@@ -93,6 +95,7 @@ impl Core {
             draining: AtomicBool::new(false),
             full: Mutex::default(),
             look_again: Condvar::new(),
+            options,
         }
     }
 

@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod alarm;
+mod audit;
 mod broker;
 mod clock;
 mod core;
@@ -36,13 +37,18 @@ mod watchdog;
 
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use access::{
-    AccessRefused, BadHash, HashAlgorithm, Operation, OperationRefused, Operator, Permissions, Right, Thing,
-    TokenScopes, TopicPermission, tag,
+    AccessRefused, BadHash, HashAlgorithm, LoginCount, LoginSource, Operation, OperationRefused, Operator,
+    Permissions, Right, Thing, TokenScopes, TopicPermission, tag,
 };
 pub use admin::*;
 pub use alarm::{AlarmInfo, AlarmLevel, Resource, ResourceLimits, Resources};
+pub use audit::{
+    AUDIT_REMEMBERED_MAX, Actor, AuditEntry, AuditObject, AuditOptions, AuditQuery, AuditResult, AuditStatus,
+    Credential, FrontEnd, read_time_ms,
+};
 pub use broker::Broker;
 pub use clock::Clock;
 pub use delayed::{DelayedContent, DelayedMessage};
@@ -84,6 +90,8 @@ pub struct BrokerOptions {
     pub statistics_interval_ms: u64,
     /// What time it is.
     pub clock: Clock,
+    /// Where the audit log is written.
+    pub audit: AuditOptions,
 }
 
 /// A user who has shown who they are.
@@ -94,12 +102,19 @@ pub struct Login {
     /// From where, `None` for in-process clients (engine, control socket).
     pub peer: Option<IpAddr>,
     pub(crate) origin: access::Origin,
+    /// Who the audit log says it is.
+    pub(crate) actor: Arc<Actor>,
 }
 
 impl Login {
     /// Whether it is the process's own, which may do everything.
     pub(crate) fn is_inside(&self) -> bool {
         matches!(self.origin, access::Origin::Inside)
+    }
+
+    /// Who the audit log says it is.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     /// When it ends by itself, in milliseconds since 1970; `None`: never.

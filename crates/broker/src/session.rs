@@ -1,6 +1,7 @@
 //! A front-end connection as the broker sees it.
 
 mod access;
+mod audit;
 mod channel_state;
 mod consume;
 mod definitions;
@@ -177,7 +178,8 @@ impl Session {
 
     /// Whether its user may do this with a thing of its vhost.
     fn may(&self, right: Right, thing: Thing<'_>) -> Result<(), AccessRefused> {
-        self.core.access.check(&self.login, &self.vhost.name, right, thing)
+        let checked = self.core.access.check(&self.login, &self.vhost.name, right, thing);
+        checked.inspect_err(|refused| self.note_refused(right, thing, refused))
     }
 
     /// Of an in-process client, which alarms do not hold back.
@@ -195,6 +197,11 @@ impl Session {
     pub fn go_on_as(&mut self, login: Login) {
         self.login = login;
         self.routes = RouteCache::default();
+    }
+
+    /// Goes on for another request of the same user, perhaps from elsewhere: for the audit log.
+    pub fn act_for(&mut self, login: &Login) {
+        self.login.actor = login.actor.clone();
     }
 
     /// Whether its vhost went while it was being opened.

@@ -85,6 +85,7 @@ async fn measure(rules: usize) -> f64 {
         default_user_loopback_only: true,
         statistics_interval_ms: 5000,
         clock: Clock::system(),
+        audit: Default::default(),
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir.path())).unwrap();
     let broker = Broker::open(store, recovery, options).unwrap();

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod audit;
 mod bar;
 mod bench;
 mod by_hand;
@@ -91,6 +92,7 @@ fn command() -> Command {
         .subcommands(definitions::commands())
         .subcommands(node::commands())
         .subcommand(api::command())
+        .subcommand(audit::command())
         .subcommand(delayed::command())
         .subcommand(explain::command())
         .subcommand(messages::command())
@@ -167,6 +169,7 @@ fn dispatch_plain(matches: &ArgMatches) -> Result<()> {
         Some((noun @ ("definitions" | "parameters"), matches)) => definitions::dispatch(noun, matches),
         Some(("overview", matches)) => node::dispatch(matches),
         Some(("api", matches)) => api::dispatch(matches),
+        Some(("audit", matches)) => audit::dispatch(matches),
         Some(("explain", matches)) => explain::dispatch(matches),
         Some(("delayed", matches)) => delayed::dispatch(matches),
         Some(("messages", matches)) => messages::dispatch(matches),

@@ -28,7 +28,7 @@ pub(crate) use api::ApiAsk;
 pub(crate) use delayed::DelayedRequest;
 pub(crate) use listing::{Listing, Shown, Style};
 pub(crate) use messages::{MessageFilterText, MessageRequest, PeriodText};
-use millpond_broker::Broker;
+use millpond_broker::{Actor, AuditObject, Broker};
 use millpond_engine::Engine;
 use millpond_server::{Api, Progress, Tls};
 pub(crate) use rules::{RuleRequest, replay_from};
@@ -192,6 +192,14 @@ pub(crate) struct Rooms {
     pub(crate) shutdown: mpsc::Sender<Duration>,
 }
 
+impl Rooms {
+    /// The same for somebody at the socket: what they change is entered as theirs.
+    fn in_hands_of(&self, stream: &UnixStream) -> Self {
+        let uid = stream.peer_cred().ok().map(|it| it.uid());
+        Self { broker: self.broker.in_hands_of(Actor::at_control_socket(uid)), ..self.clone() }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
@@ -254,7 +262,7 @@ pub(crate) async fn run(listener: UnixListener, rooms: Rooms) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let rooms = rooms.clone();
+                let rooms = rooms.in_hands_of(&stream);
                 tokio::spawn(async move {
                     if let Err(error) = serve_one(stream, &rooms).await {
                         tracing::debug!(%error, "a control client went away");
@@ -319,6 +327,8 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
     match request {
         Request::Status => Ok(serde_json::to_string(&Status::of(rooms))?.into()),
         Request::Shutdown { drain_ms } => {
+            let detail = if drain_ms > 0 { format!("drain {drain_ms}ms") } else { String::new() };
+            rooms.broker.audit("broker.shutdown", AuditObject::named("broker", ""), &detail);
             // Full: the same was just asked by another.
             let _ = rooms.shutdown.try_send(Duration::from_millis(drain_ms));
             let what = if drain_ms > 0 { "draining" } else { "stopping" };
@@ -326,6 +336,8 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
         }
         Request::Apply { file, text } => {
             let report = engine.apply(&file, &text).await?;
+            let object = AuditObject::named("topology", file);
+            rooms.broker.audit("topology.applied", object, &report.summary.to_string());
             let done = if report.plan.has_changes() { "\napplied" } else { "" };
             Ok(format!("{}{}{done}\n{}", report.plan, report.told_otherwise(), report.summary).into())
         }
@@ -343,10 +355,10 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
         Request::Admin { ask } => admin::carry_out(ask, rooms).await,
         Request::Delayed { ask } => delayed::carry_out(ask, rooms).await,
         Request::Schedules { ask } => schedules::carry_out(ask, rooms).await,
-        Request::Secrets { ask } => secrets::carry_out(ask, engine).await,
+        Request::Secrets { ask } => secrets::carry_out(ask, rooms).await,
         Request::Users { ask } => users::carry_out(ask, &rooms.broker).await,
-        Request::Tls { ask } => tls::carry_out(&ask, rooms.tls.as_ref()),
-        Request::Sources { ask } => sources::carry_out(ask, engine).await,
+        Request::Tls { ask } => tls::carry_out(&ask, rooms.tls.as_ref(), &rooms.broker),
+        Request::Sources { ask } => sources::carry_out(ask, rooms).await,
         Request::Api { ask } => api::carry_out(ask, rooms, progress).await,
         Request::Messages { ask } => messages::carry_out(ask, rooms, &progress).await.map(Shown::from),
     }

@@ -10,7 +10,7 @@ use crate::supervisor::Supervisor;
 use crate::traces::{Exporter, SpanLayer};
 use crate::{oauth, tls, watchdog};
 use anyhow::{Context, Result};
-use millpond_broker::{Broker, BrokerOptions, Clock};
+use millpond_broker::{AuditObject, AuditOptions, Broker, BrokerOptions, Clock};
 use millpond_engine::{Engine, EngineOptions};
 use millpond_model::UserName;
 use millpond_server::{
@@ -97,18 +97,20 @@ async fn serve(settings: &Settings) -> Result<()> {
         shutdown,
     };
     let control = tokio::spawn(control::run(socket, rooms));
-    let reloading = tokio::spawn(tls::reload_when_asked(tls));
+    let reloading = tokio::spawn(tls::reload_when_asked(tls, broker.clone()));
     let (stop, stopped) = stop_pair();
     let supervisor = Arc::new(Supervisor::from_environment());
     stop_when_asked(stop, orders, settings.stop_drain, supervisor.clone())?;
     announce(settings, &server)?;
     // The addresses are taken: who connects from now on is served.
     tokio::spawn(supervisor.run());
-    run_to_the_end(server.run(broker, stopped.clone()), stopped, shovels.shut_down()).await;
+    run_to_the_end(server.run(broker.clone(), stopped.clone()), stopped, shovels.shut_down()).await;
     control.abort();
     reloading.abort();
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     engine.shut_down().await;
+    broker.audit("broker.stopped", AuditObject::named("broker", ""), "");
+    broker.close_audit();
     store.close();
     tracing::info!("stopped");
     Ok(())
@@ -265,6 +267,11 @@ fn broker_options(settings: &Settings) -> Result<BrokerOptions> {
         default_user_loopback_only: settings.default_user_loopback_only,
         statistics_interval_ms: (settings.statistics_interval.as_millis() as u64).max(100),
         clock: Clock::system(),
+        audit: AuditOptions {
+            path: (settings.audit_log != "off").then(|| settings.data_dir.join(&settings.audit_log)),
+            size_max_bytes: settings.audit_log_max_size.0,
+            keep: settings.audit_log_keep,
+        },
     })
 }
 

@@ -3,7 +3,8 @@
 use crate::control::{Listing, Shown};
 use crate::settings::{Settings, TlsVersion};
 use anyhow::{Context, Result, bail};
-use millpond_server::{ClientCertificates, Tls, TlsOptions, TlsStatus};
+use millpond_broker::{AuditObject, Broker};
+use millpond_server::{ClientCertificates, Tls, TlsError, TlsOptions, TlsStatus};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,11 +53,11 @@ pub(crate) fn load(settings: &Settings) -> Result<Option<Arc<Tls>>> {
 }
 
 /// Reloads at SIGHUP, and when the files change, until the task is dropped.
-pub(crate) async fn reload_when_asked(tls: Option<Arc<Tls>>) -> Result<()> {
+pub(crate) async fn reload_when_asked(tls: Option<Arc<Tls>>, broker: Broker) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let watching = async {
         match tls.clone() {
-            Some(tls) => tls.watch().await,
+            Some(tls) => tls.watch(|reloaded| enter(&broker, "a file changed", reloaded)).await,
             None => std::future::pending().await,
         }
     };
@@ -64,7 +65,7 @@ pub(crate) async fn reload_when_asked(tls: Option<Arc<Tls>>) -> Result<()> {
         while hangup.recv().await.is_some() {
             match &tls {
                 // What is wrong is logged there.
-                Some(tls) => drop(tls.reload()),
+                Some(tls) => enter(&broker, "SIGHUP", &tls.reload()),
                 None => tracing::info!("SIGHUP: there are no certificates to reload"),
             }
         }
@@ -73,13 +74,24 @@ pub(crate) async fn reload_when_asked(tls: Option<Arc<Tls>>) -> Result<()> {
     Ok(())
 }
 
+/// Into the audit log.
+fn enter(broker: &Broker, why: &str, reloaded: &Result<TlsStatus, TlsError>) {
+    let (operation, detail) = match reloaded {
+        Ok(_) => ("tls.reloaded", why.to_owned()),
+        Err(error) => ("tls.reload.failed", format!("{why}; the certificates of before stay: {error}")),
+    };
+    broker.audit(operation, AuditObject::named("tls", ""), &detail);
+}
+
 /// Does what is asked.
-pub(crate) fn carry_out(ask: &TlsRequest, tls: Option<&Arc<Tls>>) -> Result<Shown> {
+pub(crate) fn carry_out(ask: &TlsRequest, tls: Option<&Arc<Tls>>, broker: &Broker) -> Result<Shown> {
     let tls = tls.context("this broker has no TLS: see `tls_certificate` in the settings")?;
     match ask {
         TlsRequest::Show => Ok(show(&tls.status()).into()),
         TlsRequest::Reload => {
-            tls.reload().context("nothing is changed")?;
+            let reloaded = tls.reload();
+            enter(broker, "asked for", &reloaded);
+            reloaded.context("nothing is changed")?;
             Ok("reloaded: new connections get these certificates".to_owned().into())
         }
     }

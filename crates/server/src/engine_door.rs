@@ -1,6 +1,7 @@
 //! The engine as the HTTP front end reaches it: requests as values, answers as JSON. Whoever puts the rooms together
 //! gives the door; the front end asks who may, and knows no more of the engine.
 
+use millpond_broker::AuditObject;
 use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
@@ -70,6 +71,33 @@ pub enum EngineRequest {
     Apply(String, String),
     /// The names of the secrets in the table.
     Secrets,
+}
+
+impl EngineRequest {
+    /// What the audit log calls it, if it changes anything.
+    pub fn audited(&self) -> Option<(&'static str, AuditObject)> {
+        let (operation, kind, name) = match self {
+            Self::ChangeRule(rule, change) => (change.audited(), "rule", rule),
+            Self::Replay(replay) if !replay.dry_run => ("rule.replayed", "rule", &replay.rule),
+            Self::ChangeSource(source, true) => ("source.started", "source", source),
+            Self::ChangeSource(source, false) => ("source.stopped", "source", source),
+            Self::Apply(file, _) => ("topology.applied", "topology", file),
+            _ => return None,
+        };
+        Some((operation, AuditObject::named(kind, name.as_str())))
+    }
+}
+
+impl RuleChange {
+    /// What the audit log calls it.
+    pub fn audited(self) -> &'static str {
+        match self {
+            Self::Start => "rule.started",
+            Self::Stop => "rule.stopped",
+            Self::Pause => "rule.paused",
+            Self::Drain => "rule.drained",
+        }
+    }
 }
 
 /// Why the engine does not do what it is asked.

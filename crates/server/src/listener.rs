@@ -6,7 +6,7 @@ use crate::options::ServerOptions;
 use crate::stop::StopSignal;
 use crate::tls::{Secured, Tls};
 use crate::{http, stop};
-use millpond_broker::Broker;
+use millpond_broker::{Broker, FrontEnd};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -121,7 +121,8 @@ impl Server {
             // Dropped with the other loops.
             keeping.spawn(oauth.keep_fresh());
         }
-        let shared = amqp::Shared { broker: broker.clone(), options, secured, oauth: oauth.clone() };
+        let shared =
+            amqp::Shared { broker: broker.at(FrontEnd::Amqp), options, secured, oauth: oauth.clone() };
         let door = AmqpDoor { shared, slots, stop_timeout: self.options.stop_timeout };
         for (listener, tls) in with_tls(self.amqp, None).chain(with_tls(self.amqps, tls.as_ref())) {
             loops.spawn(door.clone().accept_loop(listener, tls, stop.clone()));

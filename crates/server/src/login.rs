@@ -29,7 +29,7 @@ pub(crate) async fn log_in(
     if let Some(oauth) = oauth
         && Oauth::is_token(&password)
     {
-        return Ok(oauth.log_in(broker, &password, peer).await?);
+        return oauth.log_in(broker, &password, peer).await;
     }
     if let Some(known) = broker.login_known(&user, &password, Some(peer)) {
         return Ok(known?);

@@ -55,6 +55,7 @@ fn broker_options() -> BrokerOptions {
         default_user_loopback_only: true,
         statistics_interval_ms: 100,
         clock: millpond_broker::Clock::system(),
+        audit: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! generation of the topology, which empties it.
 
 mod attempts;
+mod logins;
 mod operation;
 mod password;
 mod rights;
@@ -16,6 +17,8 @@ mod token;
 use crate::{Login, LoginError};
 use attempts::Attempts;
 use hashbrown::HashMap;
+pub(crate) use logins::LoginCounts;
+pub use logins::{LoginCount, LoginSource};
 use millpond_model::{ExchangeName, UserName, VhostName};
 pub use operation::{Operation, OperationRefused, Operator};
 use parking_lot::{Mutex, RwLock};
@@ -91,6 +94,7 @@ pub(crate) struct Access {
     /// The next [`User::version`].
     next_version: AtomicU64,
     attempts: Mutex<Attempts>,
+    pub(crate) logins: Mutex<LoginCounts>,
     /// Held while the table and the store are changed, so that both have the changes in one order.
     pub(crate) changing: Mutex<()>,
 }
@@ -103,6 +107,7 @@ impl Default for Access {
             secret: rand::random(),
             next_version: AtomicU64::default(),
             attempts: Mutex::default(),
+            logins: Mutex::default(),
             changing: Mutex::default(),
         }
     }
@@ -167,6 +172,11 @@ impl Access {
             Some(user) => Err(LoginError::WrongPassword { user }),
             None => Err(LoginError::UnknownUser { user: name.to_owned() }),
         }
+    }
+
+    /// `Err`: nobody who comes so is looked at, for so many milliseconds.
+    pub(crate) fn check_attempt(&self, name: &str, peer: IpAddr, now_ms: u64) -> Result<(), u64> {
+        self.attempts.lock().check(peer, name, now_ms)
     }
 
     /// Remembers how an attempt ended.

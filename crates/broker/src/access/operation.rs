@@ -1,6 +1,7 @@
 //! What belongs to no session (the management side), and who may do it: one table.
 
 use super::{Access, AccessRefused, Right, Thing, tag};
+use crate::audit::AuditObject;
 use crate::{Broker, Login};
 use millpond_model::{UserName, VhostName};
 use std::fmt;
@@ -28,6 +29,24 @@ pub enum Operation<'a> {
     ChangeEngine,
     /// What a session would do with a thing of a vhost: look into a queue, pause it, move messages.
     Use(&'a VhostName, Right, Thing<'a>),
+}
+
+impl Operation<'_> {
+    /// What the audit log calls it, and what it is about.
+    fn audited(&self) -> (&'static str, AuditObject) {
+        match *self {
+            Self::Enter => ("management.enter", AuditObject::named("node", "")),
+            Self::See(vhost) => ("vhost.see", AuditObject::named("vhost", vhost.as_str())),
+            Self::SeeAll => ("node.see", AuditObject::named("node", "")),
+            Self::Connections(user) => ("connections.manage", AuditObject::named("user", user.as_str())),
+            Self::SetPolicy(vhost) => ("policies.manage", AuditObject::named("vhost", vhost.as_str())),
+            Self::SeeParameters => ("parameters.see", AuditObject::named("node", "")),
+            Self::Administer => ("node.administer", AuditObject::named("node", "")),
+            Self::SeeEngine => ("engine.see", AuditObject::named("engine", "")),
+            Self::ChangeEngine => ("engine.manage", AuditObject::named("engine", "")),
+            Self::Use(vhost, right, thing) => thing.audited(right, vhost),
+        }
+    }
 }
 
 impl fmt::Display for Operation<'_> {
@@ -70,13 +89,22 @@ pub enum OperationRefused {
 /// A user at the door of the operations that belong to no session.
 #[derive(Debug, Clone)]
 pub struct Operator {
+    /// In the hands of the login.
     broker: Broker,
     login: Login,
+    /// What is asked of the front end, for the audit log.
+    request: Box<str>,
 }
 
 impl Operator {
     pub(crate) fn new(broker: Broker, login: Login) -> Self {
-        Self { broker, login }
+        let broker = broker.in_hands_of((*login.actor).clone());
+        Self { broker, login, request: Box::default() }
+    }
+
+    /// The same, who asks this of the front end (`PUT /users/ann`): an entry of a refusal says so. No secret.
+    pub fn asking(self, request: impl Into<Box<str>>) -> Self {
+        Self { request: request.into(), ..self }
     }
 
     /// Who it is.
@@ -91,13 +119,20 @@ impl Operator {
 
     /// The operations, if the user may do this one of them.
     pub fn may(&self, operation: Operation<'_>) -> Result<&Broker, OperationRefused> {
-        self.broker.core.access.may(&self.login, operation)?;
-        Ok(&self.broker)
+        let core = &self.broker.core;
+        match core.access.may(&self.login, operation) {
+            Ok(()) => Ok(&self.broker),
+            Err(refused) => {
+                let (name, object) = operation.audited();
+                core.audit.refused(&self.login.actor, name, object, (&self.request, &refused.to_string()));
+                Err(refused)
+            }
+        }
     }
 
     /// Whether the user may.
     pub fn can(&self, operation: Operation<'_>) -> bool {
-        self.may(operation).is_ok()
+        self.broker.core.access.may(&self.login, operation).is_ok()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a user may do with the things of a vhost: permissions, and topic permissions on top of them.
 
+use crate::audit::AuditObject;
 use crate::pattern::{BadPattern, compile, is_match};
 use fancy_regex::Regex;
 use millpond_model::{ExchangeName, UserName, VhostName};
@@ -43,6 +44,21 @@ impl<'a> Thing<'a> {
             Self::Exchange("") => "amq.default",
             Self::Exchange(name) | Self::Queue(name) => name,
         }
+    }
+}
+
+impl Thing<'_> {
+    /// What the audit log calls the use of it, and itself.
+    pub(crate) fn audited(self, right: Right, vhost: &VhostName) -> (&'static str, AuditObject) {
+        let (kind, operation) = match (self, right) {
+            (Self::Queue(_), Right::Configure) => ("queue", "queue.configure"),
+            (Self::Queue(_), Right::Write) => ("queue", "queue.write"),
+            (Self::Queue(_), Right::Read) => ("queue", "queue.read"),
+            (Self::Exchange(_), Right::Configure) => ("exchange", "exchange.configure"),
+            (Self::Exchange(_), Right::Write) => ("exchange", "exchange.write"),
+            (Self::Exchange(_), Right::Read) => ("exchange", "exchange.read"),
+        };
+        (operation, AuditObject::in_vhost(kind, vhost, self.name()))
     }
 }
 

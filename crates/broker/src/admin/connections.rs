@@ -1,6 +1,7 @@
 //! Who is connected, and ending that.
 
 use crate::Broker;
+use crate::audit::AuditObject;
 use crate::session::{ChannelInfo, ChannelState};
 use crate::stats::Figures;
 use millpond_model::table::Table;
@@ -73,6 +74,13 @@ impl Broker {
         let inboxes = self.core.sessions.inboxes_named(name);
         inboxes.iter().for_each(|inbox| inbox.end(reason.clone()));
         tracing::info!(connection = name, count = inboxes.len(), %reason, "connection closed by an operator");
+        if !inboxes.is_empty() {
+            self.audit(
+                "connection.closed",
+                AuditObject::named("connection", name),
+                &format!("reason: {reason}"),
+            );
+        }
         inboxes.len()
     }
 }

@@ -1,6 +1,7 @@
 //! Consumers changed and ended by an operator, whatever they asked for themselves.
 
 use super::{PaceError, VhostMissing};
+use crate::audit::AuditObject;
 use crate::queue::QueueCell;
 use crate::queue::consumers::{ConsumerChange as OfCell, Sink};
 use crate::queue::timing;
@@ -56,6 +57,7 @@ impl Broker {
             reason: bad.reason,
         };
         let rate = timing::rate(&change.arguments).map_err(bad)?;
+        let detail = shown(change);
         let change = OfCell {
             prefetch: change.prefetch,
             paused: change.paused,
@@ -67,6 +69,11 @@ impl Broker {
             let keys = cell.consumers_where(&|sink| meant.fits(sink));
             count += keys.len();
             self.core.work(|work| keys.iter().for_each(|key| cell.change_consumer(*key, change, work)));
+            if !keys.is_empty() {
+                let object = AuditObject::in_vhost("consumer", vhost, meant.tag.unwrap_or("*"));
+                let of = format!("{} of queue '{}': {detail}", keys.len(), cell.spec().name);
+                self.audit("consumer.changed", object, &of);
+            }
         }
         Ok(count)
     }
@@ -80,6 +87,8 @@ impl Broker {
                 let Some((sink, is_unused)) = gone else { continue };
                 count += 1;
                 sink.inbox.cancelled(sink.cookie, cell.spec().name.clone());
+                let object = AuditObject::in_vhost("consumer", vhost, sink.shown.tag.as_str());
+                self.audit("consumer.deleted", object, &format!("of queue '{}'", cell.spec().name));
                 tracing::info!(queue = %cell.spec().name, consumer = %sink.shown.tag, "consumer ended by an operator");
                 if is_unused {
                     let when = crate::queue::end::DeleteIf { unused: true, ..Default::default() };
@@ -105,4 +114,18 @@ impl Broker {
         let missing = || QueueError::Missing { queue: name.clone(), vhost: vhost.name.clone() };
         Ok(vec![router.queue(name.as_str()).map(|queue| queue.0.clone()).ok_or_else(missing)?])
     }
+}
+
+/// For the audit log.
+fn shown(change: &ConsumerChange) -> String {
+    let mut said = Vec::new();
+    said.extend(change.prefetch.map(|prefetch| format!("prefetch {prefetch}")));
+    said.extend(change.paused.map(|paused| (if paused { "paused" } else { "resumed" }).to_owned()));
+    if change.unpaced {
+        said.push("no rate".to_owned());
+    }
+    if !change.arguments.is_empty() {
+        said.push(serde_json::Value::Object(crate::json::of_table(&change.arguments)).to_string());
+    }
+    said.join(", ")
 }

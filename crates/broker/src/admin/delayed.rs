@@ -1,6 +1,7 @@
 //! Delayed messages as an operator sees them: which exchanges hold how many, the next ones due, and one taken back.
 
 use super::{CancelDelayedError, VhostMissing};
+use crate::audit::AuditObject;
 use crate::delayed::Cancelled;
 use crate::{Broker, DelayedMessage, Saved};
 use millpond_model::{ExchangeName, VhostName};
@@ -54,7 +55,16 @@ impl Broker {
             .core
             .with_batch(|work| cell.map_or(Cancelled::Nothing, |cell| cell.cancel_named(message_id, work)));
         match cancelled {
-            Cancelled::Some(count) => Ok((count, self.core.save(batch))),
+            Cancelled::Some(count) => {
+                let message_id = String::from_utf8_lossy(message_id);
+                let detail = format!("{count} with message_id '{message_id}'");
+                self.audit(
+                    "delayed.cancelled",
+                    AuditObject::in_vhost("exchange", &vhost.name, exchange.as_str()),
+                    &detail,
+                );
+                Ok((count, self.core.save(batch)))
+            }
             Cancelled::Nothing => Err(CancelDelayedError::Unnamed {
                 exchange: exchange.clone(),
                 message_id: String::from_utf8_lossy(message_id).into_owned(),
@@ -77,6 +87,8 @@ impl Broker {
         if !cancelled {
             return Err(CancelDelayedError::Missing { exchange: exchange.clone(), id });
         }
+        let object = AuditObject::in_vhost("exchange", &vhost.name, exchange.as_str());
+        self.audit("delayed.cancelled", object, &format!("message {id}"));
         Ok(self.core.save(batch))
     }
 }

@@ -114,7 +114,8 @@ impl Broker {
         is_topic: bool,
     ) -> Option<(&'static str, String)> {
         let access = &self.core.access;
-        let login = Login { user: user.clone(), peer: None, origin: Origin::Table { version: 0 } };
+        let (origin, actor) = (Origin::Table { version: 0 }, self.actor.clone());
+        let login = Login { user: user.clone(), peer: None, origin, actor };
         let told = |code, refused: AccessRefused| Some((code, refused.to_string()));
         if let Err(refused) = access.check(&login, vhost, Right::Write, Thing::Exchange(exchange)) {
             return told("write_refused", refused);

@@ -49,6 +49,15 @@ pub use users::{NewPassword, UserError, UserInfo, UserSpec};
 pub(crate) use vhosts::forget_vhost;
 pub use vhosts::{VhostInfo, VhostSpec};
 
+/// For the audit log.
+fn show_limits(limits: [(&str, Option<u64>); 2]) -> String {
+    let shown = limits.map(|(name, limit)| match limit {
+        Some(limit) => format!("{name} {limit}"),
+        None => format!("{name} none"),
+    });
+    shown.join(", ")
+}
+
 impl Broker {
     fn vhost(&self, name: &VhostName) -> Result<Arc<Vhost>, VhostMissing> {
         self.core.vhost(name).ok_or_else(|| VhostMissing { vhost: name.clone() })

@@ -4,6 +4,7 @@
 //! vhost, and the node has some of its own, of which one has a meaning here: [`CLUSTER_NAME`].
 
 use super::VhostMissing;
+use crate::audit::AuditObject;
 use crate::definition::{encode_parameter, parameter_key};
 use crate::{Broker, Saved, WriteRefused};
 use millpond_model::VhostName;
@@ -202,7 +203,12 @@ impl Broker {
 
     /// Has the thing that a parameter defines begin anew; `false`: there is none.
     pub fn restart_parameter(&self, component: &str, vhost: &VhostName, name: &str) -> bool {
-        self.core.parameters.keepers.get(component).is_some_and(|keeper| keeper.restart(vhost, name))
+        let restarted =
+            self.core.parameters.keepers.get(component).is_some_and(|keeper| keeper.restart(vhost, name));
+        if restarted {
+            self.audit("parameter.restarted", audited(Some(vhost), component, name), "");
+        }
+        restarted
     }
 
     /// Sets a parameter; `true`: it is new.
@@ -230,12 +236,15 @@ impl Broker {
         if all.len() >= PARAMETERS_MAX && !all.contains_key(&key) {
             return Err(ParameterError::TooMany);
         }
+        let object = audited(key.0.as_ref(), &key.1, &key.2);
         let is_new = all.insert(key, json).is_none();
         if let Some(keeper) = keeper {
             keeper.changed();
         }
         let mut batch = self.core.store.begin();
         batch.put(&stored, &value);
+        // Without the value: it may hold passwords, and the broker knows not where.
+        self.audit("parameter.set", object, if is_new { "new" } else { "changed" });
         Ok((is_new, self.core.save(batch)))
     }
 
@@ -276,6 +285,7 @@ impl Broker {
         }
         let mut batch = self.core.store.begin();
         batch.delete(&parameter_key(vhost, component, name));
+        self.audit("parameter.cleared", audited(vhost, component, name), "");
         Ok(self.core.save(batch))
     }
 
@@ -283,5 +293,13 @@ impl Broker {
     pub fn cluster_name(&self) -> Option<Box<str>> {
         let key = (None, "".into(), CLUSTER_NAME.into());
         self.core.parameters.all.lock().get(&key)?.as_str().map(Into::into)
+    }
+}
+
+/// A parameter by the name of its component: `shovel`, `federation-upstream`; of the node: `global_parameter`.
+fn audited(vhost: Option<&VhostName>, component: &str, name: &str) -> AuditObject {
+    match vhost {
+        None => AuditObject::named("global_parameter", name),
+        Some(vhost) => AuditObject::in_vhost("parameter", vhost, format!("{component}/{name}")),
     }
 }

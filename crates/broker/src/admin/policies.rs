@@ -1,12 +1,15 @@
 //! Policies: set, cleared, listed, and at once in force for what is there.
 
 use super::SetPolicyError;
+use crate::audit::AuditObject;
 use crate::definition::{self, encode_policy, policy_key};
+use crate::json::of_table;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
 use crate::queue::QueueCell;
 use crate::vhost::{Effective, Vhost};
 use crate::{Broker, Saved};
 use millpond_model::VhostName;
+use serde_json::Value as Json;
 use std::sync::Arc;
 
 /// Queues told of a change between two looks at what else there is to do.
@@ -42,12 +45,20 @@ impl Broker {
         let policy = Policy::new(kind, spec)?;
         self.core.check_writable()?;
         tracing::info!(vhost = %vhost.name, policy = %policy.spec.name, ?kind, "policy set");
-        self.change_policies(&vhost, |batch| {
-            let spec = policy.spec.clone();
+        let spec = policy.spec.clone();
+        let saved = self.change_policies(&vhost, |batch| {
             vhost.policies_mut().set(kind, policy)?;
             batch.put(&policy_key(prefix(kind), &vhost.name, &spec.name), &encode_policy(&spec));
             Ok(())
-        })
+        })?;
+        let definition = Json::Object(of_table(spec.definition.as_table()));
+        let (pattern, apply_to) = (&spec.pattern, spec.apply_to.as_str());
+        let detail = format!(
+            "pattern '{pattern}', applies to {apply_to}, priority {}, definition {definition}",
+            spec.priority
+        );
+        self.audit("policy.set", AuditObject::policy(kind, &vhost.name, &spec.name), &detail);
+        Ok(saved)
     }
 
     /// Removes a policy; what it said does not hold any more when this returns.
@@ -58,7 +69,7 @@ impl Broker {
         name: &str,
     ) -> Result<Saved, SetPolicyError> {
         let vhost = self.vhost(vhost)?;
-        self.change_policies(&vhost, |batch| {
+        let saved = self.change_policies(&vhost, |batch| {
             if !vhost.policies_mut().clear(kind, name) {
                 let (kind, vhost) = (kind.as_str(), vhost.name.clone());
                 return Err(SetPolicyError::Missing { kind, policy: name.to_owned(), vhost });
@@ -66,7 +77,9 @@ impl Broker {
             batch.delete(&policy_key(prefix(kind), &vhost.name, name));
             tracing::info!(vhost = %vhost.name, policy = name, ?kind, "policy cleared");
             Ok(())
-        })
+        })?;
+        self.audit("policy.cleared", AuditObject::policy(kind, &vhost.name, name), "");
+        Ok(saved)
     }
 
     fn change_policies(

@@ -1,7 +1,9 @@
 //! Queues as an operator sees them, and altered without being declared anew.
 
 use super::{AlterError, VhostMissing};
+use crate::audit::AuditObject;
 use crate::definition::{altered_key, encode_altered};
+use crate::json::of_table;
 use crate::policy::{alterable, check_alteration};
 use crate::queue::QueueCell;
 use crate::queue::retained::RetainedFigures;
@@ -11,6 +13,7 @@ use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved};
 use millpond_model::table::{Table, Value};
 use millpond_model::{QueueName, VhostName};
+use serde_json::Value as Json;
 use std::sync::Arc;
 
 /// What kind of queue (`x-queue-type`).
@@ -149,7 +152,10 @@ impl Broker {
         let cell = found.read().queue(name.as_str()).map(|queue| queue.0.clone());
         let missing = || QueueError::Missing { queue: name.clone(), vhost: vhost.clone() };
         let change = pause_change(&*cell.ok_or_else(missing)?, &found, paused);
-        self.alter_queue(vhost, name, &[("x-paused", change)].into_iter().collect())
+        let saved = self.put_altered(vhost, name, &[("x-paused", change)].into_iter().collect())?;
+        let operation = if paused { "queue.paused" } else { "queue.resumed" };
+        self.audit(operation, AuditObject::in_vhost("queue", vhost, name.as_str()), "");
+        Ok(saved)
     }
 
     /// Alters arguments of a queue that is there, durably; a void value takes an argument away. Only what a policy
@@ -160,6 +166,13 @@ impl Broker {
         name: &QueueName,
         changes: &Table,
     ) -> Result<Saved, AlterError> {
+        let saved = self.put_altered(vhost, name, changes)?;
+        let detail = Json::Object(of_table(changes)).to_string();
+        self.audit("queue.changed", AuditObject::in_vhost("queue", vhost, name.as_str()), &detail);
+        Ok(saved)
+    }
+
+    fn put_altered(&self, vhost: &VhostName, name: &QueueName, changes: &Table) -> Result<Saved, AlterError> {
         let vhost = self.vhost(vhost)?;
         check(changes)?;
         self.core.check_writable().map_err(QueueError::from)?;

@@ -1,6 +1,7 @@
 //! Schedules: set, removed, paused, listed.
 
 use super::VhostMissing;
+use crate::audit::AuditObject;
 use crate::schedules::{BadSchedule, ScheduleInfo, ScheduleSpec};
 use crate::{Broker, Saved, WriteRefused};
 use millpond_model::{ExchangeName, VhostName};
@@ -66,13 +67,21 @@ impl Broker {
             return Err(ScheduleError::ExchangeMissing { schedule, exchange, vhost: vhost.name.clone() });
         }
         self.core.check_writable()?;
-        vhost.schedules.set(&vhost, &self.core, spec, calendar)
+        let object = AuditObject::in_vhost("schedule", &vhost.name, &*spec.name);
+        let detail = format!("'{}' in {} to exchange '{}'", spec.cron, spec.zone, spec.exchange);
+        let set = vhost.schedules.set(&vhost, &self.core, spec, calendar)?;
+        if set.0 {
+            self.audit("schedule.set", object, &detail);
+        }
+        Ok(set)
     }
 
     /// Takes a schedule away: it publishes nothing any more.
     pub fn remove_schedule(&self, vhost: &VhostName, name: &str) -> Result<Saved, ScheduleError> {
         let vhost = self.vhost(vhost)?;
-        vhost.schedules.remove(&vhost, &self.core, name)
+        let saved = vhost.schedules.remove(&vhost, &self.core, name)?;
+        self.audit("schedule.deleted", AuditObject::in_vhost("schedule", &vhost.name, name), "");
+        Ok(saved)
     }
 
     /// Pauses a schedule, or resumes it. Moments that pass while it is paused get no message.
@@ -84,6 +93,9 @@ impl Broker {
     ) -> Result<Saved, ScheduleError> {
         let vhost = self.vhost(vhost)?;
         self.core.check_writable()?;
-        vhost.schedules.set_paused(&vhost, &self.core, name, paused)
+        let saved = vhost.schedules.set_paused(&vhost, &self.core, name, paused)?;
+        let operation = if paused { "schedule.paused" } else { "schedule.resumed" };
+        self.audit(operation, AuditObject::in_vhost("schedule", &vhost.name, name), "");
+        Ok(saved)
     }
 }

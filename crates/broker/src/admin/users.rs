@@ -2,6 +2,7 @@
 
 use super::VhostMissing;
 use crate::access::{BadHash, HashAlgorithm, PasswordHash, Permissions, TopicPermission, User, tag};
+use crate::audit::AuditObject;
 use crate::definition::{
     HAD_USERS, HAD_USERS_VALUE, encode_permissions, encode_topic_permission, encode_user, permission_key,
     topic_permission_key, user_key, user_limits_key,
@@ -148,6 +149,23 @@ impl Broker {
     /// Adds a user, or changes one; `true`: it is new, and may do nothing in any vhost yet. Connections that are open
     /// stay. Hashing a password takes tens of milliseconds of CPU.
     pub fn set_user(&self, spec: &UserSpec) -> Result<(bool, Saved), UserError> {
+        let set = self.put_user(spec)?;
+        let password = match &spec.password {
+            NewPassword::AsBefore => "as before",
+            NewPassword::None => "none",
+            NewPassword::Plain(_) => "changed",
+            NewPassword::Hashed { .. } => "changed (given hashed)",
+        };
+        let tags =
+            spec.tags.as_ref().map_or_else(|| "as before".to_owned(), |tags| format!("[{}]", tags.join(",")));
+        let operation = if set.0 { "user.created" } else { "user.changed" };
+        let detail = format!("password {password}, tags {tags}");
+        self.audit(operation, AuditObject::named("user", spec.name.as_str()), &detail);
+        Ok(set)
+    }
+
+    /// As [`Self::set_user`], which is entered into the audit log besides.
+    pub(crate) fn put_user(&self, spec: &UserSpec) -> Result<(bool, Saved), UserError> {
         if spec.name.is_empty() {
             return Err(UserError::NoName);
         }
@@ -205,6 +223,7 @@ impl Broker {
         let reason: Arc<str> = format!("user '{name}' is deleted").into();
         self.core.sessions.inboxes_of(name).iter().for_each(|inbox| inbox.end(reason.clone()));
         tracing::info!(user = %name, "user deleted");
+        self.audit("user.deleted", AuditObject::named("user", name.as_str()), "");
         Ok(saved)
     }
 
@@ -219,11 +238,14 @@ impl Broker {
         self.core.check_writable()?;
         let _order = self.core.access.changing.lock();
         let value = encode_permissions(&permissions);
+        let Permissions { configure, write, read } = &permissions;
+        let detail = format!("configure '{configure}', write '{write}', read '{read}'");
         self.found(user, self.core.access.permit(user, vhost, permissions)?)?;
         let mut batch = self.core.store.begin();
         batch.put(&permission_key(vhost, user), &value);
         self.routes_anew(Some(vhost));
         tracing::info!(%user, %vhost, "permissions set");
+        self.audit("permission.created", of_user("permission", user, vhost), &detail);
         Ok(self.core.save(batch))
     }
 
@@ -239,6 +261,7 @@ impl Broker {
             batch.delete(&permission_key(vhost, user));
             self.routes_anew(Some(vhost));
             tracing::info!(%user, %vhost, "permissions cleared");
+            self.audit("permission.deleted", of_user("permission", user, vhost), "");
         }
         Ok(self.core.save(batch))
     }
@@ -255,11 +278,14 @@ impl Broker {
         let _order = self.core.access.changing.lock();
         let (key, value) =
             (topic_permission_key(vhost, user, &permission.exchange), encode_topic_permission(&permission));
+        let TopicPermission { exchange, write, read } = &permission;
+        let detail = format!("exchange '{exchange}', write '{write}', read '{read}'");
         self.found(user, self.core.access.permit_topic(user, vhost, permission)?)?;
         let mut batch = self.core.store.begin();
         batch.put(&key, &value);
         self.routes_anew(Some(vhost));
         tracing::info!(%user, %vhost, "topic permissions set");
+        self.audit("topic.permission.created", of_user("topic_permission", user, vhost), &detail);
         Ok(self.core.save(batch))
     }
 
@@ -277,6 +303,8 @@ impl Broker {
         let mut batch = self.core.store.begin();
         for exchange in self.core.access.forbid_topic(user, vhost, exchange) {
             batch.delete(&topic_permission_key(vhost, user, &exchange));
+            let detail = format!("exchange '{exchange}'");
+            self.audit("topic.permission.deleted", of_user("topic_permission", user, vhost), &detail);
         }
         self.routes_anew(Some(vhost));
         tracing::info!(%user, %vhost, "topic permissions cleared");
@@ -308,6 +336,8 @@ impl Broker {
         let vhosts: Vec<_> = self.core.vhosts.read().keys().cloned().collect();
         vhosts.iter().for_each(|vhost| self.permit_default_user(vhost, &mut batch));
         self.core.store.commit(batch, None);
+        let detail = "the default user of a new store, with all permissions";
+        self.audit("user.created", AuditObject::named("user", name.as_str()), detail);
     }
 
     /// The default user, if there is one, may do everything in a new vhost: whoever makes one without saying who may
@@ -318,4 +348,9 @@ impl Broker {
             batch.put(&permission_key(vhost, user), &encode_permissions(&Permissions::all()));
         }
     }
+}
+
+/// What belongs to a user in a vhost.
+fn of_user(kind: &'static str, user: &UserName, vhost: &VhostName) -> AuditObject {
+    AuditObject::in_vhost(kind, vhost, user.as_str())
 }

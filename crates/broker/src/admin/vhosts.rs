@@ -1,6 +1,7 @@
 //! Vhosts: made, changed, listed, deleted with all that is in them.
 
-use super::{QueueType, VhostError, VhostMissing};
+use super::{QueueType, VhostError, VhostMissing, show_limits};
+use crate::audit::AuditObject;
 use crate::broker::DEFAULT_VHOST;
 use crate::definition::{self, VhostDefinition, vhost_key, vhost_prefix};
 use crate::queue::end::DeleteIf;
@@ -120,6 +121,11 @@ impl Broker {
         }
         drop(vhosts);
         tracing::info!(vhost = %spec.name, is_new, "vhost set");
+        let operation = if is_new { "vhost.created" } else { "vhost.changed" };
+        let queue_type = spec.default_queue_type.map_or("none", QueueType::as_str);
+        let (tags, protected) = (spec.tags.join(","), spec.is_protected);
+        let detail = format!("default queue type {queue_type}, tags [{tags}], protected {protected}");
+        self.audit(operation, AuditObject::named("vhost", spec.name.as_str()), &detail);
         Ok((is_new, saved))
     }
 
@@ -129,7 +135,12 @@ impl Broker {
         let vhosts = self.core.vhosts.write();
         let vhost = vhosts.get(name).ok_or_else(|| VhostMissing { vhost: name.clone() })?;
         let definition = VhostDefinition { limits, ..vhost.definition() };
-        Ok(self.put_vhost(vhost, definition))
+        let saved = self.put_vhost(vhost, definition);
+        let is_none = limits == VhostLimits::default();
+        let operation = if is_none { "vhost.limits.cleared" } else { "vhost.limits.set" };
+        let shown = [("max-connections", limits.connections_max), ("max-queues", limits.queues_max)];
+        self.audit(operation, AuditObject::named("vhost", name.as_str()), &show_limits(shown));
+        Ok(saved)
     }
 
     /// The caller holds the list of vhosts.
@@ -190,6 +201,8 @@ impl Broker {
         }
         self.core.stats.forget(name);
         tracing::info!(vhost = %name, queues = cells.len(), "vhost deleted");
+        let detail = format!("{} queues went with it", cells.len());
+        self.audit("vhost.deleted", AuditObject::named("vhost", name.as_str()), &detail);
         Ok(saved)
     }
 }

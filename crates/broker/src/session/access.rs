@@ -102,7 +102,8 @@ impl Session {
     }
 
     fn may_use_key(&self, right: Right, exchange: &str, key: &[u8]) -> Result<(), AccessRefused> {
-        self.core.access.check_topic(&self.login, &self.vhost.name, right, (exchange, key))
+        let checked = self.core.access.check_topic(&self.login, &self.vhost.name, right, (exchange, key));
+        checked.inspect_err(|refused| self.note_refused(right, Thing::Exchange(exchange), refused))
     }
 }
 

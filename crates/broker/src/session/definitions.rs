@@ -59,6 +59,7 @@ impl Session {
         }
         vhost.apply_to_exchange(&mut router, &request.name);
         vhost.changed();
+        self.note_exchange("exchange.created", request.name.as_str(), Some(request));
         let acts = |name: &str| router.exchange(request.name.as_str()).is_some_and(|spec| spec.acts_on(name));
         for (name, _) in request.arguments.iter().filter(|(name, _)| !acts(name)) {
             tracing::warn!(exchange = %request.name, argument = %name, "exchange argument has no effect");
@@ -86,8 +87,12 @@ impl Session {
         self.may(Right::Configure, Thing::Exchange(name.as_str()))?;
         let vhost = self.vhost.clone();
         let mut router = vhost.write();
+        let was_there = router.exchange(name.as_str()).is_some();
         let removed = router.delete_exchange(name, if_unused)?;
         vhost.changed();
+        if was_there {
+            self.note_exchange("exchange.deleted", name.as_str(), None);
+        }
         let mut batch = self.core.store.begin();
         vhost.forget(&router, &removed, None, &mut batch);
         Ok(self.commit(batch))
@@ -160,6 +165,7 @@ impl Session {
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         self.tell_created(&cell);
+        self.note_queue("queue.created", cell.spec(), || cell.spec().shown());
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
         Ok((QueueDeclared { name, ready: 0, consumers: 0 }, self.commit(batch)))
@@ -342,6 +348,7 @@ impl Session {
             }
         })?;
         self.exclusive.retain(|own| own != name);
+        self.note_queue("queue.deleted", cell.spec(), || format!("{ready} messages went with it"));
         Ok((ready, self.commit(batch)))
     }
 
@@ -365,6 +372,7 @@ impl Session {
         self.check_not_stream(&cell, "queue.purge")?;
         let core = self.core.clone();
         let (count, batch) = core.with_batch(|work| cell.purge(work));
+        self.note_queue("queue.purged", cell.spec(), || format!("{count} messages"));
         Ok((count, self.commit(batch)))
     }
 
@@ -381,6 +389,7 @@ impl Session {
             return Ok(Durability::Now);
         }
         vhost.changed();
+        self.note_binding("binding.created", binding, is_of_own(&router, binding));
         let mut batch = self.core.store.begin();
         if Vhost::is_stored(&router, binding) {
             batch.put(&binding_key(&vhost.name, binding), BINDING_VALUE);
@@ -440,8 +449,12 @@ impl Session {
         let mut router = vhost.write();
         self.may_bind(binding, &router)?;
         self.check_destination(router.queue(destination_queue(binding)))?;
+        let was_there = router.has_binding(binding);
         let removed = router.unbind(binding)?;
         vhost.changed();
+        if was_there {
+            self.note_binding("binding.deleted", binding, is_of_own(&router, binding));
+        }
         let mut batch = self.core.store.begin();
         vhost.forget(&router, &removed, None, &mut batch);
         Ok(self.commit(batch))
@@ -450,6 +463,11 @@ impl Session {
     fn check_destination(&self, queue: Option<&QueueHandle>) -> Result<(), BindError> {
         Ok(queue.map_or(Ok(()), |queue| self.check_access(&queue.0))?)
     }
+}
+
+/// Whether a binding is of a queue that is its client's own.
+fn is_of_own(router: &Router<QueueHandle>, binding: &Binding) -> bool {
+    router.queue(destination_queue(binding)).is_some_and(|queue| queue.0.spec().is_clients_own())
 }
 
 fn destination_queue(binding: &Binding) -> &str {

@@ -63,6 +63,7 @@ impl Fixture {
             default_user_loopback_only: true,
             statistics_interval_ms: 5000,
             clock: clock.clone(),
+            audit: Default::default(),
         };
         let broker = Broker::open(store, recovery, options).unwrap();
         let vhost = VhostName::new("/").unwrap();

@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod alarms;
+mod audit;
 mod consume;
 mod dead_letters;
 mod dedup;

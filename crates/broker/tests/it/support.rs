@@ -31,6 +31,7 @@ pub(crate) fn options() -> BrokerOptions {
         default_user_loopback_only: true,
         statistics_interval_ms: 5000,
         clock: Clock::system(),
+        audit: Default::default(),
     }
 }
 

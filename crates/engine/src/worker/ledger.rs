@@ -156,6 +156,7 @@ mod tests {
             default_user_loopback_only: true,
             statistics_interval_ms: 5000,
             clock: Clock::system(),
+            audit: Default::default(),
         };
         let broker = Broker::open(store, recovery, options).unwrap();
         let file = "queues: {q: {}}\nrules: {r: {on: {queue: q}, do: [file: {path: f}, file: {path: g}]}}";

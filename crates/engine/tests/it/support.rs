@@ -48,6 +48,7 @@ fn open_broker(dir: &std::path::Path, clock: millpond_broker::Clock) -> Broker {
         default_user_loopback_only: true,
         statistics_interval_ms: 5000,
         clock,
+        audit: Default::default(),
     };
     let (store, recovery) = Store::open(StoreOptions::new(dir)).unwrap();
     Broker::open(store, recovery, options).unwrap()

@@ -5,8 +5,8 @@ use crate::settings::{ByteSize, SettingValue, Watermark};
 use crate::watchdog;
 use anyhow::{Context, Result, anyhow, bail};
 use millpond_broker::{
-    ApplyTo, Broker, ConsumerChange, ConsumersMeant, PolicyDefinition, PolicyKind, PolicySpec, QueueInfo,
-    QueueType, Resource, RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
+    ApplyTo, AuditObject, Broker, ConsumerChange, ConsumersMeant, PolicyDefinition, PolicyKind, PolicySpec,
+    QueueInfo, QueueType, Resource, RetainedFigures, UserLimits, VhostLimits, VhostSpec, argument_value,
 };
 use millpond_events::show_time;
 use millpond_model::table::{Table, Value};
@@ -231,6 +231,10 @@ fn limit_alarms(rooms: &Rooms, watermark: Option<&str>, disk_free_min: Option<&s
     let disk = disk_free_min.map(ByteSize::parse).transpose();
     let disk = disk.map_err(|reason| anyhow!("disk-free-min {reason}"))?;
     rooms.watch.set_limits(watermark, disk.map(|size| size.0));
+    let limits = rooms.watch.limits();
+    let (memory, disk) = (limits.memory_max_bytes, limits.disk_free_min_bytes);
+    let detail = format!("memory at most {memory} bytes, disk at least {disk} bytes free");
+    rooms.broker.audit("alarm.limits.set", AuditObject::named("node", ""), &detail);
     Ok(list_alarms(rooms))
 }
 

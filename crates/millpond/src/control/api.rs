@@ -25,7 +25,9 @@ pub(crate) struct ApiAsk {
 pub(super) async fn carry_out(ask: ApiAsk, rooms: &Rooms, progress: Progress) -> Result<Shown> {
     let body = ask.body.map(|body| body.to_string()).unwrap_or_default();
     let ApiAsk { method, path, reason, .. } = ask;
-    let answer = rooms.api.ask(ApiRequest { method, path, body: body.into(), reason, progress }).await?;
+    let actor = Some(rooms.broker.actor().clone());
+    let answer =
+        rooms.api.ask(ApiRequest { method, path, body: body.into(), reason, progress, actor }).await?;
     let text = String::from_utf8(answer.body.into()).map_err(|_| anyhow!("the answer is no text"))?;
     if answer.status >= REFUSED {
         let json: Option<Value> = serde_json::from_str(&text).ok();

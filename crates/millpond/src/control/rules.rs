@@ -2,6 +2,7 @@
 
 use super::{Listing, PeriodText, Rooms, Shown};
 use anyhow::{Result, bail};
+use millpond_broker::AuditObject;
 use millpond_engine::{Engine, ReplayFrom, ReplayRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,6 +69,7 @@ pub(crate) enum RuleRequest {
 
 pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<Shown> {
     let engine = &rooms.engine;
+    let change = ask.audited();
     let told = match ask {
         RuleRequest::Replay { rule, from, of, period, limit, file, dry_run, json } => {
             let period = period.read(rooms.broker.options().clock.now_ms())?;
@@ -101,7 +103,25 @@ pub(super) async fn carry_out(ask: RuleRequest, rooms: &Rooms) -> Result<Shown> 
             tokio::task::spawn_blocking(move || engine.dry_run(&rule, &event)).await??.to_string()
         }
     };
+    if let Some((operation, rule)) = change {
+        rooms.broker.audit(operation, AuditObject::named("rule", rule), "");
+    }
     Ok(told.into())
+}
+
+impl RuleRequest {
+    /// What the audit log calls it, and the rule it is about, if it changes anything.
+    fn audited(&self) -> Option<(&'static str, String)> {
+        let (operation, rule) = match self {
+            Self::Start { rule } => ("rule.started", rule),
+            Self::Stop { rule } => ("rule.stopped", rule),
+            Self::Pause { rule } => ("rule.paused", rule),
+            Self::Drain { rule } => ("rule.drained", rule),
+            Self::Replay { rule, dry_run: false, .. } => ("rule.replayed", rule),
+            _ => return None,
+        };
+        Some((operation, rule.clone()))
+    }
 }
 
 /// `remembered`, `ready`, or what there is.

@@ -1,8 +1,8 @@
 //! What the command line asks about secrets.
 
-use super::{Listing, Shown};
+use super::{Listing, Rooms, Shown};
 use anyhow::Result;
-use millpond_engine::Engine;
+use millpond_broker::AuditObject;
 use serde::{Deserialize, Serialize};
 
 /// What may be asked. There is no way to ask for a value.
@@ -29,11 +29,13 @@ impl std::fmt::Debug for SecretValue {
 }
 
 /// Does what is asked; what to tell the person.
-pub(super) async fn carry_out(request: SecretRequest, engine: &Engine) -> Result<Shown> {
-    let secrets = engine.secrets();
+pub(super) async fn carry_out(request: SecretRequest, rooms: &Rooms) -> Result<Shown> {
+    let secrets = rooms.engine.secrets();
+    let enter = |operation, name: &str| rooms.broker.audit(operation, AuditObject::named("secret", name), "");
     match request {
         SecretRequest::Set { name, value } => {
             secrets.set(&name, &value.0).await?;
+            enter("secret.set", &name);
             Ok(format!("secret {name} is set: ${{secret:{name}}} means it from now on").into())
         }
         SecretRequest::List => {
@@ -42,6 +44,7 @@ pub(super) async fn carry_out(request: SecretRequest, engine: &Engine) -> Result
         }
         SecretRequest::Remove { name } => {
             secrets.remove(&name).await?;
+            enter("secret.cleared", &name);
             Ok(format!("secret {name} is removed").into())
         }
     }

@@ -1,7 +1,8 @@
 //! What is asked about sources.
 
-use super::{Listing, Shown};
+use super::{Listing, Rooms, Shown};
 use anyhow::Result;
+use millpond_broker::AuditObject;
 use millpond_engine::Engine;
 use serde::{Deserialize, Serialize};
 
@@ -23,15 +24,19 @@ pub(crate) enum SourceRequest {
     },
 }
 
-pub(super) async fn carry_out(ask: SourceRequest, engine: &Engine) -> Result<Shown> {
+pub(super) async fn carry_out(ask: SourceRequest, rooms: &Rooms) -> Result<Shown> {
+    let engine = &rooms.engine;
+    let enter = |operation, name: &str| rooms.broker.audit(operation, AuditObject::named("source", name), "");
     match ask {
         SourceRequest::List => Ok(list(engine).into()),
         SourceRequest::Start { source } => {
             engine.start_source(&source).await?;
+            enter("source.started", &source);
             Ok(format!("source {source} is started").into())
         }
         SourceRequest::Stop { source } => {
             engine.stop_source(&source).await?;
+            enter("source.stopped", &source);
             Ok(format!("source {source} is stopped; it goes on from there when it is started").into())
         }
     }

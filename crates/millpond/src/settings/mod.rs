@@ -157,6 +157,12 @@ settings! {
     log: String = ["info"];
     /// What the log is written as: `text` for people, `json` for programs, one object a line.
     log_format: LogFormat = ["text"];
+    /// The audit log, who changed what and who was refused: a file, in the data directory unless its path is absolute; `off`: in memory only.
+    audit_log: String = ["audit.log"];
+    /// Where a file of the audit log ends and the next begins.
+    audit_log_max_size: ByteSize = ["16MiB"];
+    /// Files of the audit log that are kept beside the one that is written; the oldest goes.
+    audit_log_keep: usize = ["10"];
     /// A collector of OpenTelemetry traces, by OTLP over HTTP: `http://127.0.0.1:4318`; empty: none are made.
     otel_endpoint: String = [""];
     /// Headers for the collector: `NAME=VALUE`, several with commas between.

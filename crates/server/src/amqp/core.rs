@@ -333,7 +333,7 @@ impl Core {
     fn update_secret(&mut self, secret: &[u8]) -> Result<(), Fault> {
         let renewed = match &self.oauth {
             Some(oauth) if Oauth::is_token(secret) => {
-                oauth.verify(&self.broker, secret, self.peer).map_err(|error| error.to_string())
+                oauth.log_in_now(&self.broker, secret, self.peer).map_err(|error| error.to_string())
             }
             _ => {
                 let login = self.broker.login(self.user.as_str(), secret, Some(self.peer));

@@ -11,7 +11,7 @@ use crate::tls::Wire;
 use millpond_amqp_codec::{
     FRAME_MAX_MIN_BYTES, FrameKind, FrameReader, Greeting, Method, PROTOCOL_HEADER, ReplyCode, connection,
 };
-use millpond_broker::{Broker, ClientFacts, Login, OpenSession, Session};
+use millpond_broker::{Broker, ClientFacts, Credential, Login, OpenSession, Session};
 use millpond_model::VhostName;
 use millpond_model::table::{RawTable, Table, TableBuf, Value};
 use std::io;
@@ -200,6 +200,8 @@ impl Handshake<'_> {
         let (capabilities, client, credentials) = start.await?;
         let credentials = credentials.map_err(|error| {
             tracing::warn!(peer = %self.peer.address, reason = %error, "login refused");
+            let peer = Some(self.peer.address.ip());
+            self.broker.refuse_login("", Credential::Password, peer, &error.to_string());
             let code = match error {
                 sasl::SaslError::UnknownMechanism { .. } => ReplyCode::CommandInvalid,
                 sasl::SaslError::Malformed { .. } => ReplyCode::SyntaxError,
@@ -211,10 +213,15 @@ impl Handshake<'_> {
                 let checked = log_in(self.broker, user, password, self.peer.address.ip(), self.oauth).await;
                 checked.map_err(|error| error.to_string())
             }
-            Shown::Certificate(user) => user.and_then(|user| {
+            Shown::Certificate(Ok(user)) => {
                 let login = self.broker.login_proven(&user, Some(self.peer.address.ip()));
                 login.map_err(|error| error.to_string())
-            }),
+            }
+            Shown::Certificate(Err(reason)) => {
+                let peer = Some(self.peer.address.ip());
+                self.broker.refuse_login("", Credential::Certificate, peer, &reason);
+                Err(reason)
+            }
         };
         match checked {
             Ok(login) => Ok((login, capabilities, client)),

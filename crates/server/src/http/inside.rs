@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, Uri};
-use millpond_broker::{Broker, Login};
+use millpond_broker::{Actor, Broker};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tower_service::Service;
@@ -21,7 +21,7 @@ const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Api {
     router: Router,
-    login: Login,
+    broker: Broker,
 }
 
 /// What is asked.
@@ -37,6 +37,8 @@ pub struct ApiRequest {
     pub reason: Option<String>,
     /// Moved by what takes long.
     pub progress: Progress,
+    /// Who asks, as the audit log names them; `None`: the process itself.
+    pub actor: Option<Actor>,
 }
 
 /// What comes back.
@@ -72,9 +74,8 @@ impl Api {
         options: &HttpOptions,
         engine: Option<Arc<dyn EngineDoor>>,
     ) -> Self {
-        let login = broker.internal_login();
         let door = Arc::new(Door::new(broker.clone(), options, facts.http_port(), None));
-        Self { router: management::inside(broker, Arc::new(facts), door, engine), login }
+        Self { router: management::inside(broker.clone(), Arc::new(facts), door, engine), broker }
     }
 
     /// The answer; refusals are answers too, with the status and the body that a client would get.
@@ -90,7 +91,11 @@ impl Api {
             let reason = HeaderValue::try_from(reason).map_err(|_| ApiError::Reason)?;
             request.headers_mut().insert(management::REASON, reason);
         }
-        request.extensions_mut().insert(Inside(self.login.clone()));
+        let login = match asked.actor {
+            Some(actor) => self.broker.in_hands_of(actor).internal_login(),
+            None => self.broker.internal_login(),
+        };
+        request.extensions_mut().insert(Inside(login));
         request.extensions_mut().insert(asked.progress);
         // A router is always ready.
         let answered: Result<_, Infallible> = self.router.clone().call(request).await;

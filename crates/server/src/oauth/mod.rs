@@ -5,6 +5,9 @@
 
 mod keys;
 
+use crate::login::NotLoggedIn;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use keys::Keys;
 pub use keys::OauthError;
@@ -119,23 +122,53 @@ impl Oauth {
         password.starts_with(b"eyJ") && password.iter().filter(|byte| **byte == b'.').count() == 2
     }
 
-    /// Verifies a token; a key that is not known is asked for once.
+    /// Verifies a token; a key that is not known is asked for once. Who has come with too many that were not good is not
+    /// looked at for a while, as with passwords.
     pub(crate) async fn log_in(
         &self,
         broker: &Broker,
         token: &[u8],
         peer: IpAddr,
-    ) -> Result<Login, TokenError> {
-        match self.verify(broker, token, peer) {
+    ) -> Result<Login, NotLoggedIn> {
+        let claimed = self.claimed_user(token);
+        broker.check_token_attempt(&claimed, peer)?;
+        let verified = match self.verify(broker, token, peer) {
             Err(TokenError::NoKey { .. }) if self.keys.fetch_again().await => {
                 self.verify(broker, token, peer)
             }
             other => other,
-        }
+        };
+        noted(broker, &claimed, peer, verified)
     }
 
     /// As [`Self::log_in`], with the keys that are known.
-    pub(crate) fn verify(&self, broker: &Broker, token: &[u8], peer: IpAddr) -> Result<Login, TokenError> {
+    pub(crate) fn log_in_now(
+        &self,
+        broker: &Broker,
+        token: &[u8],
+        peer: IpAddr,
+    ) -> Result<Login, NotLoggedIn> {
+        let claimed = self.claimed_user(token);
+        broker.check_token_attempt(&claimed, peer)?;
+        noted(broker, &claimed, peer, self.verify(broker, token, peer))
+    }
+
+    /// Whose a token claims to be, verified or not; empty: nobody's.
+    fn claimed_user(&self, token: &[u8]) -> String {
+        let payload = token.split(|byte| *byte == b'.').nth(1).filter(|it| it.len() <= TOKEN_MAX_BYTES);
+        let claims = payload.and_then(|it| URL_SAFE_NO_PAD.decode(it).ok());
+        let claims: Option<Value> = claims.and_then(|it| serde_json::from_slice(&it).ok());
+        let user = claims.as_ref().and_then(|claims| self.user_of(claims));
+        user.map(|user| user.to_string()).unwrap_or_default()
+    }
+
+    fn user_of(&self, claims: &Value) -> Option<UserName> {
+        let names = &self.options.username_claims;
+        let user = names.iter().find_map(|name| UserName::new(claims.get(name)?.as_str()?).ok());
+        user.filter(|user| !user.is_empty())
+    }
+
+    fn verify(&self, broker: &Broker, token: &[u8], peer: IpAddr) -> Result<Login, TokenError> {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(TokenError::TooLong { size_bytes: token.len() });
         }
@@ -164,10 +197,8 @@ impl Oauth {
     }
 
     fn login_of(&self, broker: &Broker, claims: &Value, peer: IpAddr) -> Result<Login, TokenError> {
-        let names = &self.options.username_claims;
-        let user = names.iter().find_map(|name| UserName::new(claims.get(name)?.as_str()?).ok());
-        let user =
-            user.filter(|user| !user.is_empty()).ok_or_else(|| TokenError::NoUser(names.join(", ")))?;
+        let none = || TokenError::NoUser(self.options.username_claims.join(", "));
+        let user = self.user_of(claims).ok_or_else(none)?;
         let prefix = self.prefix();
         let mut scopes = Vec::new();
         collect(claims.get("scope"), &self.options.resource_server_id, &mut scopes);
@@ -193,6 +224,19 @@ impl Oauth {
         let own = || format!("{}.", self.options.resource_server_id);
         self.options.scope_prefix.clone().unwrap_or_else(own)
     }
+}
+
+/// Tells the broker of a token that is not good; one that is good it knows of.
+fn noted(
+    broker: &Broker,
+    claimed: &str,
+    peer: IpAddr,
+    verified: Result<Login, TokenError>,
+) -> Result<Login, NotLoggedIn> {
+    if let Err(error) = &verified {
+        broker.refuse_token(claimed, peer, &error.to_string());
+    }
+    Ok(verified?)
 }
 
 /// Scopes are a text with spaces, a list of such, or such by resource server.

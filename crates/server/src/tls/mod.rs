@@ -140,8 +140,8 @@ impl Tls {
     }
 
     /// Looks at the files every few seconds and reloads them when they have changed and stay as they are for a look; until
-    /// the task is dropped.
-    pub async fn watch(self: Arc<Self>) {
+    /// the task is dropped; `told` hears how each went.
+    pub async fn watch(self: Arc<Self>, told: impl Fn(&Result<TlsStatus, TlsError>)) {
         let mut used = self.current.read().seen.clone();
         let mut before = used.clone();
         loop {
@@ -149,8 +149,7 @@ impl Tls {
             let now = load::look(&self.options);
             if now == before && now != used {
                 used = now.clone();
-                // Told and remembered there.
-                let _ = self.reload();
+                told(&self.reload());
             }
             before = now;
         }

@@ -4,6 +4,7 @@ use crate::http::{Answer, receive, send};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use millpond_amqp_codec::{PROTOCOL_HEADER, connection, queue};
+use millpond_broker::{AuditQuery, Credential, FrontEnd};
 use millpond_server::{EngineDoor, Oauth, OauthOptions};
 use millpond_testkit::{Client, Event, TestServer};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
@@ -206,6 +207,8 @@ async fn good_tokens_let_in_and_others_do_not() {
             let is_in = matches!(answer, Event::Method { name: "connection.tune", .. });
             assert_eq!(is_in, is_good, "{what}: {answer:?}");
         }
+        // Whoever comes with nothing but bad ones is not looked at any more.
+        assert_eq!(ask(&server, "GET /api/whoami", &signer.sign(&claims())).await.status, 200, "{what}");
     }
     let answer = ask(&server, "GET /api/whoami", &signer.sign(&claims())).await;
     assert_eq!(answer.body, r#"{"name":"shop","tags":["management"]}"#);
@@ -218,6 +221,31 @@ async fn good_tokens_let_in_and_others_do_not() {
     let page = receive(send(&server, "GET /", &[], "").await).await;
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("connect-src 'self' https://issuer; base-uri"), "{policy}");
+}
+
+#[tokio::test]
+async fn who_comes_with_bad_tokens_again_and_again_has_to_wait_and_others_have_not() {
+    let signer = Signer::ec(None);
+    let (server, _dir) = serve_with(&signer).await;
+    let ended = signer.sign(&with("exp", get_current_timestamp() - 1));
+    for attempt in 0..20 {
+        assert_eq!(ask(&server, "GET /api/whoami", &ended).await.status, 401, "{attempt}");
+    }
+    for token in [&ended, &signer.sign(&claims())] {
+        let answer = ask(&server, "GET /api/whoami", token).await;
+        assert_eq!(answer.status, 429, "{}", answer.body);
+        assert!(answer.header("Retry-After").is_some(), "{}", answer.head);
+    }
+    let (_client, answer) = log_in(&server, &signer.sign(&claims())).await;
+    assert!(matches!(answer, Event::Closed { code: 403, .. }), "{answer:?}");
+    let other = signer.sign(&with("sub", "somebody else"));
+    assert_eq!(ask(&server, "GET /api/whoami", &other).await.status, 200);
+    let (found, _) =
+        server.broker().audit_entries(&AuditQuery { user: Some("shop".into()), ..Default::default() });
+    let first = found.last().unwrap();
+    assert_eq!((first.actor.credential, first.actor.front_end), (Credential::Token, FrontEnd::Management));
+    assert!(first.reason.contains("ExpiredSignature"), "{}", first.reason);
+    assert!(found.iter().all(|it| !it.reason.contains(&ended) && !it.detail.contains(&ended)));
 }
 
 #[tokio::test]

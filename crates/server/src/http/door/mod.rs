@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 pub(crate) use cookie::NoRoom;
 use cookie::Sessions;
-use millpond_broker::{Broker, Login, LoginError};
+use millpond_broker::{Broker, Credential, FrontEnd, Login, LoginError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Door {
     }
 
     /// The login that a request stands for.
-    pub(crate) async fn login(&self, parts: &Parts) -> Result<Login, Refusal> {
+    pub(crate) async fn login(&self, parts: &Parts, front_end: FrontEnd) -> Result<Login, Refusal> {
         if let Some(Inside(login)) = parts.extensions.get() {
             return Ok(login.clone());
         }
@@ -55,14 +55,15 @@ impl Door {
         if !parts.headers.contains_key(header::AUTHORIZATION)
             && let Some(token) = self.cookie_of(&parts.headers)
         {
-            return self.by_cookie(token, parts, peer);
+            return self.by_cookie(token, parts, (peer, front_end));
         }
         if let Some(token) = bearer(&parts.headers) {
-            let login = self.by_token(token, peer).await;
+            let login = self.by_token(token, (peer, front_end)).await;
             return login.map_err(|refusal| challenge(refusal, &parts.headers));
         }
         let (user, password) = basic(&parts.headers)?;
-        self.by_password(user, password, peer).await.map_err(|refusal| challenge(refusal, &parts.headers))
+        let login = self.by_password(user, password, (peer, front_end)).await;
+        login.map_err(|refusal| challenge(refusal, &parts.headers))
     }
 
     /// Checks a password that came in whichever way.
@@ -70,18 +71,12 @@ impl Door {
         &self,
         user: String,
         password: Vec<u8>,
-        peer: SocketAddr,
+        (peer, front_end): (SocketAddr, FrontEnd),
     ) -> Result<Login, Refusal> {
-        log_in(&self.broker, user, password, peer.ip(), self.oauth.as_deref()).await.map_err(|error| {
-            // As at the AMQP door: the log says why, the client only that.
-            tracing::warn!(%peer, %error, "an HTTP request was refused");
-            match error {
-                NotLoggedIn::Password(LoginError::TooManyAttempts { retry_after_ms, .. }) => {
-                    Refusal::too_fast("too many failed logins").after_ms(retry_after_ms)
-                }
-                _ => unauthorized("user or password is wrong, or this user may not come from there"),
-            }
-        })
+        let broker = self.broker.at(front_end);
+        let login = log_in(&broker, user, password, peer.ip(), self.oauth.as_deref()).await;
+        let reason = "user or password is wrong, or this user may not come from there";
+        login.map_err(|error| refused(peer, &error, reason))
     }
 
     /// The OAuth 2 of this server, if it has one.
@@ -89,19 +84,31 @@ impl Door {
         self.oauth.as_deref()
     }
 
-    async fn by_token(&self, token: &str, peer: SocketAddr) -> Result<Login, Refusal> {
-        let refuse = || unauthorized("the token is not good here");
-        let oauth = self.oauth.as_ref().ok_or_else(refuse)?;
-        oauth.log_in(&self.broker, token.as_bytes(), peer.ip()).await.map_err(|error| {
-            tracing::warn!(%peer, %error, "an HTTP request was refused");
-            refuse()
-        })
+    async fn by_token(
+        &self,
+        token: &str,
+        (peer, front_end): (SocketAddr, FrontEnd),
+    ) -> Result<Login, Refusal> {
+        let reason = "the token is not good here";
+        let broker = self.broker.at(front_end);
+        let Some(oauth) = &self.oauth else {
+            let why = "tokens are not taken here";
+            broker.refuse_login("", Credential::Token, Some(peer.ip()), why);
+            return Err(unauthorized(reason));
+        };
+        let login = oauth.log_in(&broker, token.as_bytes(), peer.ip()).await;
+        login.map_err(|error| refused(peer, &error, reason))
     }
 
-    fn by_cookie(&self, token: &str, parts: &Parts, peer: SocketAddr) -> Result<Login, Refusal> {
+    fn by_cookie(
+        &self,
+        token: &str,
+        parts: &Parts,
+        (peer, front_end): (SocketAddr, FrontEnd),
+    ) -> Result<Login, Refusal> {
         let ended = || unauthorized("this login has ended: log in again").quietly();
         let login = self.sessions.find(token).ok_or_else(ended)?;
-        let login = self.broker.renew_login(&login, Some(peer.ip())).map_err(|error| {
+        let login = self.broker.at(front_end).renew_login(&login, Some(peer.ip())).map_err(|error| {
             tracing::info!(%peer, %error, "a login by cookie has ended");
             self.sessions.end(token);
             ended()
@@ -147,6 +154,17 @@ impl Door {
 pub(crate) fn peer(extensions: &Extensions) -> Result<SocketAddr, Refusal> {
     let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     Ok(peer.ok_or_else(|| Refusal::unavailable("the connection's address is not known"))?.0)
+}
+
+/// As at the AMQP door: the log says why, the client only that.
+fn refused(peer: SocketAddr, error: &NotLoggedIn, reason: &str) -> Refusal {
+    tracing::warn!(%peer, %error, "an HTTP request was refused");
+    match error {
+        NotLoggedIn::Password(LoginError::TooManyAttempts { retry_after_ms, .. }) => {
+            Refusal::too_fast("too many failed logins").after_ms(*retry_after_ms)
+        }
+        _ => unauthorized(reason),
+    }
 }
 
 fn unauthorized(reason: &str) -> Refusal {

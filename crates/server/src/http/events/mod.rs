@@ -25,7 +25,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use millpond_broker::{Broker, Login};
+use millpond_broker::{Broker, FrontEnd, Login};
 use puller::Pullers;
 use sessions::Sessions;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl FromRequestParts<Arc<Events>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, events: &Arc<Events>) -> Result<Self, Refusal> {
-        events.door.login(parts).await.map(Self)
+        events.door.login(parts, FrontEnd::Events).await.map(Self)
     }
 }
 

@@ -31,6 +31,7 @@ impl Sessions {
             let kept = self.idle.lock().get_mut(&key).and_then(Vec::pop);
             let Some(mut session) = kept else { break };
             if is_open(&mut session) {
+                session.act_for(login);
                 return Ok(session);
             }
         }

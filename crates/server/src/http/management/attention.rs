@@ -61,6 +61,13 @@ fn machine(broker: &Broker) -> Vec<Value> {
         );
     }
     let is_told = |resource| alarms.iter().any(|alarm| alarm.resource == resource);
+    let audit = broker.audit_status();
+    if let Some(reason) = &audit.trouble {
+        let path = audit.path.as_ref().map(|path| path.display().to_string());
+        found.push(json!({
+            "kind": "audit_log_failing", "severity": "error", "name": path, "reason": reason, "lost": audit.lost,
+        }));
+    }
     let Some((measured, limits)) = broker.resources() else { return found };
     let used = measured.memory_bytes.filter(|_| !is_told(Resource::Memory));
     let limit = limits.memory_max_bytes;

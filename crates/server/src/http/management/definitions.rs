@@ -20,8 +20,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use millpond_broker::{
-    Broker, Destination, Durability, Meaningless, OpenSession, PolicyDefinition, PolicyKind, Saved, Session,
-    UserLimits,
+    AuditObject, Broker, Destination, Durability, Meaningless, OpenSession, PolicyDefinition, PolicyKind,
+    Saved, Session, UserLimits,
 };
 use millpond_model::VhostName;
 use serde_json::{Value, json};
@@ -431,6 +431,13 @@ impl<'a> Import<'a> {
         if let Some(last) = self.saved {
             saved(last).await?;
         }
+        let object = match &self.into {
+            Some(vhost) => AuditObject::in_vhost("definitions", vhost, ""),
+            None => AuditObject::named("definitions", ""),
+        };
+        let (looked_at, left_out) = (self.progress.get().0, self.imported.errors.count());
+        let detail = format!("{looked_at} objects, {left_out} of them left out");
+        self.broker.audit("definitions.imported", object, &detail);
         Ok(self.imported)
     }
 }

@@ -65,9 +65,17 @@ pub(super) async fn ask(
     operation: Operation<'_>,
     request: EngineRequest,
 ) -> Result<Value, Refusal> {
-    asker.may(operation)?;
+    let broker = asker.may(operation)?;
     match &shared.engine {
-        Some(engine) => Ok(engine.ask(request).await?),
+        Some(engine) => {
+            let change = request.audited();
+            let answer = engine.ask(request).await?;
+            if let Some((operation, object)) = change {
+                // Of a topology, what holds now.
+                broker.audit(operation, object, answer["holds"].as_str().unwrap_or_default());
+            }
+            Ok(answer)
+        }
         None => Err(Refusal::unavailable("this server runs without the engine")),
     }
 }

@@ -24,6 +24,10 @@ impl Named {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.texts.len() + self.more
+    }
+
     fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }

@@ -53,8 +53,9 @@ const QUIET: Duration = Duration::from_secs(15);
 const STALLED: Duration = Duration::from_secs(60);
 
 /// What may be watched, by the first part of the path: what is looked up and is cheap.
-const WATCHED: [&str; 21] = [
+const WATCHED: [&str; 22] = [
     "attention",
+    "audit",
     "bindings",
     "channels",
     "connections",

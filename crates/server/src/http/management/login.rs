@@ -11,7 +11,7 @@ use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use millpond_broker::Operation;
+use millpond_broker::{FrontEnd, Operation};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -34,8 +34,12 @@ async fn begin(
     }
     let (user, password) = credentials(&headers, &body)?;
     let peer = door::peer(&extensions)?;
-    let login = shared.door.by_password(user, password, peer).await.map_err(Refusal::quietly)?;
-    let operator = shared.broker.operator(login.clone());
+    let login = shared
+        .door
+        .by_password(user, password, (peer, FrontEnd::Management))
+        .await
+        .map_err(Refusal::quietly)?;
+    let operator = shared.broker.operator(login.clone()).asking("POST /login");
     operator.may(Operation::Enter)?;
     let shown = json!({ "name": login.user.as_str(), "tags": operator.tags() });
     let cookie = shared.door.begin(login, is_secure(&extensions, &headers)).map_err(|NoRoom| {

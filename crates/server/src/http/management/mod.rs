@@ -17,6 +17,7 @@
 //! | `engine` | rules, sources, topology, secrets |
 //! | `statistics` | none of its own: what was counted, as all of them show it |
 //! | `attention` | what somebody should look at |
+//! | `audit` | audit: who changed what, who was refused; auth/attempts |
 //! | `live` | the others' answers again and again |
 //!
 //! Who asks is an [`Asker`]: what belongs to no session goes through `Operator::may`, what is a vhost's goes through a
@@ -24,6 +25,7 @@
 //! those in RabbitMQ's words.
 
 mod attention;
+mod audit;
 mod bindings;
 mod connections;
 pub(crate) mod definitions;
@@ -69,7 +71,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 pub(super) use connections::REASON;
-use millpond_broker::{Broker, Login, OpenSession, Operation, Operator, Session, VhostInfo};
+use millpond_broker::{Broker, FrontEnd, Login, OpenSession, Operation, Operator, Session, VhostInfo};
 use millpond_model::{ExchangeName, NameError, QueueName, UserName, VhostName};
 use serde_json::Value;
 use std::sync::Arc;
@@ -131,6 +133,7 @@ fn asked(shared: Shared) -> Router {
     Router::new()
         .merge(node::router())
         .merge(attention::router())
+        .merge(audit::router())
         .merge(health::router())
         .merge(vhosts::router())
         .merge(limits::router())
@@ -166,8 +169,10 @@ impl FromRequestParts<Shared> for Asker {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        let login = shared.door.login(parts).await?;
+        let login = shared.door.login(parts, FrontEnd::Management).await?;
         let operator = shared.broker.operator(login);
+        // Without the query, in which anything may stand.
+        let operator = operator.asking(format!("{} {}", parts.method, parts.uri.path()));
         operator.may(Operation::Enter)?;
         Ok(Self(operator))
     }

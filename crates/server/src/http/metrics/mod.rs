@@ -28,7 +28,7 @@ use families::{
     CHANNELS, CONNECTIONS, Connection, EXCHANGES, Exchange, QUEUES, Queue, churn, global, machine, store,
 };
 use millpond_broker::{
-    Broker, ChannelInfo, ConnectionInfo, Operation, QueueOrder, QueueOrderBy, QueuePage, Totals,
+    Broker, ChannelInfo, ConnectionInfo, FrontEnd, Operation, QueueOrder, QueueOrderBy, QueuePage, Totals,
 };
 use millpond_model::VhostName;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Metrics {
     async fn let_in(&self, request: Request) -> Result<(), Refusal> {
         if let Some(door) = &self.door {
             let (parts, _) = request.into_parts();
-            let login = door.login(&parts).await?;
+            let login = door.login(&parts, FrontEnd::Management).await?;
             self.broker.operator(login).may(Operation::SeeAll)?;
         }
         Ok(())

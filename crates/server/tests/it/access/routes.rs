@@ -69,6 +69,7 @@ pub(super) const ROUTES: &[Route] = &[
     get("DELETE /api/reset", ADMINISTRATORS),
     get("DELETE /api/reset/{node}", ADMINISTRATORS),
     get("GET /api/attention", TAGGED),
+    get("GET /api/audit", ADMINISTRATORS),
     get("GET /api/live?path=/overview", TAGGED),
     // Health.
     get("GET /api/healthchecks/node", TAGGED),
@@ -93,6 +94,10 @@ pub(super) const ROUTES: &[Route] = &[
     get("GET /api/whoami", TAGGED),
     get("GET /api/auth", ANYBODY),
     get("GET /api/auth/hash_password/x", TAGGED),
+    get("GET /api/auth/attempts/{node}", MONITORS),
+    get("GET /api/auth/attempts/{node}/source", MONITORS),
+    set("DELETE /api/auth/attempts/{node}/source", "", ADMINISTRATORS),
+    set("DELETE /api/auth/attempts/{node}", "", ADMINISTRATORS),
     set("POST /api/login", r#"{"username":"{user}","password":"{password}"}"#, TAGGED),
     // Vhosts.
     get("GET /api/vhosts", TAGGED),

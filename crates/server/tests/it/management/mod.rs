@@ -1,6 +1,7 @@
 //! The management API, as RabbitMQ's clients ask it. What a real RabbitMQ answered to the same requests is what the
 //! tables here expect, but for the texts of reasons.
 
+mod audit;
 mod definitions;
 mod explain;
 mod lists;
