@@ -46,5 +46,6 @@ export const SCREENS = [
     await page.getByRole('dialog').waitFor();
   }],
   ['definitions', '/definitions'],
+  ['audit', '/audit'],
   ['node', '/node'],
 ];

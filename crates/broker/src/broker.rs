@@ -203,7 +203,7 @@ impl Broker {
 
     /// What a user may ask of the management side.
     pub fn operator(&self, login: Login) -> Operator {
-        Operator::new(self.clone(), login)
+        Operator::new(self, login)
     }
 
     /// Opens a session; what the broker has to say to it comes by `Session::poll_events`.

@@ -337,7 +337,7 @@ async fn carry_out(request: Request, rooms: &Rooms, progress: Progress) -> Resul
         Request::Apply { file, text } => {
             let report = engine.apply(&file, &text).await?;
             let object = AuditObject::named("topology", file);
-            rooms.broker.audit("topology.applied", object, &report.summary.to_string());
+            rooms.broker.audit("topology.applied", object, &report.summary);
             let done = if report.plan.has_changes() { "\napplied" } else { "" };
             Ok(format!("{}{}{done}\n{}", report.plan, report.told_otherwise(), report.summary).into())
         }

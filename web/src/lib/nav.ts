@@ -57,6 +57,7 @@ export const routes: Route[] = [
   { pattern: '/vhosts/:name', title: 'nav.vhost', load: page(() => import('../pages/admin/Vhost.svelte')) },
   { pattern: '/policies', title: 'nav.policies', group: 'admin', icon: 'policy', shortcut: 'p', needs: 'policymaker', load: page(() => import('../pages/admin/Policies.svelte')) },
   { pattern: '/definitions', title: 'nav.definitions', group: 'admin', icon: 'definitions', shortcut: 'd', needs: 'administrator', load: page(() => import('../pages/admin/Definitions.svelte')) },
+  { pattern: '/audit', title: 'nav.audit', group: 'admin', icon: 'audit', shortcut: 'a', needs: 'administrator', load: page(() => import('../pages/admin/Audit.svelte')) },
   { pattern: '/node', title: 'nav.node', group: 'admin', icon: 'limit', shortcut: 'n', needs: 'monitoring', load: page(() => import('../pages/admin/Node.svelte')) },
 ];
 

@@ -97,7 +97,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(broker: Broker, login: Login) -> Self {
+    pub(crate) fn new(broker: &Broker, login: Login) -> Self {
         let broker = broker.in_hands_of((*login.actor).clone());
         Self { broker, login, request: Box::default() }
     }

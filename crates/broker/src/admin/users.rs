@@ -153,8 +153,8 @@ impl Broker {
         let password = match &spec.password {
             NewPassword::AsBefore => "as before",
             NewPassword::None => "none",
-            NewPassword::Plain(_) => "changed",
-            NewPassword::Hashed { .. } => "changed (given hashed)",
+            NewPassword::Plain(_) => "set",
+            NewPassword::Hashed { .. } => "set (given hashed)",
         };
         let tags =
             spec.tags.as_ref().map_or_else(|| "as before".to_owned(), |tags| format!("[{}]", tags.join(",")));

@@ -86,6 +86,9 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
     }
     let count = matches.get_one::<u64>("count").copied().unwrap_or(COUNT_MAX);
     let mut found = newest_last(matches, &format!("/audit?page=1&page_size={count}{query}"))?;
+    if !matches.get_flag("follow") && style(matches) == Style::Json {
+        return print(&Value::from(found).to_string());
+    }
     if !matches.get_flag("follow") {
         return api::list(matches, &found.into(), COLUMNS, "no entries");
     }
