@@ -14,12 +14,17 @@ export const SCREENS = [
   ['channels', '/channels'],
   ['consumers', '/consumers'],
   ['topology', '/topology'],
-  ['explain', '/topology?explain=1&exchange=orders&key=order.placed&queue=orders.charge', (page) =>
-    page.locator('main form').getByRole('button', { name: /^(Explain|解释)$/ }).click()],
+  ['explain', '/topology?explain=1&exchange=orders&key=order.placed&queue=orders.charge', async (page) => {
+    await page.locator('main form').getByRole('button', { name: /^(Explain|解释)$/ }).click();
+    await page.locator('svg .line.lit').first().waitFor();
+  }],
   ['topology-table', '/topology?as=table'],
   ['rules', '/rules'],
   ['rule', '/rules/remind'],
-  ['rule-test', '/rules/receipt?tab=test', (page) => page.getByRole('button', { name: /^(Test|测试)$/ }).click()],
+  ['rule-test', '/rules/receipt?tab=test', async (page) => {
+    await page.getByRole('button', { name: /^(Test|测试)$/ }).click();
+    await page.getByText(/^(It would act|会执行)/).first().waitFor();
+  }],
   ['rule-replay', '/rules/receipt?tab=replay'],
   ['rule-dead-letters', '/rules/remind?tab=dead-letters', (page) => page.locator('main ol button').first().click()],
   ['rule-history', '/rules/receipt?tab=history'],
@@ -33,6 +38,7 @@ export const SCREENS = [
     const editor = page.getByRole('textbox').last();
     await editor.fill((await editor.inputValue()).replace('orders.charge: {}', 'orders.charge: {}\n  orders.archive: {}'));
     await page.getByRole('button', { name: /^(Plan|计划)$/ }).click();
+    await page.getByText('orders.archive').first().waitFor();
   }],
   ['secrets', '/secrets'],
   ['users', '/users'],

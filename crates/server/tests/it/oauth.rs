@@ -212,6 +212,11 @@ async fn good_tokens_let_in_and_others_do_not() {
     }
     let answer = ask(&server, "GET /api/whoami", &signer.sign(&claims())).await;
     assert_eq!(answer.body, r#"{"name":"shop","tags":["management"]}"#);
+}
+
+#[tokio::test]
+async fn a_page_is_told_where_to_sign_in_and_may_ask_there() {
+    let (server, _dir) = serve_with(&Signer::rsa(None)).await;
     let auth = receive(send(&server, "GET /api/auth", &[], "").await).await.json();
     assert_eq!((&auth["oauth_enabled"], &auth["oauth_client_id"]), (&json!(true), &json!("console")));
     assert_eq!(

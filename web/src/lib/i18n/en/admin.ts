@@ -52,6 +52,7 @@ export const admin = {
   'admin.importText': 'Adds to {scope} and changes what is there; it removes nothing.',
   'admin.importedAll': 'Everything was imported.',
   'admin.importedBut': 'Imported, but for {n} {n|object|objects}:',
+  'admin.importedWithout': 'Without meaning here, and left out:',
   'admin.limitHint': 'Empty: none. 0 allows none.',
   'admin.limits': 'Limits',
   'admin.listeners': 'Listens on',

@@ -52,6 +52,7 @@ export const admin = {
   'admin.importText': '向{scope}中添加，并修改已有的；不会删除任何东西。',
   'admin.importedAll': '已全部导入。',
   'admin.importedBut': '已导入，但有 {n} 个对象未能导入：',
+  'admin.importedWithout': '在此没有意义、已略过的内容：',
   'admin.limitHint': '留空：不限。0：一个都不允许。',
   'admin.limits': '限制',
   'admin.listeners': '监听地址',
