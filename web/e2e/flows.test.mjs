@@ -211,12 +211,19 @@ it('a definitions file is imported, and what was left out is named', async () =>
   await visitor.open('/definitions');
   const definitions = {
     queues: [{ vhost: '/', name: 'imported', durable: true, auto_delete: false, arguments: {} }],
-    policies: [{ vhost: '/', name: 'mirrored', pattern: '.*', definition: { 'ha-mode': 'all' } }],
+    policies: [{ vhost: '/', name: 'misspelt', pattern: '.*', definition: { 'mesage-ttl': 1 } }],
   };
-  await page.getByLabel('File').setInputFiles({ name: 'd.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(definitions)) });
-  await press('Import');
-  await page.getByText("'ha-mode' is not a policy key").waitFor();
+  const load = async (content) => {
+    const buffer = Buffer.from(JSON.stringify(content));
+    await page.getByLabel('File').setInputFiles({ name: 'd.json', mimeType: 'application/json', buffer });
+    await press('Import');
+  };
+  await load(definitions);
+  await page.getByText("'mesage-ttl' is not a policy key").waitFor();
   assert.equal((await broker.api('GET', '/queues/%2F/imported')).name, 'imported');
+  await load({ policies: [{ vhost: '/', name: 'mirrored', pattern: '^none$', definition: { 'ha-mode': 'all', 'max-length': 9 } }] });
+  await page.getByText('Without meaning here').waitFor();
+  await page.locator('main li').getByText('ha-mode').waitFor();
 });
 
 it('the other language is a press away and stays', async () => {

@@ -44,6 +44,10 @@ it('an empty broker leads to the first message, and notices it', async () => {
 it('a queue is declared, bound, filled, purged and deleted', async () => {
   await visitor.open('/queues');
   await press('Declare a queue');
+  await page.keyboard.press('Escape');
+  await dialog().waitFor({ state: 'detached' });
+  await page.locator('button:focus', { hasText: 'Declare a queue' }).waitFor();
+  await page.keyboard.press('Enter');
   await field('Name').fill('tried');
   await field('Arguments').fill('x-max-length = 100');
   await press('Create');

@@ -1,5 +1,11 @@
 // Every screen of the console, as `shots` and the tests of accessibility go through them.
 
+/** To what the first row leads to. */
+async function within(page) {
+  await page.locator('main tbody a.to').first().click();
+  await page.locator('main a.up').waitFor();
+}
+
 /** Name of the shot, address, and what is done there before it is looked at. */
 export const SCREENS = [
   ['overview', '/'],
@@ -8,10 +14,14 @@ export const SCREENS = [
   ['queue', '/queues/%2F/orders.confirm'],
   ['queue-messages', '/queues/%2F/orders.confirm?tab=messages', (page) => page.locator('main ol button').first().waitFor()],
   ['queue-consumers', '/queues/%2F/orders.charge?tab=consumers'],
+  ['queue-bindings', '/queues/%2F/orders.confirm?tab=bindings'],
+  ['queue-publish', '/queues/%2F/orders.confirm?tab=publish'],
   ['exchanges', '/exchanges'],
   ['exchange', '/exchanges/%2F/orders'],
   ['connections', '/connections'],
+  ['connection', '/connections', (page) => within(page)],
   ['channels', '/channels'],
+  ['channel', '/channels', (page) => within(page)],
   ['consumers', '/consumers'],
   ['topology', '/topology'],
   ['explain', '/topology?explain=1&exchange=orders&key=order.placed&queue=orders.charge', async (page) => {

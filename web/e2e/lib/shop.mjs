@@ -97,7 +97,7 @@ export class Traffic {
     const consume = (tag, options) =>
       traffic.#channel.consume('orders.charge', (message) => message && traffic.#channel.ack(message), { consumerTag: tag, ...options });
     await consume('charge-1');
-    await consume('charge-2', { arguments: { 'x-priority': 5 } });
+    await consume('charge-2', { arguments: { 'x-priority': 5, 'x-rate': 10 } });
     await traffic.place(60);
     if (perSecond > 0) traffic.#timer = setInterval(() => void traffic.place(1).catch(() => {}), 1000 / perSecond);
     return traffic;
