@@ -22,8 +22,17 @@ pub struct ExplainRequest {
     pub properties: Vec<u8>,
     /// The queue that is asked about.
     pub queue: Option<QueueName>,
-    /// By this user.
-    pub user: Option<UserName>,
+    /// By whom, if it is to be looked whether they may.
+    pub by: Option<Publisher>,
+}
+
+/// Whose permissions count.
+#[derive(Debug, Clone)]
+pub enum Publisher {
+    /// Those of a user, as they are kept.
+    User(UserName),
+    /// Those of whoever asks: a token has its own.
+    Login(Login),
 }
 
 /// What becomes of the message at a queue, or why it does not come there.
@@ -88,9 +97,9 @@ impl Broker {
         let refused = match routed {
             Err(error) => Some((code_of(&error), error.to_string())),
             Ok(()) => request
-                .user
+                .by
                 .as_ref()
-                .and_then(|user| self.refusal(user, vhost, (exchange, &request.routing_key), is_topic)),
+                .and_then(|by| self.refusal(by, vhost, (exchange, &request.routing_key), is_topic)),
         };
         let mut queue_reasons: Vec<_> = cells.iter().flat_map(reasons).collect();
         if let Some((name, cell)) = asked
@@ -108,14 +117,19 @@ impl Broker {
     /// Why a user may not publish there.
     fn refusal(
         &self,
-        user: &UserName,
+        by: &Publisher,
         vhost: &VhostName,
         (exchange, key): (&str, &[u8]),
         is_topic: bool,
     ) -> Option<(&'static str, String)> {
         let access = &self.core.access;
-        let (origin, actor) = (Origin::Table { version: 0 }, self.actor.clone());
-        let login = Login { user: user.clone(), peer: None, origin, actor };
+        let login = match by {
+            Publisher::User(user) => {
+                let (origin, actor) = (Origin::Table { version: 0 }, self.actor.clone());
+                Login { user: user.clone(), peer: None, origin, actor }
+            }
+            Publisher::Login(login) => login.clone(),
+        };
         let told = |code, refused: AccessRefused| Some((code, refused.to_string()));
         if let Err(refused) = access.check(&login, vhost, Right::Write, Thing::Exchange(exchange)) {
             return told("write_refused", refused);

@@ -31,7 +31,7 @@ pub use consumers::{ConsumerChange, ConsumersMeant};
 pub use delayed::DelayedExchange;
 pub use error::*;
 pub use exchanges::{BindingPage, ExchangeInfo};
-pub use explain::{ExplainError, ExplainRequest, Explanation, QueueReason};
+pub use explain::{ExplainError, ExplainRequest, Explanation, Publisher, QueueReason};
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use filter::MessageFilter;
 pub use messages::{

@@ -17,7 +17,7 @@ fn ask(exchange_: &str, key: &str, headers: &[(&str, Value)]) -> ExplainRequest 
         routing_key: key.as_bytes().into(),
         properties: properties.encode().unwrap(),
         queue: None,
-        user: None,
+        by: None,
     }
 }
 
@@ -130,6 +130,6 @@ fn what_the_queue_would_do_and_who_may_not_publish_is_said() {
     broker.broker().pause_queue(&root(), &queue("q"), true).unwrap().wait().unwrap();
     assert_eq!(codes(), ["refused_full", "paused", "no_consumers"]);
     let user = UserName::new("nobody").unwrap();
-    let told = explain(&broker, &ExplainRequest { user: Some(user), ..ask("", "q", &[]) });
+    let told = explain(&broker, &ExplainRequest { by: Some(Publisher::User(user)), ..ask("", "q", &[]) });
     assert_eq!((told.refused.unwrap().0, told.queues.len()), ("write_refused", 0));
 }

@@ -145,11 +145,9 @@ async fn log_in(server: &TestServer, token: &str) -> (Client, Event) {
     (client, answer)
 }
 
-#[tokio::test]
-async fn good_tokens_let_in_and_others_do_not() {
-    let (signer, stranger, rsa) = (Signer::ec(None), Signer::ec(None), Signer::rsa(None));
-    let (server, _dir) = serve_with(&signer).await;
-    let now = get_current_timestamp();
+/// What it is, the token, and whether it is good.
+fn tokens(signer: &Signer, now: u64) -> Vec<(&'static str, String, bool)> {
+    let (stranger, rsa) = (Signer::ec(None), Signer::rsa(None));
     let unsigned = {
         let whole = signer.sign(&claims());
         let mut parts = whole.split('.');
@@ -166,7 +164,7 @@ async fn good_tokens_let_in_and_others_do_not() {
         claims.as_object_mut().unwrap().remove(name);
         signer.sign(&claims)
     };
-    let table = [
+    vec![
         ("good", signer.sign(&claims()), true),
         ("one audience", signer.sign(&with("aud", "mill")), true),
         (
@@ -198,8 +196,14 @@ async fn good_tokens_let_in_and_others_do_not() {
         ("a shared secret", shared, false),
         ("forged", forged, false),
         ("no token", "eyJ..".to_owned(), false),
-    ];
-    for (what, token, is_good) in table {
+    ]
+}
+
+#[tokio::test]
+async fn good_tokens_let_in_and_others_do_not() {
+    let signer = Signer::ec(None);
+    let (server, _dir) = serve_with(&signer).await;
+    for (what, token, is_good) in tokens(&signer, get_current_timestamp()) {
         let answer = ask(&server, "GET /api/whoami", &token).await;
         assert_eq!(answer.status, if is_good { 200 } else { 401 }, "{what}: {}", answer.body);
         if what != "scopes elsewhere" {
@@ -267,6 +271,17 @@ async fn scopes_are_the_rights_of_the_bearer() {
     ] {
         let answer = ask(&server, line, &token).await;
         assert_eq!(answer.status, status, "{line}: {}", answer.body);
+    }
+    // No user is called like the bearer; what it may do is explained by its scopes.
+    let authorization = format!("Bearer {token}");
+    for (exchange, refused) in [("amq.direct", Value::Null), ("amq.fanout", "write_refused".into())] {
+        let keyed = with("scope", "mill.tag:management mill.write:%2F/amq.direct");
+        let keyed = format!("Bearer {}", signer.sign(&keyed));
+        let asked = json!({ "exchange": exchange, "routing_key": "k", "user": "shop" }).to_string();
+        for (shown, refused) in [(&authorization, &Value::Null), (&keyed, &refused)] {
+            let sent = send(&server, "POST /api/explain", &[("Authorization", shown)], &asked).await;
+            assert_eq!(receive(sent).await.json()["refused"]["code"], *refused, "{exchange}");
+        }
     }
     let (mut client, _) = log_in(&server, &token).await;
     client.open_channel(1).await;

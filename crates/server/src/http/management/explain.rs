@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use millpond_broker::{
-    Destination, ExplainError, ExplainRequest, QueueReason, RouteStep, json as broker_json,
+    Destination, ExplainError, ExplainRequest, Publisher, QueueReason, RouteStep, json as broker_json,
 };
 use serde_json::{Map, Value, json};
 
@@ -49,19 +49,21 @@ async fn explain(asker: Asker, body: Bytes) -> Answer {
     if key.len() > millpond_model::limits::SHORT_STRING_MAX_BYTES {
         return Err(Refusal::bad_request(format!("a routing key of {} bytes is over 255", key.len())));
     }
-    let user = fields.text("user")?.filter(|user| !user.is_empty()).map(user_name).transpose()?;
-    if let Some(user) = &user
-        && *user != asker.login().user
-    {
-        // Who may do what is told to administrators.
-        asker.administer()?;
-    }
+    let by = match fields.text("user")?.filter(|user| !user.is_empty()).map(user_name).transpose()? {
+        None => None,
+        Some(user) if user == asker.login().user => Some(Publisher::Login(asker.login().clone())),
+        Some(user) => {
+            // Who may do what is told to administrators.
+            asker.administer()?;
+            Some(Publisher::User(user))
+        }
+    };
     let request = ExplainRequest {
         exchange: exchange_name(fields.text("exchange")?.unwrap_or_default())?,
         routing_key: key.as_bytes().into(),
         properties: properties_of(&with_headers(&fields)?)?,
         queue: fields.text("queue")?.filter(|queue| !queue.is_empty()).map(queue_name).transpose()?,
-        user,
+        by,
     };
     let told = broker.explain(&vhost, &request);
     let told = match told {

@@ -105,6 +105,8 @@ pub(super) struct World {
     node: String,
     /// A connection of `m`, which consumes from `qempty`.
     client: Option<(Client, String)>,
+    /// It was closed, or its consumer was; that may take a moment.
+    is_used_up: bool,
     _dir: tempfile::TempDir,
 }
 
@@ -140,7 +142,7 @@ impl World {
             kind.add(&server).await;
         }
         let (askers, node, client) = (Vec::new(), String::new(), None);
-        let mut world = Self { server, signer, askers, node, client, _dir: dir };
+        let mut world = Self { server, signer, askers, node, client, is_used_up: false, _dir: dir };
         let made = [
             format!("PUT /vhosts/{THERE} {{}}"),
             r#"PUT /users/some {"tags":"management"}"#.to_owned(),
@@ -256,30 +258,25 @@ impl World {
 
     /// The connection of `m` is there, with its consumer.
     async fn keep_connection(&mut self) {
-        let mut names = self.connections_of_m().await;
-        if let Some((_, name)) = &self.client
-            && names.contains(name)
-            && self.inside("GET", "/consumers/%2F", "").await.body.windows(5).any(|it| it == b"\"tag\"")
-        {
+        if self.client.is_some() && !std::mem::take(&mut self.is_used_up) {
             return;
         }
         self.client = None;
         let until = Instant::now() + HANG;
-        while !names.is_empty() {
-            assert!(Instant::now() < until, "{names:?}");
+        while !self.connections_of_m().is_empty() {
+            assert!(Instant::now() < until, "the connection stays");
             tokio::task::yield_now().await;
-            names = self.connections_of_m().await;
         }
         let mut client = self.connect("m", PASSWORD).await.unwrap();
         client.open_channel(1).await;
         client.send(1, basic::Qos { prefetch_count: 5, ..Default::default() }).await;
         client.expect("basic.qos-ok").await;
         client.consume(1, "qempty", "tag", false).await;
-        let name = self.connections_of_m().await.pop().unwrap();
+        let name = self.connections_of_m().pop().unwrap();
         self.client = Some((client, name));
     }
 
-    async fn connections_of_m(&self) -> Vec<String> {
+    fn connections_of_m(&self) -> Vec<String> {
         let mut all = self.server.broker().list_connections();
         all.retain(|it| it.user.as_str() == "m" && it.name.contains(" -> "));
         all.into_iter().map(|it| it.name.to_string()).collect()
@@ -299,8 +296,13 @@ impl World {
         Filled { line, path, body, by: format!("{} by {}", asker.letter, asker.by), letter: asker.letter }
     }
 
+    fn note_use(&mut self, line: &str, status: u16) {
+        let is_about_it = line.contains("%3E") || line.contains("/username/m");
+        self.is_used_up |= status < 300 && line.starts_with("DELETE ") && is_about_it;
+    }
+
     /// As the broker's own user; `None`: not a path of the management API.
-    pub(super) async fn ask_inside(&self, line: &str, body: &str, vhost: &str) -> Option<Answered> {
+    pub(super) async fn ask_inside(&mut self, line: &str, body: &str, vhost: &str) -> Option<Answered> {
         let (line, body) = self.fill_in(line, body, vhost);
         let (method, path) = line.split_once(' ').unwrap();
         let path = path
@@ -308,6 +310,7 @@ impl World {
             .filter(|path| !path.is_empty() && !["/log", "/live"].iter().any(|it| path.starts_with(it)))?;
         let answer = self.inside(method, path, &body).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
+        self.note_use(&line, answer.status);
         Some(Answered { status: answer.status, text })
     }
 
@@ -334,6 +337,7 @@ impl World {
         let (answered, again) = receive(&mut socket).await;
         // What goes on for ever is left.
         asker.socket = again.then_some(socket);
+        self.note_use(&asked.line, answered.status);
         answered
     }
 }
