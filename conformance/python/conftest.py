@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from own_broker import broker  # noqa: F401 (a fixture)
+from own_broker import broker, start_broker  # noqa: F401 (fixtures)
 from rawamqp import Address, RawClient
 
 HERE = pathlib.Path(__file__).parent
