@@ -9,7 +9,6 @@ use crate::definition::{
 use crate::error::*;
 use crate::notice::Notice;
 use crate::queue::QueueCell;
-use crate::queue::arguments::{self, QueueType, inequivalent_field};
 use crate::queue::cell::QueueSpec;
 use crate::queue::end::{DeleteIf, NotDeleted};
 use crate::queue::handle::QueueHandle;
@@ -20,7 +19,7 @@ use crate::reply::REPLY_TO;
 use crate::request::*;
 use crate::routing::{ExchangeKind, Resolution, Router};
 use crate::stats::Count;
-use crate::vhost::{Vhost, with_altered};
+use crate::vhost::Vhost;
 use millpond_model::properties::RawProperties;
 use millpond_model::table::{Table, Value};
 use millpond_model::{ExchangeName, Message, QueueName};
@@ -145,13 +144,7 @@ impl Session {
         };
         let mut batch = self.core.store.begin();
         if spec.is_stored() {
-            let definition = QueueDefinition {
-                id: spec.id,
-                auto_delete: spec.auto_delete,
-                priorities,
-                arguments: spec.arguments.clone(),
-            };
-            batch.put(&queue_key(&vhost.name, &name), &definition.encode());
+            batch.put(&queue_key(&vhost.name, &name), &definition_of(&spec, priorities).encode());
         }
         if request.exclusive {
             self.exclusive.push(name.clone());
@@ -190,116 +183,6 @@ impl Session {
             return Ok((QueueDeclared { name: name.clone(), ready: 0, consumers: 1 }, Durability::Now));
         }
         Err(self.missing(name).into())
-    }
-
-    /// Whether a declaration fits the queue that is there.
-    pub(super) fn check_redeclare(
-        &self,
-        request: &DeclareQueue,
-        cell: &QueueCell,
-    ) -> Result<(), DeclareQueueError> {
-        self.check_access(cell)?;
-        if request.passive {
-            return Ok(());
-        }
-        let spec = cell.spec();
-        if request.exclusive != spec.exclusive.is_some() {
-            let (queue, vhost) = (spec.name.clone(), self.vhost.name.clone());
-            return Err(QueueError::Locked { queue, vhost }.into());
-        }
-        let differs = if request.durable != spec.durable {
-            Some(inequivalent_field("durable", request.durable, spec.durable))
-        } else if request.auto_delete != spec.auto_delete {
-            Some(inequivalent_field("auto_delete", request.auto_delete, spec.auto_delete))
-        } else {
-            self.differs_from(&request.arguments, cell)
-        };
-        match differs {
-            None => Ok(()),
-            Some(arg) => Err(DeclareQueueError::Inequivalent {
-                queue: spec.name.clone(),
-                vhost: self.vhost.name.clone(),
-                arg,
-            }),
-        }
-    }
-
-    /// The first argument that is neither as declared nor as altered since: clients that know nothing of an
-    /// alteration go on declaring what they did, those that know it declare the new value.
-    fn differs_from(&self, received: &Table, cell: &QueueCell) -> Option<Inequivalent> {
-        let declared = &cell.spec().arguments;
-        let differs = arguments::difference(received, declared)?;
-        let altered = &cell.effective().altered;
-        match altered.is_empty() {
-            true => Some(differs),
-            false => arguments::difference(received, &with_altered(declared, altered)),
-        }
-    }
-
-    /// The request with the vhost's default queue type, if that applies to it: to queues that every type can be,
-    /// when the client names none.
-    pub(super) fn with_default_type(&self, request: &DeclareQueue) -> Option<DeclareQueue> {
-        let any_type =
-            request.durable && !request.exclusive && !request.auto_delete && !request.name.is_empty();
-        if request.passive || !any_type || request.arguments.get("x-queue-type").is_some() {
-            return None;
-        }
-        let kind = self.vhost.definition().default_queue_type;
-        if kind.is_empty() {
-            return None;
-        }
-        let mut typed = request.clone();
-        typed.arguments.push("x-queue-type", &*kind);
-        Some(typed)
-    }
-
-    /// Whether the vhost takes one more queue.
-    pub(super) fn check_room(&self, name: &QueueName, count: u64) -> Result<(), DeclareQueueError> {
-        match self.vhost.definition().limits.queues_max {
-            Some(limit) if count >= limit => {
-                let (queue, vhost) = (name.clone(), self.vhost.name.clone());
-                Err(DeclareQueueError::TooMany { queue, vhost, limit })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a queue of this name and shape may be made.
-    pub(super) fn check_new_queue(
-        &self,
-        name: &QueueName,
-        request: &DeclareQueue,
-    ) -> Result<(), DeclareQueueError> {
-        if name.as_str().starts_with("amq.") {
-            return Err(DeclareQueueError::Reserved { queue: name.clone() });
-        }
-        let bad = |argument: &str, reason: String| DeclareQueueError::BadArgument {
-            queue: name.clone(),
-            vhost: self.vhost.name.clone(),
-            argument: argument.to_owned(),
-            reason,
-        };
-        let kind = arguments::check(&request.arguments).map_err(|error| bad(error.argument, error.reason))?;
-        if kind == QueueType::Quorum && (!request.durable || request.exclusive || name.is_empty()) {
-            let reason = "a quorum queue must be durable, not exclusive, and named by the client".into();
-            return Err(bad("x-queue-type", reason));
-        }
-        let lasting = request.durable && !request.exclusive && !request.auto_delete && !name.is_empty();
-        if kind == QueueType::Stream && !lasting {
-            let reason = "a stream must be durable, not exclusive, not auto-delete, and named by the client";
-            return Err(bad("x-queue-type", reason.into()));
-        }
-        if request.durable && !request.exclusive {
-            self.core.check_writable().map_err(QueueError::from)?;
-        }
-        for (argument, known) in arguments::without_effect(&request.arguments) {
-            if known {
-                tracing::warn!(queue = %name, argument, "queue argument is kept and not acted on yet");
-            } else {
-                tracing::warn!(queue = %name, argument, "queue argument is not known and has no effect");
-            }
-        }
-        Ok(())
     }
 
     fn made_up_name(&self, request: &DeclareQueue) -> Result<QueueName, DeclareQueueError> {
@@ -468,6 +351,11 @@ impl Session {
 /// Whether a binding is of a queue that is its client's own.
 fn is_of_own(router: &Router<QueueHandle>, binding: &Binding) -> bool {
     router.queue(destination_queue(binding)).is_some_and(|queue| queue.0.spec().is_clients_own())
+}
+
+fn definition_of(spec: &QueueSpec, priorities: Priorities) -> QueueDefinition {
+    let QueueSpec { id, auto_delete, arguments, .. } = spec;
+    QueueDefinition { id: *id, auto_delete: *auto_delete, priorities, arguments: arguments.clone() }
 }
 
 fn destination_queue(binding: &Binding) -> &str {
