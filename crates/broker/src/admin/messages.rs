@@ -1,21 +1,21 @@
-//! Messages as an operator handles them: browsed without being consumed, moved or copied to another queue, sent back
-//! from a dead-letter queue to where each died, or replayed after they were acked.
+//! Messages as an operator handles them: moved or copied to another queue, sent back from a dead-letter queue to where
+//! each died, or replayed after they were acked.
 //!
 //! A move takes a message out of one queue and appends it to the other in one commit: it is never in both and never
 //! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
 
 use super::VhostMissing;
+use super::browse::{Browse, Browsed};
 use super::filter::{MessageFilter, headers};
 use super::replay::{Remembered, Replay, ReplayPeriod, replayed};
 use crate::audit::AuditObject;
 use crate::queue::QueueCell;
-use crate::queue::browse::Looked;
 use crate::routing::Resolution;
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved, WriteRefused};
 use millpond_model::properties::RawProperties;
 use millpond_model::table::Value;
-use millpond_model::{ConsumerTag, ExchangeName, Message, QueueName, VhostName};
+use millpond_model::{ExchangeName, Message, QueueName, VhostName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -114,56 +114,6 @@ impl TransferReport {
     }
 }
 
-/// A message that was looked at.
-#[derive(Debug, Clone)]
-pub struct Browsed {
-    /// Its place in the queue; ascends in the order of delivery.
-    pub place: u64,
-    /// The message.
-    pub message: Message,
-    /// How often it was handed out; not known of what is remembered.
-    pub handed: u16,
-    /// The tag of the consumer that holds it.
-    pub holder: Option<ConsumerTag>,
-}
-
-/// A look through the messages of a queue. Holds nothing: what is consumed meanwhile is not seen.
-#[derive(Debug)]
-pub struct Browse {
-    cell: Arc<QueueCell>,
-    /// Those that somebody holds, not those that are ready.
-    unacked: bool,
-    at: Option<u64>,
-}
-
-impl Browse {
-    /// Adds the next messages to `out`, about `count_max`; `false`: that was the last of them.
-    pub fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-        count_max: usize,
-        out: &mut Vec<Browsed>,
-    ) -> Poll<bool> {
-        let Some(from) = self.at else { return Poll::Ready(false) };
-        let (count_max, waker) = (count_max.max(1), cx.waker());
-        let looked = match self.unacked {
-            true => self.cell.look_unacked(from, count_max, waker, out),
-            false => {
-                let mut seen = Vec::new();
-                let looked = self.cell.look(from, count_max, waker, &mut seen);
-                self.cell.with_pasts(seen, out);
-                looked
-            }
-        };
-        self.at = match looked {
-            Looked::Next(at) => Some(at),
-            Looked::End => None,
-            Looked::Loading => return Poll::Pending,
-        };
-        Poll::Ready(self.at.is_some())
-    }
-}
-
 /// Messages on their way.
 #[derive(Debug)]
 pub struct Transfer {
@@ -214,38 +164,6 @@ impl Source {
 }
 
 impl Broker {
-    /// Looks through the ready messages of a queue.
-    pub fn browse(&self, vhost: &VhostName, queue: &QueueName) -> Result<Browse, TransferError> {
-        self.browse_from(vhost, queue, 0)
-    }
-
-    /// The same from a place on.
-    pub fn browse_from(
-        &self,
-        vhost: &VhostName,
-        queue: &QueueName,
-        place: u64,
-    ) -> Result<Browse, TransferError> {
-        let vhost = self.vhost(vhost)?;
-        Ok(Browse { cell: find(&vhost, queue)?, unacked: false, at: Some(place) })
-    }
-
-    /// Looks through the messages that were handed out and not settled, from a place on; not of a stream.
-    pub fn browse_unacked(
-        &self,
-        vhost: &VhostName,
-        queue: &QueueName,
-        place: u64,
-    ) -> Result<Browse, TransferError> {
-        let vhost = self.vhost(vhost)?;
-        let cell = find(&vhost, queue)?;
-        if cell.stream().is_some() {
-            let (queue, vhost) = (queue.clone(), vhost.name.clone());
-            return Err(QueueError::NotForStreams { queue, vhost, what: "a look at what is unacked" }.into());
-        }
-        Ok(Browse { cell, unacked: true, at: Some(place) })
-    }
-
     /// Looks through the messages that were acked and are remembered (of a stream: all), in their order.
     pub fn remembered(
         &self,
@@ -275,9 +193,7 @@ impl Broker {
             }
         }
         let source = match request.of {
-            TransferOf::Ready => {
-                Source::Ready { left: cell.counts().0, browse: Browse { cell, unacked: false, at: Some(0) } }
-            }
+            TransferOf::Ready => Source::Ready { left: cell.counts().0, browse: Browse::ready(cell, 0) },
             TransferOf::Retained(period) => {
                 let not = |_| TransferError::NotRetaining { queue: request.from.clone() };
                 let log = cell.retained_log().map_err(not)?;
@@ -296,7 +212,7 @@ impl Drop for Transfer {
     }
 }
 
-fn find(vhost: &Vhost, name: &QueueName) -> Result<Arc<QueueCell>, QueueError> {
+pub(super) fn find(vhost: &Vhost, name: &QueueName) -> Result<Arc<QueueCell>, QueueError> {
     let cell = vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
     let (queue, vhost) = (name.clone(), vhost.name.clone());
     match cell {

@@ -3,6 +3,7 @@
 //! The operations of `Session` belong to a connection in a vhost; these belong to nobody's, and are as durable:
 //! each answers with a [`Saved`](crate::Saved) to wait for.
 
+mod browse;
 mod connections;
 mod consumers;
 mod delayed;
@@ -26,6 +27,7 @@ mod vhosts;
 use crate::Broker;
 pub use crate::queue::retained::RetainedFigures;
 use crate::vhost::Vhost;
+pub use browse::{Browse, Browsed};
 pub use connections::{ClientFacts, ConnectionInfo};
 pub use consumers::{ConsumerChange, ConsumersMeant};
 pub use delayed::DelayedExchange;
@@ -34,9 +36,7 @@ pub use exchanges::{BindingPage, ExchangeInfo};
 pub use explain::{ExplainError, ExplainRequest, Explanation, Publisher, QueueReason};
 pub use figures::{ConsumerFigures, GroupFigures, PaceFigures, QueueFigures};
 pub use filter::MessageFilter;
-pub use messages::{
-    Browse, Browsed, Transfer, TransferError, TransferOf, TransferReport, TransferRequest, TransferTo,
-};
+pub use messages::{Transfer, TransferError, TransferOf, TransferReport, TransferRequest, TransferTo};
 use millpond_model::VhostName;
 pub use pages::{QueueOrder, QueueOrderBy, QueuePage};
 pub(crate) use parameters::Parameters;

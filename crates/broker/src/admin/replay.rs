@@ -1,6 +1,6 @@
 //! What a queue remembers, read to be replayed.
 
-use super::messages::Browsed;
+use super::browse::Browsed;
 use crate::queue::QueueCell;
 use crate::queue::retained::REPLAYED_FROM;
 use millpond_model::Message;

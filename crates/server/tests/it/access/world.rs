@@ -188,7 +188,7 @@ impl World {
             let token = format!("Authorization: Bearer {}\r\n", kind.token(&self.signer));
             self.askers.push(Asker::new(letter, "token", token));
         }
-        let bad_token = Signer::ec(None).sign(&json!({ "sub": "a" }));
+        let bad_token = Signer::ec(None).sign(&json!({ "sub": "stranger" }));
         for (by, shows) in [
             ("nothing", String::new()),
             ("a bad token", format!("Authorization: Bearer {bad_token}\r\n")),
