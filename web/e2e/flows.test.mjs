@@ -226,6 +226,19 @@ it('a definitions file is imported, and what was left out is named', async () =>
   await page.locator('main li').getByText('ha-mode').waitFor();
 });
 
+it('the audit log shows what is changed as it comes, and who was refused', async () => {
+  await visitor.open('/audit');
+  await page.getByRole('heading', { name: 'Audit log' }).waitFor();
+  await broker.api('PUT', '/queues/%2F/audited', {});
+  const row = page.getByRole('row').filter({ hasText: 'audited' });
+  await row.getByText('queue.created').waitFor();
+  await field('Kind').selectOption('user');
+  await row.waitFor({ state: 'detached' });
+  await field('Result').selectOption('refused');
+  await page.getByRole('row').filter({ hasText: 'user.authentication.failure' }).filter({ hasText: 'guest' }).first().waitFor();
+  assert.match(page.url(), /kind=user/);
+});
+
 it('the other language is a press away and stays', async () => {
   await visitor.open('/queues');
   await page.getByRole('button', { name: '中文' }).click();

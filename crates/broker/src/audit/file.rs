@@ -7,7 +7,7 @@ use super::AuditEntry;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(super) struct AuditFile {
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Device and inode.
+    id: (u64, u64),
     size_bytes: u64,
     is_synced: bool,
 }
@@ -87,12 +89,9 @@ impl AuditFile {
     }
 
     fn opened(&mut self) -> io::Result<&mut Open> {
-        let is_there = self.open.is_some() && self.path.exists();
-        if !is_there {
-            // Somebody else may rotate it too: what is written goes to where people look for it.
-            self.open = None;
-        }
-        let open = match self.open.take() {
+        // Somebody else may rotate it too: what is written goes to where people look for it.
+        let there = std::fs::metadata(&self.path).ok().map(|it| (it.dev(), it.ino()));
+        let open = match self.open.take().filter(|open| Some(open.id) == there) {
             Some(open) => open,
             None => open(&self.path)?,
         };
@@ -163,7 +162,8 @@ fn open(path: &Path) -> io::Result<Open> {
     if file.metadata()?.permissions().mode() & 0o777 != MODE {
         file.set_permissions(Permissions::from_mode(MODE))?;
     }
-    let mut size_bytes = file.metadata()?.len();
+    let found = file.metadata()?;
+    let (id, mut size_bytes) = ((found.dev(), found.ino()), found.len());
     // A process that was killed may have left half a line.
     if size_bytes > 0 {
         let mut last = [0];
@@ -174,7 +174,7 @@ fn open(path: &Path) -> io::Result<Open> {
             size_bytes += 1;
         }
     }
-    Ok(Open { file, size_bytes, is_synced: true })
+    Ok(Open { file, id, size_bytes, is_synced: true })
 }
 
 /// The end of a file; its first line may be half of one.

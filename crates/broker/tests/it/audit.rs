@@ -439,6 +439,28 @@ fn files_are_rotated_by_size_and_few_are_kept() {
 }
 
 #[test]
+fn a_file_that_somebody_else_has_moved_away_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let broker = with_file(&path, 1 << 20, 3);
+    let mut client = client(&broker);
+    client.declare("q", "d");
+    let began = Instant::now();
+    while std::fs::read_to_string(&path).unwrap_or_default().matches('\n').count() < 3 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", broker.broker().audit_status());
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let away = dir.path().join("away");
+    std::fs::rename(&path, &away).unwrap();
+    // As a rotating program may leave it.
+    std::fs::write(&path, "").unwrap();
+    client.declare("r", "d");
+    broker.broker().close_audit();
+    assert_eq!((lines(&away).len(), lines(&path).len()), (3, 1));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn no_secret_comes_into_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("audit.log");

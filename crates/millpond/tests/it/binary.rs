@@ -66,13 +66,24 @@ impl Broker {
         broker
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// A command for this broker.
     pub(crate) fn ask(&self, words: &[&str]) -> (i32, String, String) {
         said(&[words, &["--data-dir", self.data_dir().to_str().expect("text")]].concat())
+    }
+
+    /// A command for this broker that reads this on standard input.
+    pub(crate) fn ask_with(&self, words: &[&str], input: &str) -> (i32, String) {
+        let mut command = millpond();
+        command.args(words).arg("--data-dir").arg(self.data_dir());
+        let mut asked =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        asked.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+        let output = asked.wait_with_output().expect("it ends");
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A command with the settings that this broker has.
@@ -109,8 +120,13 @@ impl Broker {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal: `-HUP`.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill is there").success());
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {

@@ -1,5 +1,6 @@
 //! The binary as a person, a script and systemd meet it.
 
+mod audit;
 mod binary;
 mod commands;
 mod engine;

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -55,7 +55,13 @@ impl Authority {
 
     /// A new certificate of the server, in the files of the options.
     fn write_server(&self, name: &str) {
+        self.write_server_until(name, Duration::from_secs(64_000_000_000));
+    }
+
+    /// One that holds until then, since 1970.
+    fn write_server_until(&self, name: &str, until: Duration) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + until;
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let signed = params.signed_by(&key, &self.issuer).unwrap();
@@ -306,6 +312,31 @@ async fn certificates_change_while_it_serves() {
     std::fs::write(&path, good).unwrap();
     tls.reload().unwrap();
     checked(200, "ok").await;
+}
+
+#[tokio::test]
+async fn certificates_that_end_soon_and_files_that_cannot_be_used_need_attention() {
+    let authority = Authority::new();
+    let (server, tls) = serve(authority.options()).await;
+    let attention = async || {
+        let answer = crate::http::ask(&server, "GET /api/attention", &[], "").await;
+        let found: Vec<_> = (answer.json().as_array().unwrap().iter())
+            .map(|it| format!("{} {} {}", it["severity"], it["kind"], it["what"]).replace('"', ""))
+            .collect();
+        found
+    };
+    assert_eq!(attention().await, [""; 0]);
+    authority.write_server_until("over", Duration::from_secs(1_000_000_000));
+    tls.reload().unwrap();
+    assert_eq!(attention().await, ["error certificate_ends certificate"]);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    authority.write_server_until("soon", now + Duration::from_secs(7 * 86_400));
+    tls.reload().unwrap();
+    assert_eq!(attention().await, ["warning certificate_ends certificate"]);
+    std::fs::write(authority.path("server.key"), "").unwrap();
+    assert!(tls.reload().is_err());
+    let both = ["warning certificate_ends certificate", "error certificates_failing null"];
+    assert_eq!(attention().await, both);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { facts, hrefOf, merged } from './attention';
 
 // As docs/guide/monitoring.md lists them.
-const KINDS = 'alarm memory_high disk_low queue_stuck queue_growing queue_without_consumers consumer_behind dead_letters audit_log_failing rule_stopped rule_failing source_failing';
+const KINDS = 'alarm memory_high disk_low queue_stuck queue_growing queue_without_consumers consumer_behind dead_letters audit_log_failing certificate_ends certificates_failing rule_stopped rule_failing source_failing';
 
 describe('what needs attention', () => {
   it.each(KINDS.split(' '))('%s has words', (kind) => expect(Object.keys(en)).toContain(`attention.${kind}`));

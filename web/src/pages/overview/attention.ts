@@ -1,7 +1,7 @@
 // What needs attention, put into words. The facts are the broker's; see GET /api/attention.
 
-import { bytes, count, rate } from '$lib/format';
-import { type Key, known } from '$lib/i18n/index.svelte';
+import { absolute, bytes, count, rate } from '$lib/format';
+import { type Key, known, locale } from '$lib/i18n/index.svelte';
 import { link } from '$lib/router';
 import type { Attention, Node } from '$lib/types';
 
@@ -20,6 +20,7 @@ export function facts(item: Attention): Record<string, string> {
     used: figure(item.used, bytes),
     free: figure(item.free, bytes),
     limit: figure(item.limit, bytes),
+    until: figure(item.until, (at) => absolute(at, locale())),
   };
 }
 

@@ -6,6 +6,7 @@ use super::engine::ask;
 use super::statistics::{DEAD, total};
 use super::{Answer, Asker, Shared, aside};
 use crate::engine_door::EngineRequest;
+use crate::tls::TlsStatus;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -15,6 +16,7 @@ use millpond_broker::{
 };
 use millpond_model::VhostName;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Queues looked at of each kind of order.
 const LOOKED_AT: usize = 50;
@@ -27,6 +29,8 @@ const PACE_KEPT_MIN: f64 = 0.8;
 /// What is near its limit: memory at this share of it, the disk at this multiple.
 const MEMORY_HIGH: f64 = 0.9;
 const DISK_LOW: u64 = 2;
+/// A certificate that does not hold for so long any more.
+const CERTIFICATES_SOON: Duration = Duration::from_secs(14 * 86_400);
 
 const LENGTH: &[Count] = &[Count::Ready, Count::Unacked, Count::Waiting];
 const MINUTE: Window = Window { age_ms: 60_000, step_ms: 60_000 };
@@ -39,6 +43,7 @@ async fn attention(State(shared): State<Shared>, asker: Asker) -> Answer {
     let mut found = Vec::new();
     if asker.can(Operation::SeeAll) {
         found.extend(machine(&shared.broker));
+        found.extend(shared.facts.tls.iter().flat_map(|tls| certificates(&tls.status())));
         found.extend(engine(&shared, &asker).await);
     }
     aside(move || {
@@ -78,6 +83,22 @@ fn machine(broker: &Broker) -> Vec<Value> {
     let limit = limits.disk_free_min_bytes;
     if let Some(free) = free.filter(|free| *free < limit.saturating_mul(DISK_LOW)) {
         found.push(json!({ "kind": "disk_low", "severity": "warning", "free": free, "limit": limit }));
+    }
+    found
+}
+
+/// Certificates that have ended or soon will, and files that cannot be used.
+fn certificates(status: &TlsStatus) -> Vec<Value> {
+    let over = status.expire_within(Duration::ZERO);
+    let mut found: Vec<_> = (status.expire_within(CERTIFICATES_SOON).into_iter())
+        .map(|it| {
+            let severity = if over.contains(&it) { "error" } else { "warning" };
+            let until_ms = it.not_after_s.saturating_mul(1000);
+            json!({ "kind": "certificate_ends", "severity": severity, "name": it.subject, "what": it.what, "until": until_ms })
+        })
+        .collect();
+    if let Some(reason) = &status.trouble {
+        found.push(json!({ "kind": "certificates_failing", "severity": "error", "reason": reason }));
     }
     found
 }

@@ -4,6 +4,8 @@ export const broker = {
   'args.wrong': 'Line {line} is no argument: “{text}”. Write name = value.',
   'attention.alarm': 'The broker holds publishers back: alarm of {resource}',
   'attention.audit_log_failing': 'The audit log {name} cannot be written: {reason}',
+  'attention.certificate_ends': 'The certificate of {name} ends {until}',
+  'attention.certificates_failing': 'The files of certificates cannot be used: {reason}',
   'attention.consumer_behind': 'The consumer {consumer_tag} of {name} keeps no pace: {rate_delivered} of the {rate_promised} that it promised',
   'attention.dead_letters': '{messages} {messages|message|messages} of {name} died within the last minute',
   'attention.disk_low': 'The disk is nearly full: {free} are free, {limit} is the limit',

@@ -6,6 +6,8 @@ export const broker: Record<keyof typeof en, string> = {
   'args.wrong': '第 {line} 行不是参数：“{text}”。请写成 名称 = 值。',
   'attention.alarm': '服务器正在限制发布者：{resource} 告警',
   'attention.audit_log_failing': '审计日志 {name} 无法写入：{reason}',
+  'attention.certificate_ends': '{name} 的证书将于 {until} 到期',
+  'attention.certificates_failing': '证书文件无法使用：{reason}',
   'attention.consumer_behind': '{name} 的消费者 {consumer_tag} 跟不上：承诺 {rate_promised}，实际 {rate_delivered}',
   'attention.dead_letters': '最近一分钟内 {name} 有 {messages} 条消息成为死信',
   'attention.disk_low': '磁盘即将写满：剩余 {free}，下限 {limit}',
