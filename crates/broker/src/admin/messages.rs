@@ -4,11 +4,12 @@
 //! A move takes a message out of one queue and appends it to the other in one commit: it is never in both and never
 //! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
 
+mod entered;
+
 use super::VhostMissing;
 use super::browse::{Browse, Browsed};
 use super::filter::{MessageFilter, headers};
 use super::replay::{Remembered, Replay, ReplayPeriod, replayed};
-use crate::audit::AuditObject;
 use crate::queue::QueueCell;
 use crate::routing::Resolution;
 use crate::vhost::Vhost;
@@ -206,12 +207,6 @@ impl Broker {
     }
 }
 
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.enter_audit();
-    }
-}
-
 pub(super) fn find(vhost: &Vhost, name: &QueueName) -> Result<Arc<QueueCell>, QueueError> {
     let cell = vhost.read().queue(name.as_str()).map(|queue| queue.0.clone());
     let (queue, vhost) = (name.clone(), vhost.name.clone());
@@ -268,29 +263,6 @@ impl Transfer {
     /// When all that was done so far is durable.
     pub fn saved(mut self) -> Saved {
         self.saved.take().unwrap_or_else(Saved::already)
-    }
-
-    /// What was done, also of one that was not brought to its end.
-    fn enter_audit(&self) {
-        if self.report.went == 0 || self.request.dry_run {
-            return;
-        }
-        let operation = match &self.request.to {
-            TransferTo::WhereItDied => "queue.messages.redriven",
-            _ if self.request.of != TransferOf::Ready => "queue.messages.replayed",
-            _ if self.request.keep => "queue.messages.copied",
-            _ => "queue.messages.moved",
-        };
-        let object = AuditObject::in_vhost("queue", &self.vhost.name, self.request.from.as_str());
-        self.broker.audit(operation, object, &format!("{} messages to {}", self.report.went, self.target()));
-    }
-
-    fn target(&self) -> String {
-        match &self.request.to {
-            TransferTo::Queue(queue) => format!("queue '{queue}'"),
-            TransferTo::Exchange(exchange, _) => format!("exchange '{exchange}'"),
-            TransferTo::WhereItDied => "where each died".to_owned(),
-        }
     }
 
     fn carry_out(&mut self, messages: &[Browsed]) {

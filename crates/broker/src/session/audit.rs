@@ -1,11 +1,17 @@
-//! What a session enters into the audit log.
+//! What a session enters into the audit log, and tells of queues that are new.
 
 use super::Session;
+use super::definitions::destination_queue;
 use crate::access::{AccessRefused, Right, Thing};
 use crate::audit::{AuditObject, FrontEnd};
 use crate::json::of_table;
+use crate::notice::Notice;
+use crate::queue::QueueCell;
 use crate::queue::cell::QueueSpec;
+use crate::queue::handle::QueueHandle;
 use crate::request::{Binding, DeclareExchange, Destination};
+use crate::routing::Router;
+use crate::stats::Count;
 use millpond_model::table::Table;
 use serde_json::Value;
 
@@ -16,6 +22,18 @@ impl Session {
             let object = AuditObject::in_vhost(kind, &self.vhost.name, name);
             self.core.audit.done(&self.login.actor, operation, object, &detail());
         }
+    }
+
+    /// A queue is there: counted, entered, told to those who listen.
+    pub(super) fn tell_created(&self, cell: &QueueCell) {
+        self.core.stats.churn.add_shared(Count::QueueCreated, 1);
+        self.note_queue("queue.created", cell.spec(), || cell.spec().shown());
+        self.core.tell(|| {
+            let spec = cell.spec();
+            let (vhost, queue) = (self.vhost.name.clone(), spec.name.clone());
+            let (durable, exclusive) = (spec.durable, spec.exclusive.is_some());
+            Notice::QueueCreated { vhost, queue, durable, exclusive }
+        });
     }
 
     /// A queue that is a connection's own, or that the broker has named and that goes with its last consumer, comes and
@@ -45,9 +63,14 @@ impl Session {
         });
     }
 
-    /// `is_own`: of a queue that is its client's own.
-    pub(super) fn note_binding(&self, operation: &'static str, binding: &Binding, is_own: bool) {
-        if is_own {
+    pub(super) fn note_binding(
+        &self,
+        operation: &'static str,
+        binding: &Binding,
+        router: &Router<QueueHandle>,
+    ) {
+        let queue = router.queue(destination_queue(binding));
+        if queue.is_some_and(|queue| queue.0.spec().is_clients_own()) {
             return;
         }
         let (kind, destination) = match &binding.destination {

@@ -7,7 +7,6 @@ use crate::definition::{
     BINDING_VALUE, ExchangeDefinition, QueueDefinition, binding_key, exchange_key, queue_key,
 };
 use crate::error::*;
-use crate::notice::Notice;
 use crate::queue::QueueCell;
 use crate::queue::cell::QueueSpec;
 use crate::queue::end::{DeleteIf, NotDeleted};
@@ -158,20 +157,9 @@ impl Session {
         let cell = QueueCell::new(spec, effective, log, Machine::default(), &core, &vhost);
         self.core.work(|work| cell.touch(work));
         self.tell_created(&cell);
-        self.note_queue("queue.created", cell.spec(), || cell.spec().shown());
         router.add_queue(name.clone(), QueueHandle(cell));
         vhost.changed();
         Ok((QueueDeclared { name, ready: 0, consumers: 0 }, self.commit(batch)))
-    }
-
-    fn tell_created(&self, cell: &QueueCell) {
-        self.core.stats.churn.add_shared(Count::QueueCreated, 1);
-        self.core.tell(|| {
-            let spec = cell.spec();
-            let (vhost, queue) = (self.vhost.name.clone(), spec.name.clone());
-            let (durable, exclusive) = (spec.durable, spec.exclusive.is_some());
-            Notice::QueueCreated { vhost, queue, durable, exclusive }
-        });
     }
 
     /// Direct reply-to has no queues; declaring one asks whether the requester lives (A14).
@@ -272,7 +260,7 @@ impl Session {
             return Ok(Durability::Now);
         }
         vhost.changed();
-        self.note_binding("binding.created", binding, is_of_own(&router, binding));
+        self.note_binding("binding.created", binding, &router);
         let mut batch = self.core.store.begin();
         if Vhost::is_stored(&router, binding) {
             batch.put(&binding_key(&vhost.name, binding), BINDING_VALUE);
@@ -336,7 +324,7 @@ impl Session {
         let removed = router.unbind(binding)?;
         vhost.changed();
         if was_there {
-            self.note_binding("binding.deleted", binding, is_of_own(&router, binding));
+            self.note_binding("binding.deleted", binding, &router);
         }
         let mut batch = self.core.store.begin();
         vhost.forget(&router, &removed, None, &mut batch);
@@ -348,17 +336,12 @@ impl Session {
     }
 }
 
-/// Whether a binding is of a queue that is its client's own.
-fn is_of_own(router: &Router<QueueHandle>, binding: &Binding) -> bool {
-    router.queue(destination_queue(binding)).is_some_and(|queue| queue.0.spec().is_clients_own())
-}
-
 fn definition_of(spec: &QueueSpec, priorities: Priorities) -> QueueDefinition {
     let QueueSpec { id, auto_delete, arguments, .. } = spec;
     QueueDefinition { id: *id, auto_delete: *auto_delete, priorities, arguments: arguments.clone() }
 }
 
-fn destination_queue(binding: &Binding) -> &str {
+pub(super) fn destination_queue(binding: &Binding) -> &str {
     match &binding.destination {
         Destination::Queue(name) => name.as_str(),
         Destination::Exchange(_) => "",

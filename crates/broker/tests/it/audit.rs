@@ -1,4 +1,4 @@
-//! The audit log: what becomes an entry, what does not, and what its file holds.
+//! The audit log: what becomes an entry, and what does not.
 
 use crate::support::*;
 use millpond_broker::*;
@@ -6,19 +6,14 @@ use millpond_model::properties::Properties;
 use millpond_model::table::{Table, Value};
 use millpond_model::{UserName, VhostName};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// A test that waits longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub(crate) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn user(name: &str) -> UserName {
+pub(crate) fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()
 }
 
-fn vhost(name: &str) -> VhostName {
+pub(crate) fn vhost(name: &str) -> VhostName {
     VhostName::new(name).unwrap()
 }
 
@@ -26,18 +21,18 @@ fn guest(broker: &TestBroker, front_end: FrontEnd) -> Login {
     broker.broker().at(front_end).login("guest", b"guest", Some(PEER)).unwrap()
 }
 
-fn client(broker: &TestBroker) -> Client {
+pub(crate) fn client(broker: &TestBroker) -> Client {
     broker.open_session(guest(broker, FrontEnd::Amqp), "/").unwrap()
 }
 
 /// The broker in the hands of guest, who came to the management API.
-fn administrator(broker: &TestBroker) -> Broker {
+pub(crate) fn administrator(broker: &TestBroker) -> Broker {
     let operator = broker.broker().operator(guest(broker, FrontEnd::Management));
     operator.may(Operation::Administer).unwrap().clone()
 }
 
 /// The entries, the oldest first, without that of the start and of the default user.
-fn entries(broker: &TestBroker) -> Vec<AuditEntry> {
+pub(crate) fn entries(broker: &TestBroker) -> Vec<AuditEntry> {
     let (found, _) = broker.broker().audit_entries(&AuditQuery::default());
     let mut found: Vec<_> = found.iter().map(|entry| (**entry).clone()).collect();
     found.reverse();
@@ -45,19 +40,19 @@ fn entries(broker: &TestBroker) -> Vec<AuditEntry> {
     found
 }
 
-fn short(entry: &AuditEntry) -> String {
+pub(crate) fn short(entry: &AuditEntry) -> String {
     let vhost = entry.object.vhost.as_deref().unwrap_or("-");
     format!("{} {} {vhost} {}", entry.operation, entry.object.kind, entry.object.name)
 }
 
-fn spec(name: &str, password: NewPassword) -> UserSpec {
+pub(crate) fn spec(name: &str, password: NewPassword) -> UserSpec {
     UserSpec { name: user(name), password, tags: Some(vec!["management".into()]) }
 }
 
-type Change = fn(&Broker);
+pub(crate) type Change = fn(&Broker);
 
 /// What an administrator does, and the entry that it is.
-const CHANGES: [(&str, Change); 23] = [
+pub(crate) const CHANGES: [(&str, Change); 23] = [
     ("user.created user - u", |b| drop(b.set_user(&spec("u", NewPassword::None)).unwrap())),
     ("user.changed user - u", |b| {
         drop(b.set_user(&spec("u", NewPassword::Plain((*b"secret").into()))).unwrap());
@@ -124,7 +119,7 @@ fn policy() -> PolicySpec {
     }
 }
 
-fn parameter(at: Option<&str>, component: &str) -> Parameter {
+pub(crate) fn parameter(at: Option<&str>, component: &str) -> Parameter {
     let value = serde_json::json!({ "uri": "amqp://user:hidden-in-a-parameter@host" });
     Parameter { vhost: at.map(vhost), component: component.into(), name: "n".into(), value }
 }
@@ -348,174 +343,6 @@ fn entries_are_found_by_what_is_said_of_them() {
     assert_eq!(find(AuditQuery { since_ms: Some(newest + 1), ..no() }), [""; 0]);
     assert_eq!(find(AuditQuery { until_ms: Some(oldest - 1), ..no() }), [""; 0]);
     assert_eq!(find(AuditQuery { since_ms: Some(oldest), until_ms: Some(newest), ..no() }).len(), all.len());
-}
-
-// ---- the file
-
-fn with_file(path: &Path, size_max_bytes: u64, keep: usize) -> TestBroker {
-    let audit = AuditOptions { path: Some(path.into()), size_max_bytes, keep };
-    TestBroker::with(BrokerOptions { audit, ..options() })
-}
-
-fn lines(path: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.is_empty() || text.ends_with('\n'));
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = std::fs::read_dir(dir).unwrap().map(|it| it.unwrap().path()).collect();
-    found.sort();
-    found
-}
-
-#[test]
-fn the_file_goes_on_after_a_restart_and_so_do_memory_and_numbers() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit.log");
-    let mut broker = with_file(&path, 1 << 20, 3);
-    client(&broker).declare("q", "d");
-    broker.reopen_after(|| {
-        let before = lines(&path);
-        let words: Vec<_> = before.iter().map(|it| it["operation"].as_str().unwrap()).collect();
-        assert_eq!(words, ["broker.started", "user.created", "queue.created"]);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let entry = &before[2];
-        assert_eq!(
-            (&entry["user_who_performed_action"], &entry["peer_host"]),
-            (&"guest".into(), &"127.0.0.1".into())
-        );
-        assert_eq!((&entry["authenticated_by"], &entry["front_end"]), (&"password".into(), &"amqp".into()));
-        assert_eq!(
-            (&entry["kind"], &entry["vhost"], &entry["name"]),
-            (&"queue".into(), &"/".into(), &"q".into())
-        );
-        // A process that was killed while it wrote.
-        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
-        std::io::Write::write_all(&mut file, b"{\"id\":4,\"opera").unwrap();
-    });
-    client(&broker).declare("r", "d");
-    let (found, _) = broker.broker().audit_entries(&AuditQuery::default());
-    let found: Vec<_> = found.iter().map(|it| (it.id, short(it))).collect();
-    let short = |id: u64, text: &str| (id, text.to_owned());
-    let expected = [
-        short(5, "queue.created queue / r"),
-        short(4, "broker.started broker - "),
-        short(3, "queue.created queue / q"),
-        short(2, "user.created user - guest"),
-        short(1, "broker.started broker - "),
-    ];
-    assert_eq!(found, expected);
-    broker.broker().close_audit();
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("{\"id\":4,\"opera\n{"), "half a line stands alone: {text}");
-}
-
-#[test]
-fn files_are_rotated_by_size_and_few_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit.log");
-    let broker = with_file(&path, 2000, 3);
-    let mut client = client(&broker);
-    for n in 0..100 {
-        client.declare(&format!("q{n}"), "");
-    }
-    broker.broker().close_audit();
-    let names: Vec<_> =
-        files(dir.path()).iter().map(|it| it.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-    assert_eq!(names, ["audit.log", "audit.log.1", "audit.log.2", "audit.log.3"]);
-    let mut ids = Vec::new();
-    for file in files(dir.path()).iter().rev() {
-        let length = std::fs::metadata(file).unwrap();
-        assert!(
-            (1..=2000).contains(&length.len()) && length.permissions().mode() & 0o777 == 0o600,
-            "{file:?}"
-        );
-        ids.extend(lines(file).iter().map(|it| it["id"].as_u64().unwrap()));
-    }
-    assert_eq!(ids.last(), Some(&102), "the newest is at the end");
-    assert!(ids.windows(2).all(|two| two[1] == two[0] + 1), "none is missing: {ids:?}");
-    assert!(ids[0] > 1, "the oldest went");
-}
-
-#[test]
-fn a_file_that_somebody_else_has_moved_away_is_begun_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit.log");
-    let broker = with_file(&path, 1 << 20, 3);
-    let mut client = client(&broker);
-    client.declare("q", "d");
-    let began = Instant::now();
-    while std::fs::read_to_string(&path).unwrap_or_default().matches('\n').count() < 3 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", broker.broker().audit_status());
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    let away = dir.path().join("away");
-    std::fs::rename(&path, &away).unwrap();
-    // As a rotating program may leave it.
-    std::fs::write(&path, "").unwrap();
-    client.declare("r", "d");
-    broker.broker().close_audit();
-    assert_eq!((lines(&away).len(), lines(&path).len()), (3, 1));
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-#[test]
-fn no_secret_comes_into_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit.log");
-    let broker = with_file(&path, 1 << 20, 3);
-    let hands = administrator(&broker);
-    let plain = |text: &str| NewPassword::Plain(text.as_bytes().into());
-    let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
-    let hashed = NewPassword::Hashed { algorithm: HashAlgorithm::Sha256, hash: hash.into() };
-    drop(hands.set_user(&spec("a", plain("hidden-password"))).unwrap());
-    drop(hands.set_user(&spec("b", hashed)).unwrap());
-    drop(hands.set_parameter(parameter(Some("/"), "shovel")).unwrap());
-    drop(hands.set_parameter(parameter(None, "")).unwrap());
-    let at = broker.broker().at(FrontEnd::Amqp);
-    assert!(at.login("a", b"hidden-guess", Some(PEER)).is_err());
-    assert!(at.login("a", b"hidden-password", Some(PEER)).is_ok());
-    assert!(at.login("b", b"test12", Some(PEER)).is_ok(), "it is hashed anew");
-    CHANGES.iter().filter(|(name, _)| !name.contains("queue / q")).for_each(|(_, change)| change(&hands));
-    broker.broker().close_audit();
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(lines(&path).len() > 20);
-    let hashes = broker.broker().list_users().into_iter().filter_map(|it| it.hash);
-    let mut secrets: Vec<String> = hashes.map(|(_, hash)| hash.into()).collect();
-    secrets.extend(["hidden", hash, "test12"].map(str::to_owned));
-    for secret in secrets {
-        assert!(!text.contains(&secret), "{secret}: {text}");
-    }
-}
-
-#[test]
-fn a_file_that_cannot_be_written_stops_nothing_and_is_written_when_it_can_be() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("later");
-    let path = folder.join("audit.log");
-    let broker = with_file(&path, 1 << 20, 3);
-    let mut client = client(&broker);
-    client.declare("q", "d");
-    let wait = |fits: &dyn Fn(&AuditStatus) -> bool| {
-        let began = Instant::now();
-        while !fits(&broker.broker().audit_status()) {
-            assert!(began.elapsed() < PATIENCE, "{:?}", broker.broker().audit_status());
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    };
-    wait(&|status| status.trouble.is_some() && status.lost == 3);
-    assert_eq!(entries(&broker).len(), 1, "in memory it is there");
-    std::fs::create_dir(&folder).unwrap();
-    client.declare("r", "d");
-    wait(&|status| status.trouble.is_none());
-    // The writer says what is lost when it has written again.
-    let lost = AuditQuery { operation: Some("audit.lost".into()), ..AuditQuery::default() };
-    wait(&|_| !broker.broker().audit_entries(&lost).0.is_empty());
-    broker.broker().close_audit();
-    let words: Vec<_> = lines(&path).iter().map(|it| it["operation"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(words, ["queue.created", "audit.lost"]);
-    assert_eq!(lines(&path)[1]["count"], 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod access;
 mod admin;
 mod alarms;
 mod audit;
+mod audit_file;
 mod consume;
 mod dead_letters;
 mod dedup;
