@@ -8,6 +8,7 @@ use crate::control::ApiAsk;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The groups of this file.
@@ -103,7 +104,8 @@ fn import(matches: &ArgMatches) -> Result<()> {
     let ask = ApiAsk { method: "POST".into(), path: place_of(matches), body: Some(given), reason: None };
     let answer = api::answer(matches, ask)?;
     for warning in answer["warnings"].as_array().into_iter().flatten() {
-        eprintln!("millpond: warning: {}", warning.as_str().unwrap_or_default());
+        let text = warning.as_str().unwrap_or_default();
+        writeln!(std::io::stderr(), "millpond: warning: {text}").context("standard error")?;
     }
     print(&done)
 }
