@@ -44,6 +44,8 @@ export class Issuer {
     if (pathname === '/.well-known/openid-configuration') {
       return json(200, { issuer: this.url, authorization_endpoint: `${this.url}/authorize`, token_endpoint: `${this.url}/token` });
     }
+    // Browsers ask for it of their own accord, sooner or later.
+    if (pathname === '/favicon.ico') return response.writeHead(204).end();
     if (pathname === '/keys') {
       return json(200, { keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'RS256', use: 'sig' }] });
     }
