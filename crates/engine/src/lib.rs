@@ -6,6 +6,7 @@
 mod action;
 mod apply;
 mod bus;
+mod choose;
 mod commit;
 mod database;
 mod dry_run;
@@ -29,6 +30,7 @@ mod window;
 mod worker;
 
 pub use apply::{ApplyError, ApplyReport, Change, ChangeKind, TopologyPlan};
+pub use choose::{Choice, choose};
 pub use dry_run::{DryRun, RuleError, dry_run};
 pub use engine::{
     AppliedTopology, Engine, EngineOptions, ReplayError, ReplayFrom, ReplayRequest, RuleAction, RuleDetail,

@@ -5,9 +5,12 @@ use crate::control::{PeriodText, replay_from};
 use millpond_broker::Broker;
 use millpond_engine::{
     ApplyError, Diagnostic, Engine, ReplayError, ReplayRequest, RuleDetail, RuleError, RuleStatus,
-    RuleVersion, SourceError, SourceStatus, TopologyError,
+    RuleVersion, SourceError, SourceStatus, TopologyError, choose,
 };
-use millpond_server::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
+use millpond_server::{
+    ChooseRequest, Chosen, EngineAnswer, EngineChoice, EngineDoor, EngineRefused, EngineReplay,
+    EngineRequest, RuleChange,
+};
 use serde_json::{Value, json};
 
 /// See the module.
@@ -30,6 +33,17 @@ impl EngineDoor for EngineRoom {
             // A client that goes away must not leave a topology half applied.
             let work = tokio::spawn(async move { this.carry_out(request).await });
             work.await.unwrap_or_else(|error| Err(EngineRefused::Unavailable(error.to_string())))
+        })
+    }
+
+    fn choose(&self, request: ChooseRequest) -> EngineChoice {
+        Box::pin(async move {
+            let ChooseRequest { expression, vhost, queue, messages, until } = request;
+            let work = move || choose(&expression, (vhost.as_str(), queue.as_str()), &messages, until);
+            let chosen = tokio::task::spawn_blocking(work).await;
+            let chosen =
+                chosen.map_err(|error| EngineRefused::Unavailable(error.to_string()))?.map_err(invalid)?;
+            Ok(Chosen { fits: chosen.fits, failed: chosen.failed, error: chosen.error })
         })
     }
 }

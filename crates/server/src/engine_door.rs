@@ -2,10 +2,12 @@
 //! gives the door; the front end asks who may, and knows no more of the engine.
 
 use millpond_broker::AuditObject;
+use millpond_model::{Message, QueueName, VhostName};
 use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Instant;
 
 /// What becomes of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +121,35 @@ pub enum EngineRefused {
     Unavailable(String),
 }
 
+/// Which of some messages an expression chooses: those for which its first result is neither null nor false.
+#[derive(Debug, Clone)]
+pub struct ChooseRequest {
+    /// A jq expression over the event of a message, as a rule's `when`.
+    pub expression: String,
+    /// Where the messages are.
+    pub vhost: VhostName,
+    /// In which queue.
+    pub queue: QueueName,
+    /// Each with its place in the queue.
+    pub messages: Vec<(u64, Message)>,
+    /// No message is begun after this.
+    pub until: Instant,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// For each message, in order; fewer if the time was over.
+    pub fits: Vec<bool>,
+    /// Messages that the expression failed for; they do not fit.
+    pub failed: u64,
+    /// Why it failed for the first of them.
+    pub error: Option<String>,
+}
+
+/// A choice under way.
+pub type EngineChoice = Pin<Box<dyn Future<Output = Result<Chosen, EngineRefused>> + Send>>;
+
 /// An answer under way.
 pub type EngineAnswer = Pin<Box<dyn Future<Output = Result<Value, EngineRefused>> + Send>>;
 
@@ -126,4 +157,7 @@ pub type EngineAnswer = Pin<Box<dyn Future<Output = Result<Value, EngineRefused>
 pub trait EngineDoor: Debug + Send + Sync {
     /// Does what is asked. The one who asks was allowed to.
     fn ask(&self, request: EngineRequest) -> EngineAnswer;
+
+    /// Chooses messages by an expression. Whoever asks was allowed to read them.
+    fn choose(&self, request: ChooseRequest) -> EngineChoice;
 }

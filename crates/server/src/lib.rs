@@ -16,7 +16,10 @@ mod stop;
 mod tls;
 pub mod transfers;
 
-pub use engine_door::{EngineAnswer, EngineDoor, EngineRefused, EngineReplay, EngineRequest, RuleChange};
+pub use engine_door::{
+    ChooseRequest, Chosen, EngineAnswer, EngineChoice, EngineDoor, EngineRefused, EngineReplay,
+    EngineRequest, RuleChange,
+};
 pub use http::{Api, ApiAnswer, ApiError, ApiRequest, DefinitionsError, load_definitions};
 pub use listener::{BindError, Server};
 pub use oauth::{Oauth, OauthError, OauthOptions, TokenError};

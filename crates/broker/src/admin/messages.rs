@@ -83,6 +83,8 @@ pub struct TransferRequest {
     pub from: QueueName,
     /// To where.
     pub to: TransferTo,
+    /// In which vhost that is, if it is another.
+    pub to_vhost: Option<VhostName>,
     /// Which of those there.
     pub of: TransferOf,
     /// They stay in the source too: a copy.
@@ -120,6 +122,8 @@ impl TransferReport {
 pub struct Transfer {
     broker: Broker,
     vhost: Arc<Vhost>,
+    /// Where messages go, mostly the same.
+    to_vhost: Arc<Vhost>,
     request: TransferRequest,
     source: Source,
     report: TransferReport,
@@ -187,9 +191,10 @@ impl Broker {
             let (queue, vhost) = (request.from, vhost.name.clone());
             return Err(QueueError::NotForStreams { queue, vhost, what: "a move" }.into());
         }
+        let to_vhost = request.to_vhost.as_ref().map_or(Ok(vhost.clone()), |name| self.vhost(name))?;
         if let TransferTo::Queue(to) = &request.to {
-            find(&vhost, to)?;
-            if *to == request.from && request.of == TransferOf::Ready {
+            find(&to_vhost, to)?;
+            if *to == request.from && request.of == TransferOf::Ready && to_vhost.name == vhost.name {
                 return Err(TransferError::SameQueue { queue: to.clone() });
             }
         }
@@ -203,7 +208,8 @@ impl Broker {
         };
         let report = TransferReport::default();
         let (preview, allow) = (Vec::new(), None);
-        Ok(Transfer { broker: self.clone(), vhost, request, source, report, preview, allow, saved: None })
+        let broker = self.clone();
+        Ok(Transfer { broker, vhost, to_vhost, request, source, report, preview, allow, saved: None })
     }
 }
 
@@ -263,6 +269,11 @@ impl Transfer {
     /// When all that was done so far is durable.
     pub fn saved(mut self) -> Saved {
         self.saved.take().unwrap_or_else(Saved::already)
+    }
+
+    /// Whether messages go to the vhost where they are.
+    fn stays(&self) -> bool {
+        self.vhost.name == self.to_vhost.name
     }
 
     fn carry_out(&mut self, messages: &[Browsed]) {
@@ -333,10 +344,10 @@ impl Transfer {
             TransferTo::Queue(name) => (name.clone(), replayed(message, self.request.from.as_str(), now_ms)),
             TransferTo::WhereItDied => self.revive(message).ok_or("it has no x-death")?,
         };
-        if name == self.request.from && of_ready {
+        if name == self.request.from && of_ready && self.stays() {
             return Err("it died in this very queue".to_owned());
         }
-        let cell = find(&self.vhost, &name).map_err(|error| error.to_string())?;
+        let cell = find(&self.to_vhost, &name).map_err(|error| error.to_string())?;
         self.may_go_to(&cell)?;
         Ok((vec![cell], message))
     }
@@ -360,13 +371,13 @@ impl Transfer {
         let mut found = Resolution::default();
         let raw = RawProperties::from_checked(message.properties());
         let routed =
-            self.vhost.read().route_inside(message.exchange(), message.routing_key(), &raw, &mut found);
+            self.to_vhost.read().route_inside(message.exchange(), message.routing_key(), &raw, &mut found);
         routed.map_err(|error| error.to_string())?;
         if !found.delays.is_empty() || !found.histories.is_empty() {
             return Err("an exchange on its way delays or remembers messages: name a queue".to_owned());
         }
         let cells: Vec<_> = found.queues.into_iter().map(|queue| queue.0).collect();
-        match cells.iter().find(|cell| cell.spec().name == self.request.from) {
+        match cells.iter().find(|cell| cell.spec().name == self.request.from && self.stays()) {
             Some(_) => Err("it is routed to the queue that it is in".to_owned()),
             None if cells.is_empty() => Err("the exchange routes it to no queue".to_owned()),
             None => Ok((cells, message)),

@@ -84,6 +84,17 @@ impl Broker {
         Ok(saved)
     }
 
+    /// Publishes the message of a schedule now, paused or not, as of this moment; whether anything takes it. Its own
+    /// moments stay as they are.
+    pub fn run_schedule(&self, vhost: &VhostName, name: &str) -> Result<(bool, Saved), ScheduleError> {
+        let vhost = self.vhost(vhost)?;
+        self.core.check_writable()?;
+        let (routed, saved) = vhost.schedules.run_now(&vhost, &self.core, name)?;
+        let detail = if routed { "" } else { "no queue took its message" };
+        self.audit("schedule.run", AuditObject::in_vhost("schedule", &vhost.name, name), detail);
+        Ok((routed, saved))
+    }
+
     /// Pauses a schedule, or resumes it. Moments that pass while it is paused get no message.
     pub fn pause_schedule(
         &self,

@@ -154,6 +154,23 @@ impl Schedules {
         Ok(saved)
     }
 
+    /// Publishes a schedule's message now, beside those of its moments; whether anything takes it.
+    pub(crate) fn run_now(
+        &self,
+        vhost: &Arc<Vhost>,
+        core: &Core,
+        name: &str,
+    ) -> Result<(bool, Saved), ScheduleError> {
+        let mut state = self.0.lock();
+        let entry = state.entries.get_mut(name).ok_or_else(|| missing(vhost, name))?;
+        let now_ms = core.options.clock.now_ms();
+        let (routed, batch) = core.with_batch(|work| entry.publish(vhost, now_ms, now_ms, work));
+        entry.fired += 1;
+        entry.unrouted += u64::from(!routed);
+        tracing::info!(vhost = %vhost.name, schedule = name, routed, "schedule published by hand");
+        Ok((routed, core.save(batch)))
+    }
+
     /// All of them, by name.
     pub(crate) fn list(&self, vhost: &Vhost) -> Vec<ScheduleInfo> {
         let state = self.0.lock();

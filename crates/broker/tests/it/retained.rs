@@ -40,6 +40,7 @@ fn replaying(from: &str, to: &str) -> TransferRequest {
     TransferRequest {
         from: queue(from),
         to: TransferTo::Queue(queue(to)),
+        to_vhost: None,
         of: TransferOf::Retained(ReplayPeriod::default()),
         keep: true,
         filter: MessageFilter::default(),

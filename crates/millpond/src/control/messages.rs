@@ -119,15 +119,32 @@ pub(super) async fn carry_out(request: MessageRequest, rooms: &Rooms, progress: 
                 None => TransferTo::WhereItDied,
             };
             let (from, filter) = (QueueName::new(&from)?, filter.read()?);
-            let request = TransferRequest { from, to, of: TransferOf::Ready, keep, filter, limit, dry_run };
+            let request = TransferRequest {
+                from,
+                to,
+                to_vhost: None,
+                of: TransferOf::Ready,
+                keep,
+                filter,
+                limit,
+                dry_run,
+            };
             let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, (rate, progress)).await?;
             Ok(describe(&report, if keep { "copied" } else { "moved" }, dry_run))
         }
         MessageRequest::Replay { vhost, from, to, period, filter, limit, rate, dry_run, json } => {
             let of = TransferOf::Retained(period.read(rooms.broker.options().clock.now_ms())?);
             let (from, to) = (QueueName::new(&from)?, TransferTo::Queue(QueueName::new(&to)?));
-            let request =
-                TransferRequest { from, to, of, keep: true, filter: filter.read()?, limit, dry_run };
+            let request = TransferRequest {
+                from,
+                to,
+                to_vhost: None,
+                of,
+                keep: true,
+                filter: filter.read()?,
+                limit,
+                dry_run,
+            };
             let report = transfer(&rooms.broker, &VhostName::new(&vhost)?, request, (rate, progress)).await?;
             Ok(if json { as_json(&report, dry_run) } else { describe(&report, "replayed", dry_run) })
         }

@@ -138,3 +138,32 @@ fn sources_are_seen_stopped_and_started() {
     assert_eq!(broker.http("PUT /sources/beet/start", "").0, 404);
     assert_eq!(broker.http("GET /secrets", "").1, json!([]));
 }
+
+#[test]
+fn messages_are_found_by_an_expression() {
+    let broker = Broker::start(BrokerOptions::default());
+    assert_eq!(broker.http("PUT /queues/%2F/q", "{}").0, 201);
+    for payload in [json!({"n": 1}).to_string(), json!({"n": 7}).to_string(), "no json".to_owned()] {
+        let properties = json!({"content_type": "application/json"});
+        let body = json!({
+            "properties": properties, "routing_key": "q", "payload": payload, "payload_encoding": "string",
+        });
+        assert_eq!(broker.http("POST /exchanges/%2F/amq.default/publish", &body.to_string()).0, 200);
+    }
+    let find = |jq: &str| broker.http(&format!("GET /queues/%2F/q/messages?jq={jq}"), "");
+    let (status, found) = find(".data.n%20%3E%203%20and%20(.data%7Ctype)%20%3D%3D%20%22object%22");
+    assert_eq!((status, found["messages"].as_array().map(Vec::len)), (200, Some(1)), "{found}");
+    assert_eq!(found["messages"][0]["payload"], r#"{"n":7}"#);
+    // What the expression fails for does not fit, and is told.
+    assert_eq!(
+        (&found["looked_at"], &found["jq_failed"], &found["next"]),
+        (&json!(3), &json!(1), &json!(null))
+    );
+    assert!(found["jq_error"].as_str().unwrap().contains("jq"), "{found}");
+    let (status, refused) = find(".data%20%7C");
+    assert_eq!(status, 400, "{refused}");
+    assert!(refused["reason"].as_str().unwrap().contains("jq '.data |'"), "{refused}");
+    // One that never ends is ended, message by message.
+    let (status, endless) = find("last(range(1e18))");
+    assert_eq!((status, &endless["jq_failed"]), (200, &json!(3)), "{endless}");
+}

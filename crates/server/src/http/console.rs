@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/`, `/favicon.svg` | asked for anew each time, by `ETag` |
 //! | `/assets/...` | for ever: their names have a hash of their content |
+//! | `/cli`, `/cli/rabbitmqadmin` | where the command lines are to be had |
 //!
 //! Each file is there as it is, as `.gz` and as `.br`. A binary that was built without them serves a page that says how
 //! to get the console.
@@ -56,6 +57,9 @@ pub(super) fn router(connects_to: Option<&str>) -> Router {
         .route("/", get(index))
         .route("/favicon.svg", get(|headers: HeaderMap| async move { serve("favicon.svg", &headers) }))
         .route("/assets/{*file}", get(asset))
+        .route("/cli", get(cli))
+        .route("/cli/", get(cli))
+        .route("/cli/rabbitmqadmin", get(rabbitmqadmin))
         .layer(map_response(move |response| ready(guarded(response, policy.clone()))))
 }
 
@@ -65,6 +69,31 @@ async fn index(headers: HeaderMap) -> Response {
     }
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     ([content_type], NOT_BUILT).into_response()
+}
+
+/// RabbitMQ hands out its program here. It is RabbitMQ's, so it is shown where it is to be had.
+const RABBITMQADMIN: &str = "https://raw.githubusercontent.com/rabbitmq/rabbitmq-server/v3.13.7/deps/rabbitmq_management/bin/rabbitmqadmin";
+
+const CLI: &str = "<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>Millpond: command lines</title>
+<h1>Command lines</h1>
+<p><code>millpond</code>, the program that serves this page, has a command for everything: <code>millpond help</code>.</p>
+<p>RabbitMQ's <code>rabbitmqadmin</code> works with Millpond too. It comes from RabbitMQ: <a href=\"/cli/rabbitmqadmin\">/cli/rabbitmqadmin</a> leads to it, and Debian's package <code>rabbitmq-server</code> has it.</p>
+</html>
+";
+
+async fn cli() -> Response {
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    ([content_type], CLI).into_response()
+}
+
+async fn rabbitmqadmin() -> Response {
+    let to = (header::LOCATION, HeaderValue::from_static(RABBITMQADMIN));
+    let text = format!("rabbitmqadmin is RabbitMQ's, and works with Millpond: it is at {RABBITMQADMIN}\n");
+    (StatusCode::FOUND, [to], text).into_response()
 }
 
 async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {

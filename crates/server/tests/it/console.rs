@@ -75,3 +75,15 @@ async fn files_that_are_not_there_are_not_found() {
         assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
     }
 }
+
+#[tokio::test]
+async fn scripts_that_fetch_rabbitmqadmin_are_led_to_it() {
+    let server = TestServer::start().await;
+    let (head, body) = get(&server, "/cli", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("text/html"), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("/cli/rabbitmqadmin"));
+    let (head, body) = get(&server, "/cli/rabbitmqadmin", "").await;
+    assert!(head.starts_with("http/1.1 302"), "{head}");
+    assert!(head.contains("location: https://raw.githubusercontent.com/rabbitmq/"), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("rabbitmqadmin is RabbitMQ's"));
+}

@@ -26,9 +26,13 @@ impl Transfer {
     }
 
     fn target(&self) -> String {
+        let elsewhere = match self.stays() {
+            true => String::new(),
+            false => format!(" in vhost '{}'", self.to_vhost.name),
+        };
         match &self.request.to {
-            TransferTo::Queue(queue) => format!("queue '{queue}'"),
-            TransferTo::Exchange(exchange, _) => format!("exchange '{exchange}'"),
+            TransferTo::Queue(queue) => format!("queue '{queue}'{elsewhere}"),
+            TransferTo::Exchange(exchange, _) => format!("exchange '{exchange}'{elsewhere}"),
             TransferTo::WhereItDied => "where each died".to_owned(),
         }
     }

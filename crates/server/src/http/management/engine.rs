@@ -130,7 +130,7 @@ async fn dead_letters(
 ) -> Answer {
     let found = ask(&shared, &asker, Operation::SeeEngine, EngineRequest::Rule(rule)).await?;
     let queue = found["parking_queue"].as_str().unwrap_or_default();
-    transfers::look(&asker, "/", queue, &uri).await
+    transfers::look(&shared, &asker, ("/", queue), &uri).await
 }
 
 async fn history(State(shared): State<Shared>, asker: Asker, Path(rule): Path<String>) -> Answer {

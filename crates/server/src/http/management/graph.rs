@@ -2,6 +2,7 @@
 
 use super::engine::ask;
 use super::listing::parameter;
+use super::statistics::rate;
 use super::{Answer, Asker, Shared, aside, missing};
 use crate::engine_door::EngineRequest;
 use crate::http::refusal::Refusal;
@@ -10,12 +11,19 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use millpond_broker::{Broker, Destination, Operation, QueueOrder, QueueOrderBy, QueueType};
+use millpond_broker::{Broker, Count, Destination, Figures, Operation, QueueOrder, QueueOrderBy, QueueType};
 use millpond_model::{QueueName, VhostName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
 
+/// What comes and goes.
+const PUBLISH_IN: &[Count] = &[Count::PublishIn];
+const PUBLISH_OUT: &[Count] = &[Count::PublishOut];
+const PUBLISH: &[Count] = &[Count::Publish];
+const DELIVER: &[Count] = &[Count::Deliver, Count::DeliverNoAck];
+/// The label of the way of dead letters.
+const DEAD_LETTERS: &str = "dead letters";
 /// Most nodes of an answer.
 const NODES_MAX: usize = 2000;
 /// Most edges of an answer.
@@ -75,6 +83,8 @@ struct Graph {
     edges: Vec<(String, String, String)>,
     /// Queues that nobody looked at, for there are more than can be shown.
     left_out: usize,
+    /// Messages a second into an exchange or queue, and out of it.
+    rates: HashMap<String, (f64, f64)>,
 }
 
 fn id(kind: &str, vhost: &str, name: &str) -> String {
@@ -96,6 +106,13 @@ impl Graph {
         }
     }
 
+    /// What comes in a second, and what goes out, if it has ever been used.
+    fn rates(&mut self, id: &str, counts: Option<&Figures>, into: &[Count], out: &[Count]) {
+        if let Some(counts) = counts {
+            self.rates.insert(id.to_owned(), (rate(counts, into), rate(counts, out)));
+        }
+    }
+
     fn link(&mut self, from: &str, to: &str, label: &str) {
         self.edges.push((from.to_owned(), to.to_owned(), label.to_owned()));
     }
@@ -106,7 +123,10 @@ impl Graph {
             let name = exchange.name.as_str();
             let node = json!({"kind": "exchange", "name": name, "vhost": place, "type": exchange.kind,
                               "internal": exchange.internal, "href": href("exchanges", &[place, name])});
-            self.add(id("exchange", place, name), node);
+            let counts = broker.exchange_counts(vhost, &exchange.name).ok().flatten();
+            let key = id("exchange", place, name);
+            self.rates(&key, counts.as_ref(), PUBLISH_IN, PUBLISH_OUT);
+            self.add(key, node);
         }
         let mut kinds = HashMap::new();
         let order = QueueOrder { by: QueueOrderBy::Vhost, reverse: false };
@@ -124,15 +144,15 @@ impl Graph {
                               "state": if queue.paused { "paused" } else { "running" },
                               "href": href("queues", &[place, name])});
             let key = id(kind, place, name);
+            self.rates(&key, queue.counts.as_ref(), PUBLISH, DELIVER);
             self.add(key.clone(), node);
             kinds.insert(queue.name.clone(), key.clone());
             if queue.consumers > 0 {
                 self.add_consumers(broker, vhost, &queue.name, &key);
             }
-            for (argument, label) in [("x-dead-letter-exchange", "dead letters")] {
-                if let Some(exchange) = queue.effective.get(argument).and_then(|value| value.as_str()) {
-                    self.link(&key, &id("exchange", place, exchange), label);
-                }
+            let dead = queue.effective.get("x-dead-letter-exchange").and_then(|value| value.as_str());
+            if let Some(exchange) = dead {
+                self.link(&key, &id("exchange", place, exchange), DEAD_LETTERS);
             }
         }
         // Without those of the default exchange: it leads everywhere, which tells nothing.
@@ -209,7 +229,12 @@ impl Graph {
 
     /// Those that are left of more than fit: a node and what is near it, or the first ones.
     fn answer(self, around: Option<&str>, depth: usize) -> Result<Value, Refusal> {
-        let Self { nodes, at, edges, left_out } = self;
+        let Self { mut nodes, at, edges, left_out, rates } = self;
+        for node in &mut nodes {
+            if let Some((into, _)) = node["id"].as_str().and_then(|id| rates.get(id)) {
+                node["rate"] = (*into).into();
+            }
+        }
         let total = nodes.len() + left_out;
         let known = |id: &str| at.contains_key(id);
         let edges: Vec<_> = edges.into_iter().filter(|(from, to, _)| known(from) && known(to)).collect();
@@ -231,11 +256,22 @@ impl Graph {
         let truncated = (around.is_none() && nodes.len() < total)
             || fitting.len() > EDGES_MAX
             || nodes.len() >= NODES_MAX && around.is_some();
-        let edges: Vec<_> = fitting
-            .into_iter()
-            .take(EDGES_MAX)
-            .map(|(from, to, label)| json!({ "from": from, "to": to, "label": label }))
-            .collect();
+        let mut ways: HashMap<&str, usize> = HashMap::new();
+        edges
+            .iter()
+            .filter(|it| it.2 != DEAD_LETTERS)
+            .for_each(|(from, ..)| *ways.entry(from).or_default() += 1);
+        let show = |(from, to, label): &(String, String, String)| {
+            let mut shown = json!({ "from": from, "to": to, "label": label });
+            // What goes out by several ways is not counted by way.
+            if let (Some((_, out)), 1, true) =
+                (rates.get(from), ways.get(from.as_str()).copied().unwrap_or(0), label != DEAD_LETTERS)
+            {
+                shown["rate"] = (*out).into();
+            }
+            shown
+        };
+        let edges: Vec<_> = fitting.into_iter().take(EDGES_MAX).map(show).collect();
         Ok(json!({ "nodes": nodes, "edges": edges, "total": total, "truncated": truncated }))
     }
 }

@@ -93,9 +93,9 @@ pub(super) async fn send(
     Ok(routed)
 }
 
-fn payload_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
+pub(super) fn payload_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
     let payload = fields.text("payload")?.unwrap_or_default();
-    match fields.text("payload_encoding")?.unwrap_or_default() {
+    match fields.text("payload_encoding")?.unwrap_or("string") {
         "string" => Ok(payload.as_bytes().to_vec()),
         "base64" => STANDARD
             .decode(payload)
@@ -108,6 +108,11 @@ fn payload_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
 
 /// Encoded.
 pub(super) fn properties_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
+    encoded(&properties_in(fields)?)
+}
+
+/// Those of a message that a request brings.
+pub(super) fn properties_in(fields: &Fields) -> Result<Properties, Refusal> {
     let given = match fields.get("properties") {
         Some(Value::Array(items)) if items.is_empty() => Fields::read(b"")?,
         Some(value) => Fields::of(value.clone())?,
@@ -125,7 +130,7 @@ pub(super) fn properties_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
         _ => text("expiration")?,
     };
     let timestamp = given.integer("timestamp")?.map(u64::try_from).transpose();
-    let properties = Properties {
+    Ok(Properties {
         content_type: text("content_type")?,
         content_encoding: text("content_encoding")?,
         headers: given.table("headers")?,
@@ -141,7 +146,10 @@ pub(super) fn properties_of(fields: &Fields) -> Result<Vec<u8>, Refusal> {
         user_id: text("user_id")?,
         app_id: text("app_id")?,
         cluster_id: text("cluster_id")?,
-    };
+    })
+}
+
+pub(super) fn encoded(properties: &Properties) -> Result<Vec<u8>, Refusal> {
     let encoded = properties.encode().map_err(|error| Refusal::bad_request(error.to_string()))?;
     match encoded.len() > PROPERTIES_MAX_BYTES {
         true => Err(Refusal::bad_request(format!(

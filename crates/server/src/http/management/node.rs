@@ -42,6 +42,8 @@ pub(super) fn router() -> Router<Shared> {
         .route("/feature-flags/{name}/enable", put(enable_feature))
         .route("/deprecated-features", get(none))
         .route("/deprecated-features/used", get(none))
+        .route("/federation-links", get(none))
+        .route("/federation-links/{vhost}", get(none_in))
         .route("/version", get(version))
         .route("/rebalance/queues", post(rebalance))
         .route("/reset", delete(reset))
@@ -237,6 +239,12 @@ async fn reset_node(State(shared): State<Shared>, asker: Asker, Path(node): Path
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(missing()),
     }
+}
+
+/// There is nothing of the kind in a vhost either.
+async fn none_in(asker: Asker, Path(vhost): Path<String>) -> Answer {
+    asker.vhosts_meant(Some(&vhost))?;
+    Ok(Json(json!([])).into_response())
 }
 
 async fn none(_: Asker) -> Answer {

@@ -3,12 +3,13 @@
 use super::fields::Fields;
 use super::listing::parameter;
 use super::messages::{show_payload, show_properties};
-use super::{Answer, Asker, Shared, exchange_name, exchanges, queue_name, queues};
+use super::{Answer, Asker, LISTING, Shared, exchange_name, exchanges, queue_name, queues, vhost_name};
+use crate::engine_door::{ChooseRequest, EngineDoor};
 use crate::http::refusal::Refusal;
 use crate::progress::Progress;
 use crate::transfers::{count_json, run};
 use axum::body::Bytes;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -16,10 +17,12 @@ use axum::{Json, Router};
 use millpond_broker::{
     Browsed, MessageFilter, Operation, Right, Thing, TransferOf, TransferRequest, TransferTo,
 };
-use millpond_model::VhostName;
 use millpond_model::properties::RawProperties;
+use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Messages of one answer unless the request says how many.
 const COUNT_DEFAULT: usize = 50;
@@ -31,6 +34,8 @@ const LOOKED_AT_MAX: u64 = 100_000;
 const CHUNK: usize = 256;
 /// Bytes of a body that are shown unless the request says how many.
 const TRUNCATE_DEFAULT: usize = 50_000;
+/// How long an expression may choose for one request; then it says where to go on.
+const JQ_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bodies of one answer; then it says where to go on. Bytes.
 const ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
 
@@ -49,12 +54,17 @@ fn number<T: std::str::FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, Refu
     text.parse().map(Some).map_err(wrong)
 }
 
-async fn browse(asker: Asker, Path((vhost, queue)): Path<(String, String)>, uri: Uri) -> Answer {
-    look(&asker, &vhost, &queue, &uri).await
+async fn browse(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path((vhost, queue)): Path<(String, String)>,
+    uri: Uri,
+) -> Answer {
+    look(&shared, &asker, (&vhost, &queue), &uri).await
 }
 
 /// What a queue holds, as the query asks.
-pub(super) async fn look(asker: &Asker, vhost: &str, queue: &str, uri: &Uri) -> Answer {
+pub(super) async fn look(shared: &Shared, asker: &Asker, (vhost, queue): (&str, &str), uri: &Uri) -> Answer {
     let (vhost, found) = queues::find(asker, vhost, queue)?;
     let name = found.name;
     let broker = asker.may(Operation::Use(&vhost, Right::Read, Thing::Queue(name.as_str())))?;
@@ -77,6 +87,7 @@ pub(super) async fn look(asker: &Asker, vhost: &str, queue: &str, uri: &Uri) -> 
             return Err(Refusal::bad_request(format!("state '{other}' is not known: use ready or unacked")));
         }
     };
+    let mut choice = Choice::new(shared, (&vhost, &name), text("jq"))?;
     let (mut shown, mut seen, mut looked_at, mut next) = (Vec::new(), Vec::new(), 0u64, None);
     let mut size_bytes = 0;
     let mut more = true;
@@ -86,21 +97,88 @@ pub(super) async fn look(asker: &Asker, vhost: &str, queue: &str, uri: &Uri) -> 
         }
         seen.clear();
         more = poll_fn(|cx| look.poll_next(cx, CHUNK, &mut seen)).await;
-        for it in &seen {
+        let fits = choice.of(&seen, &filter).await?;
+        for (it, fits) in seen.iter().zip(&fits) {
             if shown.len() >= count || size_bytes >= ANSWER_MAX_BYTES {
                 next = Some(it.place);
                 break 'all;
             }
             looked_at += 1;
-            if filter.matches(&it.message) {
+            if *fits {
                 size_bytes += it.message.body().len().min(truncate);
                 shown.push(show(it, &state, truncate));
             }
             next = Some(it.place + 1);
         }
+        if fits.len() < seen.len() {
+            // Its time is over.
+            next = next.or(seen.first().map(|it| it.place));
+            more = true;
+            break;
+        }
     }
     let next = next.filter(|_| more || shown.len() >= count);
-    Ok(Json(json!({ "messages": shown, "next": next, "looked_at": looked_at })).into_response())
+    let mut answer = json!({ "messages": shown, "next": next, "looked_at": looked_at });
+    choice.tell(&mut answer);
+    Ok(Json(answer).into_response())
+}
+
+/// Which messages fit: a filter, and an expression if there is one.
+struct Choice {
+    jq: Option<(Arc<dyn EngineDoor>, ChooseRequest)>,
+    failed: u64,
+    error: Option<String>,
+}
+
+impl Choice {
+    fn new(
+        shared: &Shared,
+        (vhost, queue): (&VhostName, &QueueName),
+        jq: Option<String>,
+    ) -> Result<Self, Refusal> {
+        let without = || Refusal::unavailable("jq: this server runs without the engine, use search");
+        let jq = match jq {
+            None => None,
+            Some(expression) => {
+                let (vhost, queue) = (vhost.clone(), queue.clone());
+                let until = Instant::now() + JQ_TIME_MAX;
+                let request = ChooseRequest { expression, vhost, queue, messages: Vec::new(), until };
+                Some((shared.engine.clone().ok_or_else(without)?, request))
+            }
+        };
+        Ok(Self { jq, failed: 0, error: None })
+    }
+
+    /// For each message whether it fits; fewer than there are if the time is over.
+    async fn of(&mut self, seen: &[Browsed], filter: &MessageFilter) -> Result<Vec<bool>, Refusal> {
+        let mut fits: Vec<bool> = seen.iter().map(|it| filter.matches(&it.message)).collect();
+        let Some((engine, request)) = &self.jq else { return Ok(fits) };
+        let mut request = request.clone();
+        let asked: Vec<usize> = (0..seen.len()).filter(|at| fits[*at]).collect();
+        request.messages = asked.iter().map(|at| (seen[*at].place, seen[*at].message.clone())).collect();
+        // Never closed; if it were, there would only be more at once.
+        let _slot = LISTING.acquire().await;
+        let chosen = engine.choose(request).await?;
+        self.failed += chosen.failed;
+        self.error = self.error.take().or(chosen.error);
+        for (at, fit) in asked.iter().zip(&chosen.fits) {
+            fits[*at] = *fit;
+        }
+        if let Some(first_open) = asked.get(chosen.fits.len()) {
+            fits.truncate(*first_open);
+        }
+        Ok(fits)
+    }
+
+    /// What went wrong with single messages.
+    fn tell(self, answer: &mut Value) {
+        if self.jq.is_some() {
+            answer["jq_failed"] = self.failed.into();
+        }
+        if let Some(error) = self.error {
+            answer["jq_error"] = error.into();
+        }
+    }
 }
 
 fn show(it: &Browsed, state: &str, truncate: usize) -> Value {
@@ -199,12 +277,14 @@ fn target(asker: &Asker, vhost: &VhostName, fields: &Fields) -> Result<TransferT
 
 async fn move_on(asker: Asker, Path((vhost, queue)): Path<(String, String)>, body: Bytes) -> Answer {
     let fields = Fields::read(&body)?;
-    fields.only(&["to", "filter", "limit", "rate", "copy", "dry_run"])?;
+    fields.only(&["to", "to_vhost", "filter", "limit", "rate", "copy", "dry_run"])?;
     let (vhost, found) = queues::find(&asker, &vhost, &queue)?;
-    let to = target(&asker, &vhost, &fields)?;
+    let to_vhost = fields.text("to_vhost")?.map(vhost_name).transpose()?;
+    let to = target(&asker, to_vhost.as_ref().unwrap_or(&vhost), &fields)?;
     let request = TransferRequest {
         from: found.name,
         to,
+        to_vhost,
         of: TransferOf::Ready,
         keep: fields.flag("copy")?,
         filter: MessageFilter::default(),
@@ -221,6 +301,7 @@ async fn redrive(asker: Asker, Path((vhost, queue)): Path<(String, String)>, bod
     let request = TransferRequest {
         from: found.name,
         to: TransferTo::WhereItDied,
+        to_vhost: None,
         of: TransferOf::Ready,
         keep: false,
         filter: MessageFilter::default(),

@@ -1,19 +1,23 @@
 //! `/api/schedules`, `/api/delayed`: what will be published later.
 
+use super::fields::Fields;
 use super::listing::{Listing, parameter};
-use super::{Answer, Asker, Shared, exchange_name, missing, vhost_name};
+use super::messages::{encoded, payload_of, properties_in};
+use super::{Answer, Asker, Shared, exchange_name, missing, put_status, vhost_name};
 use crate::http::commit::saved;
 use crate::http::refusal::Refusal;
+use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use millpond_broker::{
-    CancelDelayedError, DelayedMessage, Operation, Right, ScheduleError, ScheduleInfo, Thing,
-    json as broker_json,
+    Broker, CancelDelayedError, DelayedMessage, Missed, Operation, Right, ScheduleError, ScheduleInfo,
+    ScheduleSpec, Thing, json as broker_json,
 };
 use millpond_model::VhostName;
+use millpond_model::properties::RawProperties;
 use serde_json::{Value, json};
 
 /// Messages of one answer unless the request says how many.
@@ -27,10 +31,12 @@ pub(super) fn router() -> Router<Shared> {
     Router::new()
         .route("/schedules", get(schedules))
         .route("/schedules/{vhost}", get(schedules_of))
-        .route("/schedules/{vhost}/{schedule}", get(schedule).delete(remove))
+        .route("/schedules/{vhost}/{schedule}", get(schedule).put(set).delete(remove))
+        .route("/schedules/{vhost}/{schedule}/run", post(run))
         .route("/schedules/{vhost}/{schedule}/pause", put(pause))
         .route("/schedules/{vhost}/{schedule}/resume", put(resume))
-        .route("/delayed/{vhost}", get(delayed))
+        .route("/delayed", get(delayed))
+        .route("/delayed/{vhost}", get(delayed_in))
         .route("/delayed/{vhost}/{exchange}", get(delayed_of).delete(cancel_named))
         .route("/delayed/{vhost}/{exchange}/{id}", delete(cancel))
 }
@@ -120,6 +126,64 @@ fn seeing<'a>(vhost: &'a VhostName, exchange: &'a str) -> Operation<'a> {
     Operation::Use(vhost, Right::Read, Thing::Exchange(exchange))
 }
 
+/// The broker, for somebody who may set schedules of a vhost and publish such a message themselves.
+fn may_publish<'a>(asker: &'a Asker, vhost: &VhostName, spec: &ScheduleSpec) -> Result<&'a Broker, Refusal> {
+    let broker = asker.may(Operation::SetPolicy(vhost))?;
+    spec.check().map_err(ScheduleError::from)?;
+    let (properties, size) = (encoded(&spec.properties)?, spec.body.len() as u64);
+    let properties = RawProperties::from_checked(&properties);
+    // What a client is asked that publishes: permissions, topic permissions, whose name it bears.
+    let mut session = asker.session(vhost)?;
+    session.route(spec.exchange.as_str().as_bytes(), &spec.routing_key, &properties, size)?;
+    Ok(broker)
+}
+
+/// `{"cron", "zone", "exchange", "routing_key", "missed", "properties", "payload", "payload_encoding"}`.
+async fn set(asker: Asker, Path((vhost, name)): Path<(String, String)>, body: Bytes) -> Answer {
+    let vhost = vhost_name(&vhost)?;
+    let fields = Fields::read(&body)?;
+    fields.need(&["cron"])?;
+    fields.only(&[
+        "name",
+        "vhost",
+        "cron",
+        "zone",
+        "exchange",
+        "routing_key",
+        "missed",
+        "properties",
+        "payload",
+        "payload_encoding",
+    ])?;
+    let key = fields.text("routing_key")?.unwrap_or_default();
+    let missed = fields.text("missed")?.unwrap_or("once");
+    let wrong = || Refusal::bad_request(format!("missed: skip, once or all is expected, not '{missed}'"));
+    let spec = ScheduleSpec {
+        name: name.into(),
+        cron: fields.text("cron")?.unwrap_or_default().into(),
+        zone: fields.text("zone")?.unwrap_or("UTC").into(),
+        exchange: exchange_name(fields.text("exchange")?.unwrap_or_default())?,
+        routing_key: key.as_bytes().into(),
+        properties: properties_in(&fields)?,
+        body: payload_of(&fields)?.into(),
+        missed: Missed::parse(missed).ok_or_else(wrong)?,
+    };
+    let broker = may_publish(&asker, &vhost, &spec)?;
+    let is_new = broker.list_schedules(&vhost)?.iter().all(|it| it.spec.name != spec.name);
+    saved(broker.set_schedule(&vhost, spec)?.1).await?;
+    Ok(put_status(is_new).into_response())
+}
+
+async fn run(asker: Asker, Path((vhost, name)): Path<(String, String)>) -> Answer {
+    let vhost = vhost_name(&vhost)?;
+    let all = asker.may(Operation::SetPolicy(&vhost))?.list_schedules(&vhost)?;
+    let found = all.into_iter().find(|it| *it.spec.name == *name).ok_or_else(missing)?;
+    let broker = may_publish(&asker, &vhost, &found.spec)?;
+    let (routed, done) = broker.run_schedule(&vhost, &name)?;
+    saved(done).await?;
+    Ok(Json(json!({ "routed": routed })).into_response())
+}
+
 async fn set_paused(asker: &Asker, vhost: &str, name: &str, paused: bool) -> Answer {
     let vhost = vhost_name(vhost)?;
     saved(asker.may(Operation::SetPolicy(&vhost))?.pause_schedule(&vhost, name, paused)?).await?;
@@ -142,14 +206,23 @@ async fn remove(asker: Asker, Path((vhost, name)): Path<(String, String)>) -> An
 
 // ---- delayed messages
 
-async fn delayed(asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
-    let vhost = vhost_name(&vhost)?;
-    let found = asker.see(&vhost)?.list_delayed_exchanges(&vhost)?;
-    let shown = found.iter().map(|it| {
-        json!({"name": it.exchange.as_str(), "vhost": vhost.as_str(), "waiting": it.waiting,
-               "next_due_ms": it.next_due_ms})
-    });
-    Listing::read(&uri)?.answer(shown.collect())
+async fn delayed(asker: Asker, uri: Uri) -> Answer {
+    list_delayed(&asker, None, &uri)
+}
+
+async fn delayed_in(asker: Asker, Path(vhost): Path<String>, uri: Uri) -> Answer {
+    list_delayed(&asker, Some(&vhost), &uri)
+}
+
+fn list_delayed(asker: &Asker, vhost: Option<&str>, uri: &Uri) -> Answer {
+    let mut shown = Vec::new();
+    for vhost in asker.vhosts_meant(vhost)? {
+        shown.extend(asker.see(&vhost)?.list_delayed_exchanges(&vhost)?.iter().map(|it| {
+            json!({"name": it.exchange.as_str(), "vhost": vhost.as_str(), "waiting": it.waiting,
+                   "next_due_ms": it.next_due_ms})
+        }));
+    }
+    Listing::read(uri)?.answer(shown)
 }
 
 /// Of a message whose content is on disk only the number and the time are known.

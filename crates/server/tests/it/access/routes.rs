@@ -11,6 +11,8 @@ const MONITORS: &str = "oa OA";
 /// Those who make policies, in a vhost with permissions.
 const POLICY: &str = "pa A";
 const ADMINISTRATORS: &str = "aA";
+/// Those who make policies and may publish to `x` themselves.
+const SCHEDULES: &str = "pa";
 
 /// Who is asked for, and what about.
 pub(super) struct Route {
@@ -64,6 +66,8 @@ pub(super) const ROUTES: &[Route] = &[
     get("PUT /api/feature-flags/stream_queue/enable", ADMINISTRATORS),
     get("GET /api/deprecated-features", TAGGED),
     get("GET /api/deprecated-features/used", TAGGED),
+    get("GET /api/federation-links", TAGGED),
+    get("GET /api/federation-links/{v}", SEES),
     get("GET /api/version", TAGGED),
     get("POST /api/rebalance/queues", ADMINISTRATORS),
     get("DELETE /api/reset", ADMINISTRATORS),
@@ -272,6 +276,9 @@ pub(super) const ROUTES: &[Route] = &[
     get("PUT /api/schedules/{v}/s/pause", POLICY),
     get("PUT /api/schedules/{v}/s/resume", POLICY),
     get("DELETE /api/schedules/{v}/nowhere", POLICY),
+    set("PUT /api/schedules/{v}/mine", r#"{"cron":"@yearly","exchange":"x","routing_key":"k"}"#, SCHEDULES),
+    get("POST /api/schedules/{v}/s/run", SCHEDULES),
+    get("GET /api/delayed", TAGGED),
     get("GET /api/delayed/{v}", SEES),
     // Ends the cookie's login, so it is the last one.
     get("DELETE /api/login", ANYBODY),

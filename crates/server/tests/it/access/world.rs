@@ -7,7 +7,9 @@ use millpond_amqp_codec::{PROTOCOL_HEADER, basic, connection};
 use millpond_broker::{Missed, ScheduleSpec};
 use millpond_model::properties::Properties;
 use millpond_model::{ExchangeName, VhostName};
-use millpond_server::{ApiAnswer, ApiRequest, EngineAnswer, EngineDoor, EngineRequest};
+use millpond_server::{
+    ApiAnswer, ApiRequest, ChooseRequest, Chosen, EngineAnswer, EngineChoice, EngineDoor, EngineRequest,
+};
 use millpond_testkit::{Client, Event, TestServer};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -43,6 +45,11 @@ impl EngineDoor for Obliging {
         );
         let answer = if is_list { json!([one]) } else { one };
         Box::pin(async move { Ok(answer) })
+    }
+
+    fn choose(&self, request: ChooseRequest) -> EngineChoice {
+        let fits = request.messages.iter().map(|_| true).collect();
+        Box::pin(async move { Ok(Chosen { fits, ..Chosen::default() }) })
     }
 }
 

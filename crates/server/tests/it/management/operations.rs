@@ -170,6 +170,13 @@ async fn messages_are_browsed_searched_and_moved() {
         assert_eq!(status, 400, "{bad}");
     }
     assert_eq!(move_to(json!({"to": {"queue": "none"}})).await.status, 404);
+    walk(&server, &[("PUT /api/vhosts/other", "", 201, ""), ("PUT /api/queues/other/q", "{}", 201, "")])
+        .await;
+    let moved = move_to(json!({"to": {"queue": "q"}, "to_vhost": "other", "limit": 1})).await.json();
+    assert_eq!((&moved["moved"], &moved["targets"]), (&json!(1), &json!([{"queue": "q", "messages": 1}])));
+    assert_eq!(payloads(&get(&server, "/queues/other/q/messages").await), ["one"]);
+    assert_eq!(payloads(&get(&server, "/queues/%2F/q/messages").await), ["three"]);
+    assert_eq!(move_to(json!({"to": {"queue": "q"}, "to_vhost": "none"})).await.status, 404);
 }
 
 #[tokio::test]

@@ -40,6 +40,42 @@ async fn schedules_are_shown_paused_and_removed() {
 }
 
 #[tokio::test]
+async fn schedules_are_set_and_run_by_whoever_may_publish_their_messages() {
+    let server = TestServer::start().await;
+    let path = "PUT /api/schedules/%2F/daily";
+    let body = r#"{"cron":"0 3 * * *","zone":"Europe/Berlin","routing_key":"q","payload":"aGk=","payload_encoding":"base64","properties":{"type":"report"}}"#;
+    let steps: &[Step] = &[
+        ("PUT /api/queues/%2F/q", "{}", 201, ""),
+        (path, body, 201, ""),
+        (path, body, 204, ""),
+        ("GET /api/schedules/%2F/daily", "", 200, r#""zone":"Europe/Berlin""#),
+        ("POST /api/schedules/%2F/daily/run", "", 200, r#""routed":true"#),
+        (
+            "POST /api/queues/%2F/q/get",
+            r#"{"count":2,"ackmode":"ack_requeue_false","encoding":"auto"}"#,
+            200,
+            r#""payload":"hi""#,
+        ),
+        (path, r#"{"cron":"0 3 * * *","routing_key":"nobody"}"#, 204, ""),
+        ("POST /api/schedules/%2F/daily/run", "", 200, r#""routed":false"#),
+        ("POST /api/schedules/%2F/none/run", "", 404, ""),
+        (path, "{}", 400, "key_missing,cron"),
+        (path, r#"{"cron":"0 3 30 2 *"}"#, 400, "bad_request"),
+        (path, r#"{"cron":"@daily","zone":"Atlantis"}"#, 400, "Atlantis"),
+        (path, r#"{"cron":"@daily","missed":"some"}"#, 400, "skip, once or all"),
+        (path, r#"{"cron":"@daily","key":"q"}"#, 400, "'key' is not known"),
+        (path, r#"{"cron":"@daily","exchange":"none"}"#, 404, "none"),
+        (path, r#"{"cron":"@daily","exchange":"amq.rabbitmq.trace"}"#, 401, "internal"),
+        (path, r#"{"cron":"@daily","properties":{"user_id":"somebody"}}"#, 400, "user_id"),
+        (path, r#"{"cron":"@daily","properties":{"expiration":"soon"}}"#, 400, "expiration"),
+        ("GET /api/delayed", "", 200, "[]"),
+        ("GET /api/federation-links/%2F", "", 200, "[]"),
+        ("GET /api/federation-links/none", "", 404, ""),
+    ];
+    walk(&server, steps).await;
+}
+
+#[tokio::test]
 async fn delayed_messages_are_shown_and_taken_back() {
     let server = TestServer::start().await;
     let publish = "POST /api/exchanges/%2F/later/publish";
