@@ -224,6 +224,7 @@ fn a_move_that_makes_room_in_the_window_begins_the_lease_of_what_follows() {
     let request = ConsumeRequest { arguments: lease, ..consume_request("q", 1) };
     consumer.session.consume(request).unwrap();
     let request = TransferRequest {
+        to_vhost: None,
         from: queue("q"),
         to: TransferTo::Queue(queue("other")),
         of: TransferOf::Ready,

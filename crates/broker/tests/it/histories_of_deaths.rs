@@ -180,6 +180,7 @@ impl History {
         let client = self.client.as_mut().unwrap();
         client.declare("copies", "d");
         let request = TransferRequest {
+            to_vhost: None,
             from: queue("work"),
             to: TransferTo::Queue(queue("copies")),
             of: TransferOf::Retained(ReplayPeriod::default()),

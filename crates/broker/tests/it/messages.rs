@@ -27,6 +27,7 @@ fn browse(broker: &TestBroker, name: &str) -> Vec<String> {
 
 fn moving(from: &str, to: &str) -> TransferRequest {
     TransferRequest {
+        to_vhost: None,
         from: queue(from),
         to: TransferTo::Queue(queue(to)),
         of: TransferOf::Ready,

@@ -311,6 +311,7 @@ fn an_operator_looks_through_a_stream_and_copies_from_it_and_into_it_but_moves_n
     }
     assert!(seen.iter().map(|browsed| browsed.place).eq(0..500));
     let mut request = TransferRequest {
+        to_vhost: None,
         from: queue("s"),
         to: TransferTo::Queue(queue("copy")),
         of: TransferOf::Ready,
