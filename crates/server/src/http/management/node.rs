@@ -2,7 +2,7 @@
 
 use super::listing::Listing;
 use super::statistics::{CHURN, DELIVERIES, PUBLISHES, Windows, message_stats, put_lengths, put_members};
-use super::{Answer, Asker, Shared, aside, missing};
+use super::{Answer, Asker, Shared, aside, missing, vhost_name};
 use crate::http::Facts;
 use crate::http::refusal::Refusal;
 use axum::extract::{Path, State};
@@ -243,7 +243,8 @@ async fn reset_node(State(shared): State<Shared>, asker: Asker, Path(node): Path
 
 /// There is nothing of the kind in a vhost either.
 async fn none_in(asker: Asker, Path(vhost): Path<String>) -> Answer {
-    asker.vhosts_meant(Some(&vhost))?;
+    let vhost = vhost_name(&vhost)?;
+    asker.see(&vhost)?.totals(&vhost).map_err(|_| missing())?;
     Ok(Json(json!([])).into_response())
 }
 
