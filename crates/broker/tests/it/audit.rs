@@ -198,6 +198,7 @@ fn messages_moved_and_a_closed_connection_are_entered() {
     client.publish("", "from", &["1", "2"]);
     let hands = administrator(&broker);
     let request = TransferRequest {
+        to_vhost: None,
         from: queue("from"),
         to: TransferTo::Queue(queue("to")),
         of: TransferOf::Ready,
