@@ -113,6 +113,48 @@ def test_M4_rabbitmqadmin_exports_and_imports(broker, admin, tmp_path):
     assert len(admin("list", "bindings", as_json=True)) == 2
 
 
+FORMATS = ["raw_json", "pretty_json", "tsv", "long", "table", "kvp", "bash"]
+
+
+def test_rabbitmqadmin_shows_every_list_in_every_format(broker, admin):
+    channel = broker.channel()
+    channel.queue_declare("q", durable=True)
+    channel.basic_consume("q", lambda *_: None)
+    admin("declare", "parameter", "component=c", "name=p", 'value={"a":1}')
+    for what in LISTS:
+        for form in FORMATS:
+            admin("-f", form, "list", what)
+            admin("-V", "/", "-f", form, "list", what)
+    for form in FORMATS:
+        admin("-f", form, "show", "overview")
+        admin("-f", form, "get", "queue=q")
+
+
+def test_rabbitmqadmin_declares_with_every_option(broker, admin, tmp_path):
+    admin("declare", "parameter", "component=c", "name=p", 'value={"a":1}')
+    assert admin("list", "parameters", "name", "value", as_json=True) == [{"name": "p", "value": {"a": 1}}]
+    admin("delete", "parameter", "component=c", "name=p")
+    admin("declare", "exchange", "name=x", "type=direct", "auto_delete=false", "durable=false", "internal=true",
+          'arguments={"alternate-exchange":"amq.fanout"}')
+    admin("declare", "exchange", "name=y", "type=fanout")
+    admin("declare", "binding", "source=x", "destination=y", "destination_type=exchange", "routing_key=k",
+          'arguments={"a":1}')
+    bindings = [it for it in admin("list", "bindings", as_json=True) if it["source"] == "x"]
+    key = bindings[0]["properties_key"]
+    admin("delete", "binding", "source=x", "destination_type=exchange", "destination=y", f"properties_key={key}")
+    admin("declare", "user", "name=hashed", "password_hash=kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+          "hashing_algorithm=rabbit_password_hashing_sha256", "tags=administrator")
+    assert request(broker, "GET", "/whoami", user="hashed:test12")[0] == 200
+    admin("delete", "user", "name=hashed")
+    admin("declare", "queue", "name=q", "durable=true", "auto_delete=false")
+    admin("publish", "routing_key=q", "payload=aGk=", "payload_encoding=base64", "exchange=amq.default")
+    file = tmp_path / "payload"
+    admin("get", "queue=q", "ackmode=ack_requeue_false", f"payload_file={file}")
+    assert file.read_bytes() == b"hi"
+    for name in ("x", "y"):
+        admin("delete", "exchange", f"name={name}")
+
+
 def test_M6_tags_and_permissions_hold_over_http(broker):
     for name, tags in [("plain", ""), ("manager", "management")]:
         assert request(broker, "PUT", f"/users/{name}", {"password": "p", "tags": tags})[0] == 201
