@@ -51,6 +51,13 @@ it('a message is published and found by a text', async () => {
   await field('Text').fill('Grace');
   await press('Search', page.locator('main'));
   await page.locator('main').getByText('Grace').first().waitFor();
+  await field('Text').fill('');
+  await field('Only where (jq)').fill('.data.letter == "to nobody"');
+  await press('Search', page.locator('main'));
+  await page.getByText(/None of the .* messages looked at fits/).waitFor();
+  await field('Only where (jq)').fill('.data.letter == "to Grace"');
+  await press('Search', page.locator('main'));
+  await page.locator('main').getByText('Grace').first().waitFor();
 });
 
 it('a consumer is given another prefetch and is cancelled', async () => {
