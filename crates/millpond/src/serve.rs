@@ -166,7 +166,11 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     if !amqps.is_empty() || !https.is_empty() {
         writeln!(out, "  with TLS    amqps://{}  https://{}", list(amqps), list(https))?;
     }
-    writeln!(out, "  health      http://{}/health", list(server.http_addresses()))?;
+    let http = server.http_addresses();
+    writeln!(out, "  HTTP        {}", list(http.clone()))?;
+    if let Some(first) = http.first() {
+        writeln!(out, "              console at http://{first}/, API at /api, health at /health")?;
+    }
     out.flush().context("standard output")
 }
 

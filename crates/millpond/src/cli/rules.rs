@@ -1,6 +1,7 @@
 //! `millpond rules`.
 
 use super::admin::option;
+use super::api;
 use super::{ask, in_data_dir, json, listing, path, print, read};
 use crate::control::{PeriodText, Request, RuleRequest};
 use anyhow::{Context, Result};
@@ -54,7 +55,9 @@ pub(super) fn command() -> Command {
             "drain",
             "Let nothing more come to a rule's queue; it works off what is there, then rests",
         ))
-        .subcommand(of_rule("history", "Show the versions of a rule, and what differs between them"))
+        .subcommand(
+            of_rule("history", "Show the versions of a rule, and what differs between them").arg(json()),
+        )
         .subcommand(of_rule("replay", REPLAY).args(replay_args()))
         .subcommand(
             of_rule("test", "Show what a rule would do with an event, without doing it").args([
@@ -74,6 +77,9 @@ pub(super) fn dispatch(matches: &ArgMatches) -> Result<()> {
         "stop" => RuleRequest::Stop { rule },
         "pause" => RuleRequest::Pause { rule },
         "drain" => RuleRequest::Drain { rule },
+        "history" if matches.get_flag("json") => {
+            return print(&api::get(matches, &api::path(&["rules", &rule, "history"]))?.to_string());
+        }
         "history" => RuleRequest::History { rule },
         "replay" => {
             let given = |id: &str| matches.get_one::<String>(id).cloned();

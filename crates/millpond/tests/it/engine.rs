@@ -94,6 +94,8 @@ fn rules_are_seen_tried_stopped_and_replayed() {
     }
     let (_, history) = broker.http("GET /rules/double/history", "");
     assert_eq!(history[0]["version"], 1);
+    let (_, told, _) = broker.ask(&["rules", "history", "double", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), history);
     assert_eq!(broker.http("PUT /rules/dubble/stop", "").0, 404);
     assert_eq!(broker.http("PUT /rules/double/melt", "").0, 404);
     assert_eq!(broker.http("POST /rules/double/test", "{}").0, 400);
