@@ -1,6 +1,6 @@
 //! A front-end connection as the broker sees it.
 
-mod access;
+pub(crate) mod access;
 mod audit;
 mod channel_state;
 mod consume;

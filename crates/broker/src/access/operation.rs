@@ -130,6 +130,21 @@ impl Operator {
         }
     }
 
+    /// Whether the user may bring a message with these keys to an exchange, beside writing to it: topic permissions.
+    pub(crate) fn may_use_keys(
+        &self,
+        vhost: &VhostName,
+        exchange: &str,
+        keys: &[&[u8]],
+    ) -> Result<(), AccessRefused> {
+        let core = &self.broker.core;
+        let check = |key: &&[u8]| core.access.check_topic(&self.login, vhost, Right::Write, (exchange, *key));
+        keys.iter().try_for_each(check).inspect_err(|refused| {
+            let (name, object) = Thing::Exchange(exchange).audited(Right::Write, vhost);
+            core.audit.refused(&self.login.actor, name, object, (&self.request, &refused.to_string()));
+        })
+    }
+
     /// Whether the user may.
     pub fn can(&self, operation: Operation<'_>) -> bool {
         self.broker.core.access.may(&self.login, operation).is_ok()

@@ -10,8 +10,10 @@ use super::VhostMissing;
 use super::browse::{Browse, Browsed};
 use super::filter::{MessageFilter, headers};
 use super::replay::{Remembered, Replay, ReplayPeriod, replayed};
+use crate::access::{Operation, Operator, Right, Thing};
 use crate::queue::QueueCell;
 use crate::routing::Resolution;
+use crate::session::access::{is_topic, keys};
 use crate::vhost::Vhost;
 use crate::{Broker, QueueError, Saved, WriteRefused};
 use millpond_model::properties::RawProperties;
@@ -128,19 +130,9 @@ pub struct Transfer {
     source: Source,
     report: TransferReport,
     preview: Vec<Browsed>,
-    allow: Option<Allow>,
+    /// In whose name messages go where each says itself.
+    operator: Option<Operator>,
     saved: Option<Saved>,
-}
-
-type AllowFn = dyn Fn(&QueueName) -> Result<(), String> + Send + Sync;
-
-/// Whether messages may go to a queue.
-struct Allow(Box<AllowFn>);
-
-impl std::fmt::Debug for Allow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Allow")
-    }
 }
 
 #[derive(Debug)]
@@ -207,9 +199,9 @@ impl Broker {
             }
         };
         let report = TransferReport::default();
-        let (preview, allow) = (Vec::new(), None);
+        let (preview, operator) = (Vec::new(), None);
         let broker = self.clone();
-        Ok(Transfer { broker, vhost, to_vhost, request, source, report, preview, allow, saved: None })
+        Ok(Transfer { broker, vhost, to_vhost, request, source, report, preview, operator, saved: None })
     }
 }
 
@@ -261,9 +253,10 @@ impl Transfer {
         &self.preview
     }
 
-    /// Messages stay whose target this refuses, with what it says as the reason.
-    pub fn allow(&mut self, allow: impl Fn(&QueueName) -> Result<(), String> + Send + Sync + 'static) {
-        self.allow = Some(Allow(Box::new(allow)));
+    /// Messages stay that this user may not bring to where each is to go: to the queue in which it died, to a topic
+    /// exchange with its keys. Whether they may write to the target that the request names is asked before.
+    pub fn in_name_of(&mut self, operator: Operator) {
+        self.operator = Some(operator);
     }
 
     /// When all that was done so far is durable.
@@ -353,7 +346,13 @@ impl Transfer {
     }
 
     fn may_go_to(&self, cell: &QueueCell) -> Result<(), String> {
-        self.allow.as_ref().map_or(Ok(()), |allow| (allow.0)(&cell.spec().name))
+        let Some(operator) = self.operator.as_ref().filter(|_| self.request.to == TransferTo::WhereItDied)
+        else {
+            return Ok(());
+        };
+        let thing = Thing::Queue(cell.spec().name.as_str());
+        let may = operator.may(Operation::Use(&self.to_vhost.name, Right::Write, thing));
+        may.map(drop).map_err(|refused| refused.to_string())
     }
 
     /// As if it were published to an exchange now.
@@ -365,11 +364,19 @@ impl Transfer {
         now_ms: u64,
     ) -> Result<(Vec<Arc<QueueCell>>, Message), String> {
         let key = key.map_or(message.routing_key(), str::as_bytes);
-        let (exchange, properties) = (exchange.as_str().as_bytes(), message.properties());
+        let name = exchange.as_str();
+        let (exchange, properties) = (name.as_bytes(), message.properties());
         let persistent = message.is_persistent();
         let message = Message::published_at(now_ms, exchange, key, properties, persistent, message.body());
         let mut found = Resolution::default();
         let raw = RawProperties::from_checked(message.properties());
+        if let Some(operator) = &self.operator
+            && is_topic(&self.to_vhost.read(), name)
+        {
+            let used = keys(message.routing_key(), &raw);
+            let may = operator.may_use_keys(&self.to_vhost.name, name, &used);
+            may.map_err(|refused| refused.to_string())?;
+        }
         let routed =
             self.to_vhost.read().route_inside(message.exchange(), message.routing_key(), &raw, &mut found);
         routed.map_err(|error| error.to_string())?;

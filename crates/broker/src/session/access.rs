@@ -89,16 +89,9 @@ impl Session {
         if !is_topic(&self.vhost.read(), &exchange) {
             return Ok(());
         }
-        self.may_use_key(Right::Write, &exchange, routing_key)?;
-        let headers = properties.headers().unwrap_or_default();
-        for name in ["CC", "BCC"] {
-            // What is no list of keys is refused when it is routed.
-            let Some(RawValue::Array(copies)) = headers.get(name) else { continue };
-            for copy in copies.iter().filter_map(|key| key.as_long_str()) {
-                self.may_use_key(Right::Write, &exchange, copy)?;
-            }
-        }
-        Ok(())
+        keys(routing_key, properties)
+            .into_iter()
+            .try_for_each(|key| self.may_use_key(Right::Write, &exchange, key))
     }
 
     fn may_use_key(&self, right: Right, exchange: &str, key: &[u8]) -> Result<(), AccessRefused> {
@@ -107,6 +100,18 @@ impl Session {
     }
 }
 
-fn is_topic(router: &Router<QueueHandle>, exchange: &str) -> bool {
+/// Every key that a message is routed by. What is no list of copies is refused when it is routed.
+pub(crate) fn keys<'a>(routing_key: &'a [u8], properties: &RawProperties<'a>) -> Vec<&'a [u8]> {
+    let headers = properties.headers().unwrap_or_default();
+    let mut keys = vec![routing_key];
+    for name in ["CC", "BCC"] {
+        let Some(RawValue::Array(copies)) = headers.get(name) else { continue };
+        keys.extend(copies.iter().filter_map(|key| key.as_long_str()));
+    }
+    keys
+}
+
+/// Whether an exchange is one of whose keys permissions speak.
+pub(crate) fn is_topic(router: &Router<QueueHandle>, exchange: &str) -> bool {
     router.exchange(exchange).is_some_and(|spec| spec.routes_as() == ExchangeKind::Topic)
 }

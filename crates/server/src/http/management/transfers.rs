@@ -316,16 +316,9 @@ async fn transfer(asker: &Asker, vhost: &VhostName, request: TransferRequest, te
     let request = TransferRequest { filter, limit, dry_run, ..request };
     let from = request.from.clone();
     let broker = asker.may(Operation::Use(vhost, Right::Read, Thing::Queue(from.as_str())))?;
-    let redrives = request.to == TransferTo::WhereItDied;
     let mut transfer = broker.transfer(vhost, request)?;
-    if redrives {
-        // Where each died is not known before; what may not go there stays.
-        let (operator, vhost) = (asker.0.clone(), vhost.clone());
-        transfer.allow(move |queue| {
-            let operation = Operation::Use(&vhost, Right::Write, Thing::Queue(queue.as_str()));
-            operator.may(operation).map(drop).map_err(|refused| refused.to_string())
-        });
-    }
+    // Where each died, and with which key it goes on, is not known before; what may not go there stays.
+    transfer.in_name_of(asker.0.clone());
     let (report, preview) = run(transfer, rate, &Progress::default()).await?;
     let mut shown = count_json(&report, dry_run);
     shown["preview"] = preview.iter().map(|it| show(it, "ready", TRUNCATE_DEFAULT)).collect();

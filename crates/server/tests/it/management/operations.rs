@@ -109,6 +109,52 @@ async fn consumers_are_changed_paused_and_ended() {
 }
 
 #[tokio::test]
+async fn a_move_to_a_topic_exchange_takes_the_keys_that_its_user_may_publish_with() {
+    let server = TestServer::start().await;
+    walk(
+        &server,
+        &[
+            ("PUT /api/users/eve", r#"{"password": "pw", "tags": "management"}"#, 201, ""),
+            ("PUT /api/permissions/%2F/eve", r#"{"configure": "", "write": ".*", "read": ".*"}"#, 201, ""),
+            (
+                "PUT /api/topic-permissions/%2F/eve",
+                r#"{"exchange": "amq.topic", "write": "^a[.]", "read": ""}"#,
+                201,
+                "",
+            ),
+            ("PUT /api/queues/%2F/q", "{}", 201, ""),
+            ("PUT /api/queues/%2F/to", "{}", 201, ""),
+            ("POST /api/bindings/%2F/e/amq.topic/q/to", r##"{"routing_key": "#"}"##, 201, ""),
+            ("POST /api/bindings/%2F/e/amq.direct/q/q", r#"{"routing_key": "a.1"}"#, 201, ""),
+            ("POST /api/bindings/%2F/e/amq.direct/q/q", r#"{"routing_key": "b.1"}"#, 201, ""),
+        ],
+    )
+    .await;
+    for (key, headers) in [("a.1", json!({})), ("a.1", json!({"CC": ["b.2"]})), ("b.1", json!({}))] {
+        let body = json!({
+            "properties": {"headers": headers}, "routing_key": key, "payload": "x", "payload_encoding": "string",
+        });
+        let line = "POST /api/exchanges/%2F/amq.direct/publish";
+        assert_eq!(ask(&server, line, &[], &body.to_string()).await.status, 200);
+    }
+    let eve = authorization_of("eve:pw");
+    let line = "POST /api/queues/%2F/q/move";
+    let moved = |body: Value| {
+        let (server, eve) = (&server, &eve);
+        async move {
+            let sent = send(server, line, &[("authorization", eve)], &body.to_string()).await;
+            receive(sent).await.json()
+        }
+    };
+    let report = moved(json!({"to": {"exchange": "amq.topic"}})).await;
+    assert_eq!((&report["moved"], &report["looked_at"]), (&json!(1), &json!(3)), "{report}");
+    assert!(report["stayed"].to_string().contains("topic 'b.2' in exchange 'amq.topic'"), "{report}");
+    let report = moved(json!({"to": {"exchange": "amq.topic", "routing_key": "a.9"}, "limit": 5})).await;
+    assert_eq!(report["moved"], json!(1), "a copy's key counts too: {report}");
+    assert_eq!(get(&server, "/queues/%2F/q").await["messages"], json!(1));
+}
+
+#[tokio::test]
 async fn messages_are_browsed_searched_and_moved() {
     let server = TestServer::start().await;
     walk(&server, &[("PUT /api/queues/%2F/q", "{}", 201, ""), ("PUT /api/queues/%2F/to", "{}", 201, "")])
