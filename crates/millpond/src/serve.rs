@@ -166,10 +166,9 @@ fn announce(settings: &Settings, server: &Server) -> Result<()> {
     if !amqps.is_empty() || !https.is_empty() {
         writeln!(out, "  with TLS    amqps://{}  https://{}", list(amqps), list(https))?;
     }
-    let http = server.http_addresses();
-    writeln!(out, "  HTTP        {}", list(http.clone()))?;
-    if let Some(first) = http.first() {
-        writeln!(out, "              console at http://{first}/, API at /api, health at /health")?;
+    if let Some(first) = server.http_addresses().first() {
+        writeln!(out, "  console     http://{first}/")?;
+        writeln!(out, "  health      http://{first}/health")?;
     }
     out.flush().context("standard output")
 }

@@ -56,7 +56,8 @@ impl Broker {
             if let Some(address) = line.trim().strip_prefix("AMQP 0-9-1  ") {
                 amqp = address.to_owned();
             }
-            if let Some((_, address)) = line.split_once("http://") {
+            // The last line.
+            if let Some(address) = line.trim().strip_prefix("health      http://") {
                 http = address.trim_end_matches("/health").to_owned();
                 break;
             }
