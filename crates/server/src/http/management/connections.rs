@@ -2,7 +2,7 @@
 
 use super::listing::Listing;
 use super::queues::consumers_of;
-use super::statistics::{DELIVERIES, PUBLISHES, TRAFFIC, Windows, message_stats, put_members};
+use super::statistics::{DELIVERIES, PUBLISHES, TRAFFIC, Windows, message_stats, put_members, rate};
 use super::{Answer, Asker, Shared, aside, missing, user_name, vhost_name};
 use crate::http::Facts;
 use crate::http::refusal::Refusal;
@@ -13,10 +13,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use millpond_broker::{
-    Broker, ChannelInfo, ChannelMode, ClientFacts, ConnectionInfo, ConsumerFigures, Operation, json as table,
+    Broker, ChannelInfo, ChannelMode, ClientFacts, ConnectionInfo, ConsumerFigures, Count, Operation,
+    json as table,
 };
 use millpond_model::{QueueName, VhostName};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -264,12 +266,32 @@ async fn channel(State(shared): State<Shared>, asker: Asker, Path(name): Path<St
 
 // ---- consumers
 
+/// What a channel is given a second, if it has one consumer, by its number.
+type AloneRates = HashMap<u16, f64>;
+
 /// Connections by the number of their session.
-pub(super) struct Connections(HashMap<u64, ConnectionInfo>);
+pub(super) struct Connections {
+    broker: Broker,
+    by_session: HashMap<u64, ConnectionInfo>,
+    /// Of the sessions that were asked for.
+    rates: RefCell<HashMap<u64, AloneRates>>,
+}
 
 impl Connections {
     pub(super) fn of(broker: &Broker) -> Self {
-        Self(broker.list_connections().into_iter().map(|it| (it.session, it)).collect())
+        let by_session = broker.list_connections().into_iter().map(|it| (it.session, it)).collect();
+        Self { broker: broker.clone(), by_session, rates: RefCell::default() }
+    }
+
+    /// What a consumer is given a second that is alone on its channel: deliveries are counted by channel.
+    fn rate_delivered(&self, consumer: &ConsumerFigures) -> Option<f64> {
+        let mut rates = self.rates.borrow_mut();
+        let of_session = rates.entry(consumer.session).or_insert_with(|| {
+            let channels = self.broker.list_channels(consumer.session).into_iter();
+            let alone = channels.filter(|it| it.consumers == 1);
+            alone.map(|it| (it.number, rate(&it.figures, &[Count::Deliver, Count::DeliverNoAck]))).collect()
+        });
+        of_session.get(&consumer.channel).copied()
     }
 }
 
@@ -280,7 +302,7 @@ pub(super) fn show_consumer(
     node: &str,
 ) -> Value {
     let mut details = json!({ "node": node, "number": consumer.channel });
-    if let Some(connection) = connections.0.get(&consumer.session) {
+    if let Some(connection) = connections.by_session.get(&consumer.session) {
         details["connection_name"] = (*connection.name).into();
         details["name"] = channel_name(connection, consumer.channel).into();
         details["user"] = connection.user.as_str().into();
@@ -307,9 +329,13 @@ pub(super) fn show_consumer(
     if let Some(pace) = consumer.pace {
         shown["rate_promised"] = pace.promised_per_s.into();
         shown["rate_window_ms"] = pace.window_ms.into();
-        if let Some(delivered_per_s) = pace.delivered_per_s {
-            shown["rate_delivered"] = delivered_per_s.into();
-        }
+    }
+    let delivered_per_s = match consumer.pace {
+        Some(pace) => pace.delivered_per_s,
+        None => connections.rate_delivered(consumer),
+    };
+    if let Some(delivered_per_s) = delivered_per_s {
+        shown["rate_delivered"] = delivered_per_s.into();
     }
     if let Some(lease_ms) = consumer.lease_ms {
         shown["lease_ms"] = lease_ms.into();

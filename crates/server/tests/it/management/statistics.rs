@@ -84,6 +84,27 @@ async fn rates_and_samples_are_noted_while_messages_move() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_is_alone_on_its_channel_has_the_rate_of_the_channel() {
+    let server = TestServer::start().await;
+    let mut client = Client::connect(server.amqp()).await;
+    client.open_channel(1).await;
+    client.declare_queue(1, "q", true).await;
+    client.consume(1, "q", "c", true).await;
+    loop {
+        client.publish_to(1, "q", b"x").await;
+        client.expect_delivery().await;
+        let consumers = get(&server, "/consumers").await;
+        if consumers[0]["rate_delivered"].as_f64().unwrap() > 0.0 {
+            break;
+        }
+    }
+    client.consume(1, "q", "d", true).await;
+    let consumers = get(&server, "/consumers").await;
+    let told: Vec<_> = consumers.as_array().unwrap().iter().map(|it| it.get("rate_delivered")).collect();
+    assert_eq!(told, [None, None], "whose the deliveries are is not counted");
+}
+
+#[tokio::test]
 async fn queues_are_sorted_by_what_was_counted() {
     let server = TestServer::start().await;
     let mut client = work(&server).await;
