@@ -94,7 +94,7 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     fn explain_default(&self, name: &ExchangeName, keys: &Keys<'_>, steps: &mut Vec<RouteStep>) {
         for key in keys.iter() {
             let key = text(key);
-            let found = self.queues.keys().find(|queue| queue.as_str() == key);
+            let found = self.queues.get_key_value(&*key).map(|(name, _)| name);
             let (code, reason) = match found {
                 Some(_) => ("queue_named", format!("the default exchange leads to the queue named '{key}'")),
                 None => ("no_queue_named", format!("there is no queue named '{key}'")),

@@ -153,32 +153,25 @@ impl<Q> Exchange<Q> {
 pub(crate) struct Router<Q> {
     vhost: VhostName,
     exchanges: HashMap<ExchangeName, Exchange<Q>>,
-    queues: HashMap<QueueName, Q>,
-    /// The same by name: pages of very many are cut out of it.
-    in_order: BTreeMap<QueueName, Q>,
+    /// In order: pages of very many are cut out of it. A publish comes here on a miss of its session's routes only.
+    queues: BTreeMap<QueueName, Q>,
     incoming: BTreeSet<(Destination, ExchangeName)>,
 }
 
 impl<Q: Clone + Eq + Hash> Router<Q> {
     /// With the default exchange only, which is never listed nor found by `exchange`.
     pub(crate) fn new(vhost: VhostName) -> Self {
-        Self {
-            vhost,
-            exchanges: HashMap::new(),
-            queues: HashMap::new(),
-            in_order: BTreeMap::new(),
-            incoming: BTreeSet::new(),
-        }
+        Self { vhost, exchanges: HashMap::new(), queues: BTreeMap::new(), incoming: BTreeSet::new() }
     }
 
     /// All queues, by name.
     pub(crate) fn queues(&self) -> impl ExactSizeIterator<Item = &Q> {
-        self.in_order.values()
+        self.queues.values()
     }
 
     /// Their names, in order.
     pub(crate) fn queue_names(&self) -> impl ExactSizeIterator<Item = &QueueName> {
-        self.in_order.keys()
+        self.queues.keys()
     }
 
     // ---- exchanges
@@ -299,7 +292,6 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// Makes a queue known under its name, and so reachable through the default exchange. An earlier one of that
     /// name must have been removed.
     pub(crate) fn add_queue(&mut self, name: QueueName, handle: Q) {
-        self.in_order.insert(name.clone(), handle.clone());
         let before = self.queues.insert(name, handle);
         debug_assert!(before.is_none(), "a queue took the name of another");
     }
@@ -307,7 +299,6 @@ impl<Q: Clone + Eq + Hash> Router<Q> {
     /// Removes a queue and its bindings; auto-delete exchanges may follow. `None`: there is no such queue.
     pub(crate) fn remove_queue(&mut self, name: &str) -> Option<(Q, Removed)> {
         let (name, handle) = self.queues.remove_entry(name)?;
-        self.in_order.remove(name.as_str());
         let mut removed = Removed::default();
         self.drop_bindings_to(Destination::Queue(name), Target::Queue(handle.clone()), &mut removed);
         Some((handle, removed))
