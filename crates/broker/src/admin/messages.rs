@@ -2,7 +2,8 @@
 //! each died, or replayed after they were acked.
 //!
 //! A move takes a message out of one queue and appends it to the other in one commit: it is never in both and never
-//! in neither. Nothing is held meanwhile: consumers go on, and what they take first is not moved.
+//! in neither. It is held while the other queue is asked, and ready again in its place if that does not take it; the
+//! others are not: consumers go on, and what they take first is not moved.
 
 mod entered;
 
@@ -301,21 +302,24 @@ impl Transfer {
                     *report.stayed.entry("a consumer took it first".to_owned()).or_default() += 1;
                     continue;
                 }
-                let mut full = None;
+                let mut refused = None;
                 let mut taken = false;
                 for cell in &cells {
                     if cell.offer(message.clone(), work) {
                         taken = true;
                         went(report, cell);
                     } else {
-                        full = Some(cell);
+                        refused = Some(cell);
                     }
                 }
                 if taken {
                     report.went += 1;
                 } else {
-                    let full = full.map_or_else(String::new, |cell| cell.spec().name.to_string());
-                    *report.stayed.entry(format!("queue '{full}' is full")).or_default() += 1;
+                    let why = |cell: &Arc<QueueCell>| {
+                        let what = if cell.is_deleted() { "was deleted meanwhile" } else { "is full" };
+                        format!("queue '{}' {what}", cell.spec().name)
+                    };
+                    *report.stayed.entry(refused.map_or_else(String::new, why)).or_default() += 1;
                 }
                 if let Some(source) = &source {
                     source.let_go(*place, taken, work);

@@ -153,7 +153,7 @@ fn read_back(queue: &Arc<QueueState>) {
         let wanted = inner.wanted.take();
         let Some(from) = wanted.or(inner.ahead.take()) else { return };
         if wanted.is_some() {
-            inner.wanted_reads += 1;
+            inner.wanted_reads = inner.wanted_reads.saturating_add(1);
             if inner.wanted_reads > WANTED_TOGETHER_MAX {
                 forget_left_behind(queue, &mut inner);
             }
